@@ -1,7 +1,6 @@
 """What a training learns at its end from the label maps of its validation cases."""
 
 import errno
-import time
 
 import numpy as np
 import pytest
@@ -14,12 +13,13 @@ from hilum.evaluation import evaluate_folder, score_labels
 from hilum.inference import TrainedModel
 from hilum.io import read_labels, write_labels
 from hilum.pipelines.training import train as run
-from hilum.plan import Decision
 from hilum.training import Listener, TrainOptions
+from hilum.training.assemble import first_scores
 from hilum.training.checkpoint import Progress
 from hilum.training.fold import FoldResult, TrainedFold
-from hilum.training.tuning import out_of_fold
-from hilum.training.tuning.after_training import TuningContext, learn_afterwards
+from hilum.training.task import TrainedFolds
+from hilum.training.time_plan import TimePlan
+from hilum.training.tuning.after_training import tune_after_training
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import PostprocessingTuning
 
@@ -62,11 +62,19 @@ def trained(dataset, work, *, parts=2, specks=True):
     return members
 
 
-def ending(work, *, said=None, began=None, **options):
-    listener = Listener() if said is None else Listener(say=said.append)
-    asked = TrainOptions(device="cpu", **({"steps": 7} | options))
-    return TuningContext(
-        work, torch.device("cpu"), asked, listener, time.perf_counter() if began is None else began
+def ended(plan, members, work, *, said=None, minutes=None):
+    """The folds as `run` has them after their last one."""
+    return TrainedFolds(
+        None,
+        plan,
+        (),
+        tuple(members),
+        work,
+        torch.device("cpu"),
+        TrainOptions(device="cpu"),
+        Listener() if said is None else Listener(say=said.append),
+        time_plan=TimePlan.of(minutes, {}, started=0.0),
+        scores=first_scores(members),
     )
 
 
@@ -76,7 +84,7 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
     said: list[str] = []
-    learnt = learn_afterwards(plan, members, ending(tmp_path, said=said))
+    learnt = tune_after_training(ended(plan, members, tmp_path, said=said))
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
     assert "24 cases of 12 patients" in learnt.plan.postprocessing.because
     assert said[-1].startswith(
@@ -85,11 +93,7 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
     assert any(
         "post-processed by what was learnt from other patients" in note for note in learnt.notes
     )
-    scored = {
-        (score.case, score.region): score
-        for member in learnt.members
-        for score in member.result.scores
-    }
+    scored = {(score.case, score.region): score for score in learnt.scores}
     evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
     assert len(scored) == len(evaluation.scores) == 48
     for score in evaluation.scores:
@@ -123,16 +127,15 @@ def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, 
     monkeypatch.setattr(
         "hilum.training.tuning.after_training.learn_postprocessing", one_part_is_taught_nothing
     )
-    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    learnt = tune_after_training(ended(plan, members, tmp_path))
     held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
     assert 0 < len(held.parts[0].cases) < 24
     assert sorted(case for part in held.parts for case in part.cases) == sorted(
         case.id for case in dataset.cases
     )
-    for member in learnt.members:
-        for score in member.result.scores:
-            expected = raw[score.case, score.region] if score.case in held.parts[0].cases else 1.0
-            assert score.dice == expected
+    for score in learnt.scores:
+        expected = raw[score.case, score.region] if score.case in held.parts[0].cases else 1.0
+        assert score.dice == expected
     patients = [{dataset[case].patient for case in part.cases} for part in held.parts]
     assert sum(map(len, patients)) == len(set().union(*patients))  # no patient is in two parts
 
@@ -140,10 +143,10 @@ def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, 
 def test_what_needs_nothing_gets_nothing(boxes, tmp_path):
     dataset, plan = boxes
     members = trained(dataset, tmp_path, specks=False)
-    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    learnt = tune_after_training(ended(plan, members, tmp_path))
     assert learnt.plan.postprocessing.value == ()
     assert "nothing helped" in learnt.plan.postprocessing.because
-    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+    assert learnt.scores == first_scores(members)
     assert learnt.notes == ()
     assert not (tmp_path / "postprocessed").exists()
 
@@ -151,12 +154,11 @@ def test_what_needs_nothing_gets_nothing(boxes, tmp_path):
 def test_without_time_nothing_is_learnt_and_nothing_else_is_lost(boxes, tmp_path):
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
-    late = ending(tmp_path, steps=None, minutes=1.0, began=time.perf_counter() - 100)
-    learnt = learn_afterwards(plan, members, late)
+    learnt = tune_after_training(ended(plan, members, tmp_path, minutes=1e-9))
     assert learnt.plan.postprocessing.value == ()
     assert "the time was up" in learnt.plan.postprocessing.because
     assert "hilum tune" in learnt.plan.postprocessing.because
-    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+    assert learnt.scores == first_scores(members)
 
 
 def test_an_end_that_was_interrupted_leaves_nothing_that_the_metrics_are_not_of(boxes, tmp_path):
@@ -166,11 +168,10 @@ def test_an_end_that_was_interrupted_leaves_nothing_that_the_metrics_are_not_of(
     dataset, plan = boxes
     members = trained(dataset, tmp_path, specks=False)
     (tmp_path / "postprocessed").mkdir()
-    for name in ("postprocessed/box_00.nii.gz", "overlap.json", "postprocessing.json"):
+    for name in ("postprocessed/box_00.nii.gz", "postprocessing.json"):
         (tmp_path / name).write_text("of the run that was killed")
-    assert learn_afterwards(plan, members, ending(tmp_path)).plan.postprocessing.value == ()
+    assert tune_after_training(ended(plan, members, tmp_path)).plan.postprocessing.value == ()
     assert not (tmp_path / "postprocessed").exists()
-    assert not (tmp_path / "overlap.json").exists()
     assert (
         PostprocessingTuning.model_validate_json(
             (tmp_path / "postprocessing.json").read_text()
@@ -200,24 +201,24 @@ def test_what_fails_costs_what_it_was_to_learn_and_not_the_model(
             "hilum.training.tuning.after_training.learn_postprocessing",
             lambda *_, **__: {}["nothing"],
         )
-    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    learnt = tune_after_training(ended(plan, members, tmp_path))
     assert learnt.plan.postprocessing.value == ()
     reason = {"an answer": "box_03", "a full disk": "No space left", "a bug": "KeyError"}[what]
     assert "it could not be learnt: " in learnt.plan.postprocessing.because
     assert reason in learnt.plan.postprocessing.because
     assert learnt.notes == (f"post-processing: {learnt.plan.postprocessing.because}",)
     assert learnt.plan.overlap == plan.overlap
-    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+    assert learnt.scores == first_scores(members)
     assert not (tmp_path / "postprocessed").exists()
 
 
 def test_a_plan_that_brings_post_processing_keeps_it(boxes, tmp_path):
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
-    first = learn_afterwards(plan, members, ending(tmp_path)).plan
-    again = learn_afterwards(first, members, ending(tmp_path))
+    first = tune_after_training(ended(plan, members, tmp_path)).plan
+    again = tune_after_training(ended(first, members, tmp_path))
     assert again.plan is first
-    assert again.members == tuple(members)
+    assert again.scores == first_scores(members)
 
 
 def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path):
@@ -226,91 +227,8 @@ def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path
     few = TrainedFold(0, member.result, (), member.validated[:4])
     for file in (tmp_path / "fold_0" / "validation").iterdir():
         file.unlink()
-    learnt = learn_afterwards(plan, [few], ending(tmp_path))
+    learnt = tune_after_training(ended(plan, [few], tmp_path))
     assert "below 10 chance decides" in learnt.plan.postprocessing.because
-
-
-def test_overlap_is_tried_only_in_a_training_of_minutes(tmp_path, monkeypatch):
-    assert ending(tmp_path, steps=7).room() == 0.0
-    assert ending(tmp_path, steps=None).room() == 0.0
-    monkeypatch.setattr("hilum.training.tuning.after_training.time.perf_counter", lambda: 100.0)
-    assert ending(tmp_path, steps=None, minutes=1.0, began=97.5).room() == pytest.approx(55.0)
-
-
-class Thresholds(nn.Module):
-    """TrialCache with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to
-    unit variance.
-    """
-
-    def forward(self, x):
-        return torch.cat([0.5 - x, torch.full_like(x, 0.4), x - 3.0], dim=1) * 4
-
-
-def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(boxes, tmp_path):
-    dataset, plan = boxes
-    smaller = plan.model_copy(
-        update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")}
-    )
-    members = trained(dataset, tmp_path, parts=1)
-    members = [
-        TrainedFold(
-            0,
-            FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0),
-            (),
-            dataset.cases,
-        )
-    ]
-    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
-    assert (
-        learnt.plan.overlap.value < 0.5
-    )  # a network without neighbourhood answers the same at any overlap
-    assert "instead of" in learnt.plan.overlap.because
-    assert (tmp_path / "overlap.json").is_file()
-    assert any("at an overlap of 0.5; the model's is" in note for note in learnt.notes)
-    evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
-    scored = {(s.case, s.region): s.dice for s in learnt.members[0].result.scores}
-    assert scored == {(s.case, s.region): s.dice for s in evaluation.scores}
-
-
-@pytest.mark.parametrize(
-    ("fails_at", "kept"), [(0.5, 0.5), (0.25, 0.5), (0.0, 0.25)]
-)  # 0.375 is 0.5 and 0.125 is 0.25 here
-def test_an_overlap_that_fails_leaves_what_was_found_before(
-    boxes, tmp_path, monkeypatch, fails_at, kept
-):
-    dataset, plan = boxes
-    smaller = plan.model_copy(
-        update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")}
-    )
-    (member,) = trained(dataset, tmp_path, parts=1)
-    members = [
-        TrainedFold(
-            0,
-            FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0),
-            (),
-            dataset.cases,
-        )
-    ]
-    monkeypatch.setattr("hilum.training.tuning.out_of_fold._predicted", failing_at(fails_at))
-    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
-    assert learnt.plan.overlap.value == kept
-    assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
-    assert any("be tried: RuntimeError: out of memory" in note for note in learnt.notes)
-    assert any(
-        "post-processed by what was learnt from other patients" in note for note in learnt.notes
-    )
-
-
-def failing_at(overlap):
-    predicted = out_of_fold._predicted
-
-    def run_or_fail(predictor, case):
-        if predictor.overlap == overlap:
-            message = "out of memory"
-            raise RuntimeError(message)
-        return predicted(predictor, case)
-
-    return run_or_fail
 
 
 def test_a_training_ends_with_it(boxes, tmp_path):

@@ -25,6 +25,7 @@ from hilum import metrics
 from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
 from hilum.inference.assurance import logits_of
+from hilum.inference.predict_cases import Deadline
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
 from hilum.pipelines.classification import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
@@ -68,6 +69,10 @@ def answers(table=TWO, n=120, *, folds=3, seed=0, sharpness=2.0) -> list[ClassSc
             )
         )
     return scores
+
+
+def grouped(scores, groups) -> list[ClassScore]:
+    return [score.model_copy(update={"unit": groups.get(score.case)}) for score in scores]
 
 
 def other_label(table, label) -> str:
@@ -295,17 +300,17 @@ def test_near_duplicates_calibrate_each_other_no_more_than_cases_of_one_patient(
         for score in scores
     ]
     touched = []
-    for known in (None, units):
+    for known in ({}, units):
         pairs = zip(
-            cross_calibrated(scores, TWO, 0.9, units=known),
-            cross_calibrated(lied, TWO, 0.9, units=known),
+            cross_calibrated(grouped(scores, known), TWO, 0.9),
+            cross_calibrated(grouped(lied, known), TWO, 0.9),
             strict=True,
         )
         touched.append({one.patient for one, two in pairs if one.calibrated != two.calibrated})
     assert touched[0] & twins
     assert touched[1]
     assert not touched[1] & twins
-    one = fit_calibration(scores, TWO, 0.9, units=dict.fromkeys(units, "all the same"))
+    one = fit_calibration(grouped(scores, dict.fromkeys(units, "all the same")), TWO, 0.9)
     assert one.thresholds == (0.0, 0.0)  # one patient promises nothing
 
 
@@ -314,7 +319,8 @@ def test_sets_of_out_of_fold_answers_count_near_duplicates_once():
     every class is possible.
     """
     scores = answers()
-    one = cross_calibrated(scores, TWO, 0.9, units={score.case: "all the same" for score in scores})
+    same = {score.case: "all the same" for score in scores}
+    one = cross_calibrated(grouped(scores, same), TWO, 0.9)
     assert {score.prediction_set for score in one} == {TWO.names}
     assert {len(score.prediction_set or ()) for score in cross_calibrated(scores, TWO, 0.9)} > {1}
 
@@ -483,11 +489,12 @@ def test_too_few_cases_to_refuse_anything_are_said(material):
 
 def test_cases_that_tell_when_to_refuse_are_bounded_in_number_and_time(material, monkeypatch):
     _, plan, store, members = material
-    monkeypatch.setattr("hilum.training.fit_uncertainty.MOST_SEEN", 11)
+    monkeypatch.setattr("hilum.training.fit_uncertainty.MOST_LEARNT", 11)
     refusal = fit_uncertainty(plan, members[:1], store, CPU, lambda _: None)[1].refusals[0]
     assert len(refusal.features.held_out) == 11
-    monkeypatch.setattr("hilum.training.fit_uncertainty._FEWEST_SEEN", 10)
-    refusal = fit_uncertainty(plan, members[:1], store, CPU, lambda _: None, minutes=1e-9)[
+    monkeypatch.setattr("hilum.training.fit_uncertainty._FEWEST", 10)
+    late = Deadline(0.0)
+    refusal = fit_uncertainty(plan, members[:1], store, CPU, lambda _: None, deadline=late)[
         1
     ].refusals[0]
     assert len(refusal.features.held_out) == 10

@@ -11,6 +11,7 @@ from training_samples import SHAPE, fit, small_plan, write_boxes
 
 from hilum.dataset import open_dataset
 from hilum.errors import DataError, ResourceError
+from hilum.inference.predict_cases import Deadline
 from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
@@ -23,7 +24,6 @@ from hilum.training.optimiser import WeightAverage, build_optimiser
 from hilum.training.sampling import PatchSampler
 from hilum.training.steps import segmentation
 from hilum.training.validators import SegmentationValidator as Validator
-from hilum.training.validators import mean_dice
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,7 @@ def test_a_device_without_enough_memory_is_a_matter_of_resources(job, monkeypatc
 
     monkeypatch.setattr(segmentation, "deep_supervision_loss", full)
     with pytest.raises(
-        ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*--memory"
+        ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*memory_gb=8"
     ):
         fit(job)
 
@@ -115,7 +115,7 @@ def test_a_full_disk_under_tensorboard_is_a_matter_of_resources(job, monkeypatch
 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
     with pytest.raises(
-        ResourceError, match=r"tensorboard cannot be written: No space left[\s\S]*--resume"
+        ResourceError, match=r"tensorboard cannot be written: No space left[\s\S]*resume=True"
     ):
         fit(job)
 
@@ -123,7 +123,7 @@ def test_a_full_disk_under_tensorboard_is_a_matter_of_resources(job, monkeypatch
 def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatch):
     dataset, plan, fold, _ = material
     now = [0.0]
-    monkeypatch.setattr("hilum.training.validators.segmentation.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("hilum.inference.predict_cases.time.perf_counter", lambda: now[0])
     validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.train))
 
     def later(*_: object) -> None:
@@ -134,9 +134,9 @@ def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatc
         lambda *_, case, **__: later() or (case,),
     )
     assert (
-        len(validator.score(new_network(plan, 0), deadline=35.0)) == 3
+        len(validator.score(new_network(plan, 0), deadline=Deadline(35.0))) == 3
     )  # a fourth would end at 40
-    assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1
+    assert len(validator.score(new_network(plan, 0), deadline=Deadline(0.0))) == 1
 
 
 def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
@@ -144,7 +144,7 @@ def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
 ):
     dataset, plan, _, _ = material
     now = [0.0]
-    monkeypatch.setattr("hilum.training.validators.segmentation.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("hilum.inference.predict_cases.time.perf_counter", lambda: now[0])
 
     def later(*_: object) -> None:
         now[0] += 10.0
@@ -154,13 +154,13 @@ def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
         lambda *_, case, **__: later() or (case,),
     )
     network, every = new_network(plan, 0), [case.id for case in dataset.cases]
-    left = Validator(plan, CPU, dataset.cases).score(network, deadline=45.0)
+    left = Validator(plan, CPU, dataset.cases).score(network, deadline=Deadline(45.0))
     assert len(left) == 4
     assert list(left) == [case for case in every if case in left] != every[:4]
     now[0] = 0.0
-    assert set(Validator(plan, CPU, dataset.cases[::-1]).score(network, deadline=45.0)) == set(
-        left
-    )  # in whatever order they come
+    assert set(
+        Validator(plan, CPU, dataset.cases[::-1]).score(network, deadline=Deadline(45.0))
+    ) == set(left)  # in whatever order they come
     assert Validator(plan, CPU, dataset.cases).score(network) == tuple(every)
 
 
@@ -171,7 +171,9 @@ def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkey
     dataset, plan, fold, _ = material
     validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.validation))
     network = new_network(plan, 0)
-    expected = mean_dice(validator.score(network))
+    scores = validator.score(network)
+    regions = {score.region for score in scores}
+    expected = np.mean([np.nanmean([s.dice for s in scores if s.region == r]) for r in regions])
     scored: list[np.ndarray] = []
     monkeypatch.setattr(
         "hilum.training.validators.segmentation.score_labels",
@@ -180,9 +182,8 @@ def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkey
     assert validator.check(network) == pytest.approx(expected)
     assert scored == []
     assert validator.seconds_per_case(network) > 0
-    assert [set(np.unique(labels)) for labels in scored] == [
-        {0, 1, 2}
-    ]  # the annotation, not the untrained answer
+    # the annotation, not the untrained prediction
+    assert [set(np.unique(labels)) for labels in scored] == [{0, 1, 2}] * 2
 
 
 def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):

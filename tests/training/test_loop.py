@@ -14,7 +14,6 @@ from hilum.training.loop import CHECKPOINT, plan_hash, step_generator
 from hilum.training.sampling import PatchSampler
 from hilum.training.steps import segmentation
 from hilum.training.validators import SegmentationValidator as Validator
-from hilum.training.validators import mean_dice
 
 CPU = torch.device("cpu")
 
@@ -56,9 +55,9 @@ def load_progress(job) -> Progress:
 def test_it_learns(material, job):
     dataset, plan, fold, _ = material
     validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.validation))
-    before = mean_dice(validator.score(new_network(plan, 5)))
+    before = validator.check(new_network(plan, 5))
     fitted = fit(replace(job, budget=Budget(steps=80)))
-    after = mean_dice(validator.score(fitted.network))
+    after = validator.check(fitted.network)
     assert after > max(0.7, before + 0.3)
     assert fitted.progress.step == 80
     assert not fitted.network.training
@@ -224,7 +223,7 @@ def test_a_gpu_learns_what_the_cpu_learns(material, job, tmp_path):
     device = torch.device("cuda", 0)
     validator = Validator(plan, device, tuple(dataset[case] for case in fold.validation))
     on_gpu = fit(replace(job, budget=Budget(steps=80), device=device))
-    assert mean_dice(validator.score(on_gpu.network)) > 0.7
+    assert validator.check(on_gpu.network) > 0.7
     with pytest.raises(Killed):
         fit(replace(job, folder=tmp_path / "stopped", device=device), report=kill_at(40))
     assert (

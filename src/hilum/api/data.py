@@ -134,9 +134,10 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
     fixed = (network or NetworkOptions()).overrides(overrides)
     dataset = (labelling or Labelling()).open(data)
-    made: Plan = make_plan_for(
+    made, _ = make_plan_for(
         dataset, task_of(dataset), options, listener=listener or Listener(), overrides=fixed
     )
+    plan: Plan = made
     if out is not None:
-        save_plan(made, out)
-    return made
+        save_plan(plan, out)
+    return plan

@@ -106,9 +106,7 @@ def tune(
     device: str = "auto",
     listener: Listener | None = None,
 ) -> TuneResult:
-    """Learn post-processing and the overlap of patches on cases that the model was not trained on.
-
-    Write the model anew.
+    """Learn post-processing on cases that the model was not trained on, and write the model anew.
 
     Args:
         model: a trained segmentation model, or its folder, which stays as it is.

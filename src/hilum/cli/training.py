@@ -208,7 +208,7 @@ def tune(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Learn post-processing and overlap on cases that a segmentation model was not trained on."""
+    """Learn post-processing on cases that a segmentation model was not trained on."""
     from hilum import api
 
     with shown_progress() as shown:

@@ -16,11 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Generic
 
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from typing_extensions import TypeVar
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
@@ -43,6 +44,7 @@ from hilum.inference.manifest import (
 from hilum.inference.model_card import model_texts
 from hilum.io import OutputFolder, atomic_path
 from hilum.networks import build_network
+from hilum.plan import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -52,15 +54,15 @@ if TYPE_CHECKING:
     from hilum.inference.engines.engine import Engine
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
-    from hilum.plan import Plan
 
 MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, MANIFEST)
 """What a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)
+PlanT_co = TypeVar("PlanT_co", bound=Plan, default=Plan, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedModel:
+class TrainedModel(Generic[PlanT_co]):
     """Networks and the plan they were made by: all that a prediction needs.
 
     Args:
@@ -74,7 +76,7 @@ class TrainedModel:
             its files.
     """
 
-    plan: Plan
+    plan: PlanT_co
     networks: tuple[nn.Module, ...]
     device: torch.device
     metrics: ModelMetrics | None = None
@@ -191,8 +193,8 @@ class TrainedModel:
                 out.remove(leftover)
         return replace(self, id=manifest.id)
 
-    @classmethod
-    def load(cls, folder: Path | str, *, device: str | torch.device = "auto") -> Self:
+    @staticmethod
+    def load(folder: Path | str, *, device: str | torch.device = "auto") -> TrainedModel:
         """Read a folder that `save` wrote.
 
         No file is unpickled, no code in it is run, and nothing is fetched.
@@ -208,7 +210,7 @@ class TrainedModel:
         manifest, plan, metrics = read_model_folder(Manifest, folder)
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
         assurance = Assurance.load(folder) if NUMBERS in manifest.files else None
-        return cls(
+        return TrainedModel(
             plan=plan,
             networks=networks,
             device=where,

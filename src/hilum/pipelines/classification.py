@@ -22,6 +22,7 @@ from hilum.training.fit_uncertainty import fit_uncertainty
 from hilum.training.init_network import find_pretrained
 from hilum.training.steps import ClassificationStep
 from hilum.training.task import Task
+from hilum.training.time_plan import classification_needs
 from hilum.training.validators import ClassificationValidator
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hilum.plan import Fingerprint, Hardware, Overrides
     from hilum.training.loop import TrainingJob
     from hilum.training.task import TrainedFolds, TrainingData
+    from hilum.training.time_plan import Needs, Pace
 
 
 class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
@@ -99,6 +101,12 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         """Predict the probabilities of the classes."""
         return ClassificationValidator(plan, device, cases)
 
+    def needs(self, plan: ClassificationPlan, pace: Pace, *, trained: int, validated: int) -> Needs:
+        """Validate, fit the out-of-distribution check, and write the report."""
+        return classification_needs(
+            pace, trained=trained, validated=validated, outputs=plan.classes.outputs
+        )
+
     def trial_step(self, plan: ClassificationPlan, images: Tensor) -> ClassificationTrial:
         """Make a step with uniform targets."""
         return ClassificationTrial(plan.classes, images)
@@ -120,8 +128,8 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
             folds.data.store,
             folds.device,
             failures.append,
-            units=folds.data.groups,
-            minutes=folds.options.minutes,
+            groups=folds.data.groups,
+            deadline=folds.time_plan.deadline("uncertainty"),
         )
         return replace(folds, scores=scores, assurance=assurance).with_notes(*failures)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from hilum.preprocess import CaseStore, build_store
 from hilum.training.benchmark_step import SegmentationTrial, choose_precision, step_timer
 from hilum.training.steps import SegmentationStep
 from hilum.training.task import Task
-from hilum.training.tuning.after_training import TuningContext, learn_afterwards
+from hilum.training.time_plan import segmentation_needs
+from hilum.training.tuning.after_training import tune_after_training
 from hilum.training.validators import SegmentationValidator
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hilum.plan import Fingerprint, Hardware, Overrides
     from hilum.training.loop import TrainingJob
     from hilum.training.task import TrainedFolds, TrainingData
+    from hilum.training.time_plan import Needs, Pace
 
 
 class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
@@ -73,6 +74,11 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
         """Score label maps on the cases' own grids."""
         return SegmentationValidator(plan, device, cases)
 
+    def needs(self, plan: SegmentationPlan, pace: Pace, *, trained: int, validated: int) -> Needs:
+        """Validate, and tune on the label maps."""
+        del plan, trained
+        return segmentation_needs(pace, validated=validated)
+
     def trial_step(self, plan: SegmentationPlan, images: Tensor) -> SegmentationTrial:
         """Make a step with empty label maps."""
         return SegmentationTrial(plan.labels, images)
@@ -84,14 +90,5 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
     def after_training(
         self, folds: TrainedFolds[SegmentationPlan, CaseStore, Score]
     ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
-        """Learn post-processing, and the overlap of patches where time is left."""
-        ending = TuningContext(
-            folds.work, folds.device, folds.options, folds.listener, folds.last_fold
-        )
-        learnt = learn_afterwards(folds.plan, folds.members, ending)
-        return replace(
-            folds,
-            plan=learnt.plan,
-            members=learnt.members,
-            notes=(*folds.notes, *learnt.notes),
-        )
+        """Learn post-processing."""
+        return tune_after_training(folds)

@@ -16,6 +16,7 @@ from hilum.plan.classification import ClassLossSpec
 from hilum.plan.plan import OptimiserSpec
 from hilum.plan.segmentation import LossSpec
 from hilum.tasks import ClassificationTask, build_loss, deep_supervision_loss
+from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.init_network import new_network, to_channels_last
 from hilum.training.optimiser import build_optimiser
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from hilum.networks import Weights
     from hilum.networks.network import Network
     from hilum.plan import Plan
-    from hilum.plan.plan import ClassifierSpec, NetworkSpec, Three
+    from hilum.plan.plan import AugmentationSpec, ClassifierSpec, NetworkSpec, Three
     from hilum.volume import LabelTable
 
     Precision = Literal["float32", "bfloat16"]
@@ -95,7 +96,7 @@ def choose_precision_by_trial_step(
             f"{device} has not enough memory for a training step with inputs of {plan.patch.value}"
             " voxels",
             needed="a smaller input, batch or network, or more memory",
-            cure="close other programs that use the device, or --device cpu",
+            cure="close other programs that use the device, or device='cpu'",
         ) from None
     return Decision(
         value="bfloat16" if alike >= _ALIKE else "float32",
@@ -130,8 +131,17 @@ def _compare_gradients(
     return float(torch.nn.functional.cosine_similarity(gradients[False], gradients[True], dim=0))
 
 
+def time_step(plan: Plan, device: torch.device, trial: MakeTrial) -> float:
+    """Measure the seconds of one training step of a plan, augmentation included."""
+    timer = step_timer(device, plan.precision.value, trial, plan.augmentation.value)
+    return timer(plan.network.value, plan.patch.value, plan.batch.value)
+
+
 def step_timer(
-    device: torch.device, precision: Precision, trial: MakeTrial
+    device: torch.device,
+    precision: Precision,
+    trial: MakeTrial,
+    augmentation: AugmentationSpec | None = None,
 ) -> Callable[[NetworkSpec | ClassifierSpec, Three, int], float]:
     """Make a function that measures the seconds of one training step with random data.
 
@@ -141,7 +151,13 @@ def step_timer(
     def measure(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
         try:
             return _seconds_per_step(
-                spec, patch, batch, device=device, precision=precision, trial=trial
+                spec,
+                patch,
+                batch,
+                device=device,
+                precision=precision,
+                trial=trial,
+                augmentation=augmentation,
             )
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -154,7 +170,7 @@ def step_timer(
             f"{device} has not enough memory for a training step with {batch} patches of {sizes}"
             " voxels",
             needed="a smaller patch, batch or network, or more memory",
-            cure="close other programs that use the device, or --device cpu",
+            cure="close other programs that use the device, or device='cpu'",
         )
 
     return measure
@@ -168,6 +184,7 @@ def _seconds_per_step(
     device: torch.device,
     precision: Precision,
     trial: MakeTrial,
+    augmentation: AugmentationSpec | None,
 ) -> float:
     """Time a few steps after one that warms up, and return the quickest."""
     generator = torch.Generator().manual_seed(0)
@@ -175,9 +192,17 @@ def _seconds_per_step(
     optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
     images = torch.randn(batch, spec.in_channels, *patch, generator=generator).to(device)
     step = trial(images)
+    if augmentation is not None:
+        dimensions = spec.dimensions
+        augment = Augmenter(augmentation, patch, spacing=(1.0, 1.0, 1.0), dimensions=dimensions)
+        size = enlarged_patch(augmentation, patch, dimensions=dimensions)
+        larger = torch.randn(batch, spec.in_channels, *size, generator=generator).to(device)
+        targets = torch.zeros(batch, 1, *size, dtype=torch.uint8, device=device)
     seconds = []
     for _ in range(1 + _TIMED_STEPS):
         start = time.perf_counter()
+        if augmentation is not None:
+            augment(larger, targets, generator)
         with (
             fork_rng(0, device),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),

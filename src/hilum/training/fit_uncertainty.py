@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -11,13 +10,14 @@ import torch
 from hilum.errors import DataError
 from hilum.inference import Assurance, Calibration, ClassPredictor, TrainedModel
 from hilum.inference.assurance import logits_of
+from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
 from hilum.inference.refusal import fit_refusal, intensity_features
 from hilum.metrics import conformal_threshold, fit_temperature, multilabel_conformal_threshold
 from hilum.training.augmentation import centre_of
-from hilum.training.validators.classification import LEARNING_SHARE, MOST_SEEN
+from hilum.training.time_plan import MOST_LEARNT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,16 +29,13 @@ if TYPE_CHECKING:
     from hilum.training.fold import TrainedFold
 
 T = TypeVar("T")
-_CROSS = 5
-"""Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
+Features: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
+"""Of one case: what the network's head gets, and intensity statistics."""
+_PARTS = 5
+"""Parts of the predictions of a single fold; each is calibrated by the others."""
 _REFUSED_SHARE = 0.01
-_FEWEST_SEEN = 200
-"""Cases of either side that a model learns from when to refuse, until that takes `_GRACE` times its
-share of the minutes."""
-_GRACE = 4.0
-_FEWEST_AT_ALL = 20
-"""So many whatever the time: on a machine that is busy with other things a case may take a hundred
-times what it should."""
+_FEWEST = 50
+"""Cases of either side that the out-of-distribution check is fitted on however long they take."""
 
 
 def fit_uncertainty(
@@ -48,54 +45,52 @@ def fit_uncertainty(
     device: torch.device,
     say: Callable[[str], None],
     *,
-    units: Mapping[str, str] | None = None,
-    minutes: float | None = None,
+    groups: Mapping[str, str] | None = None,
+    deadline: Deadline = UNLIMITED,
 ) -> tuple[tuple[ClassScore, ...], Assurance | None]:
-    """Learn how sure the model may be.
+    """Fit calibration, prediction sets and the out-of-distribution check.
 
-    Temperature and thresholds come from the answers for cases that the answering member was not
-    trained on, each on its own: the thresholds are of the network's probabilities, so that no
-    temperature that has seen the same answers has a part in them. The answers get their units, by
-    which intervals are drawn, calibrated probabilities and sets that were learnt from the other
-    folds' answers (of a single fold: from the other fifths of its patients), so that figures about
-    them are honest; the model itself keeps what all answers together say.
+    Temperature and thresholds come from out-of-fold predictions, each on its own: the thresholds
+    are of the network's probabilities, so that no temperature that was fitted on the same
+    predictions has a part in them. The predictions get their groups, by which intervals are
+    resampled, calibrated probabilities and sets that were learnt from the other folds' predictions
+    (of a single fold: from the other fifths of its patients), so that metrics of them are honest;
+    the model itself keeps what all predictions together give.
 
     Args:
         plan: every decision.
         members: the trained folds.
         store: inputs of their training cases.
         device: where the networks are.
-        say: is told what could not be learnt.
-        units: what each case hangs together with (see `fold_groups`): its patient, joined with
-            near-duplicates; None: its patient.
-        minutes: of a training with a time limit, which bounds how many cases tell when to refuse.
+        say: called with what could not be learnt.
+        groups: group of each case (see `fold_groups`): its patient, joined with near-duplicates;
+            None: its patient.
+        deadline: bounds how many cases the out-of-distribution check is fitted on.
 
     Returns:
-        The answers, calibrated out of fold, and what goes into the model; None where there is no
-        answer.
+        The predictions, calibrated out of fold, and what goes into the model; None where there is
+        no prediction.
     """
-    hangs = units or {}
-    scores = [
-        score.model_copy(update={"fold": member.number, "unit": hangs.get(score.case)})
-        for member in members
-        for score in member.result.scores
-    ]
-    first = {score.case: score for score in reversed(scores)}
-    scores = [score for score in scores if first[score.case] is score]
+    first: dict[str, ClassScore] = {}
+    for fold in members:
+        for score in fold.result.scores:
+            update = {"fold": fold.number, "unit": (groups or {}).get(score.case)}
+            first.setdefault(score.case, score.model_copy(update=update))
+    scores = list(first.values())
     if not scores:
         return (), None
-    table, coverage = plan.classes, plan.coverage.value
-    how: dict[str, Any] = {"balanced": saw_other_frequencies(plan), "units": units}
-    calibrated = cross_calibrated(scores, table, coverage, **how)
-    per_class = class_coverage(
-        cross_calibrated(scores, table, coverage, per_class=True, **how), table
+    table, coverage, balanced = plan.classes, plan.coverage.value, saw_other_frequencies(plan)
+    calibrated = cross_calibrated(scores, table, coverage, balanced=balanced)
+    per_class = cross_calibrated(scores, table, coverage, per_class=True, balanced=balanced)
+    calibration = fit_calibration(scores, table, coverage, balanced=balanced)
+    calibration = calibration.model_copy(
+        update={"class_coverage": class_coverage(per_class, table)}
     )
-    calibration = fit_calibration(scores, table, coverage, **how)
-    calibration = calibration.model_copy(update={"class_coverage": per_class})
     refusals = []
-    for member in members:
+    for number, fold in enumerate(members):
         try:
-            refusals.append(_refusal(plan, member, store, device, minutes))
+            part = deadline.part(1 / (len(members) - number))
+            refusals.append(_refusal(plan, fold, store, device, part))
         except DataError as error:
             say(f"The model will not refuse any image: {error.found}.")
             return calibrated, Assurance(calibration)
@@ -117,40 +112,43 @@ def fit_calibration(
     coverage: float,
     *,
     balanced: bool = False,
-    units: Mapping[str, str] | None = None,
 ) -> Calibration:
     """Temperature and thresholds of out-of-fold answers; biases too where training was balanced.
 
     See `cross_calibrated` for the arguments.
     """
-    probabilities, members = _arrays(scores, table)
-    targets = members if table.kind == "multilabel" else members.argmax(axis=1)
+    probabilities, present = _arrays(scores, table)
+    numbers = present.argmax(axis=1)
+    multilabel = table.kind == "multilabel"
     fitted = fit_temperature(
-        logits_of(probabilities, table), targets, kind=table.kind, biased=balanced
+        logits_of(probabilities, table),
+        present if multilabel else numbers,
+        kind=table.kind,
+        biased=balanced,
     )
-    learnt = Calibration(
+    groups = [score.unit or score.group for score in scores]
+
+    def thresholds(*, per_class: bool) -> tuple[float, ...]:
+        if multilabel:
+            found = multilabel_conformal_threshold(
+                probabilities, present, coverage=coverage, per_class=per_class, groups=groups
+            ).T.ravel()
+        else:
+            found = conformal_threshold(
+                probabilities, numbers, coverage=coverage, per_class=per_class, groups=groups
+            )
+        return tuple(float(one) for one in found)
+
+    return Calibration(
         temperature=fitted.value,
         bias=fitted.bias,
         because=fitted.reason,
         coverage=coverage,
         cases=len(scores),
+        thresholds=thresholds(per_class=False),
+        class_thresholds=thresholds(per_class=True),
+        scale="network",
     )
-    groups = [_unit(score, units) for score in scores]
-
-    def least(*, per_class: bool) -> tuple[float, ...]:
-        asked: dict[str, Any] = {"coverage": coverage, "per_class": per_class, "groups": groups}
-        if table.kind == "multilabel":
-            found = multilabel_conformal_threshold(probabilities, members, **asked).T.ravel()
-        else:
-            found = conformal_threshold(probabilities, members.argmax(axis=1), **asked)
-        return tuple(float(one) for one in found)
-
-    thresholds = {
-        "thresholds": least(per_class=False),
-        "class_thresholds": least(per_class=True),
-        "scale": "network",
-    }
-    return learnt.model_copy(update=thresholds)
 
 
 def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[float | None, ...]:
@@ -158,13 +156,13 @@ def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[flo
 
     None for a class that no case has.
     """
-    _, members = _arrays(scores, table)
+    _, present = _arrays(scores, table)
     held = np.array(
         [[name in (score.prediction_set or ()) for name in table.names] for score in scores],
         dtype=bool,
     )
     return tuple(
-        float(held[own, k].mean()) if own.any() else None for k, own in enumerate(members.T)
+        float(held[own, k].mean()) if own.any() else None for k, own in enumerate(present.T)
     )
 
 
@@ -175,28 +173,25 @@ def cross_calibrated(
     *,
     per_class: bool = False,
     balanced: bool = False,
-    units: Mapping[str, str] | None = None,
 ) -> tuple[ClassScore, ...]:
     """Calibrate each prediction on the others: no patient is on both sides.
 
     Args:
-        scores: out-of-fold answers.
-        table: what the classes are.
+        scores: out-of-fold predictions.
+        table: the classes.
         coverage: of the sets.
-        per_class: sets that keep the promise among the cases of each class.
-        balanced: whether training saw the classes in other frequencies than there are.
-        units: what each case hangs together with, by its id; None: its patient.
+        per_class: sets whose coverage holds among the cases of each class.
+        balanced: whether training sampled classes at other frequencies than the data have.
     """
-    parts = _parts(scores, units)
+    parts = _parts(scores)
     done = list(scores)
     for part in sorted(set(parts)):
         own = [n for n, one in enumerate(parts) if one == part]
         others = [scores[n] for n, one in enumerate(parts) if one != part]
-        few = Calibration(because="too few", coverage=coverage)
         calibration = (
-            fit_calibration(others, table, coverage, balanced=balanced, units=units)
+            fit_calibration(others, table, coverage, balanced=balanced)
             if others
-            else few
+            else Calibration(because="too few", coverage=coverage)
         )
         raw = _arrays([scores[n] for n in own], table)[0]
         sets = (
@@ -213,21 +208,15 @@ def cross_calibrated(
     return tuple(done)
 
 
-def _unit(score: ClassScore, units: Mapping[str, str] | None) -> str:
-    """Return the group that the case of a score is resampled with."""
-    return score.group if units is None else units.get(score.case, score.group)
-
-
-def _parts(scores: Sequence[ClassScore], units: Mapping[str, str] | None) -> list[int]:
+def _parts(scores: Sequence[ClassScore]) -> list[int]:
     """Split the predictions into calibration parts: folds, or fifths of a single fold's groups."""
-    folds = {score.fold for score in scores}
-    if len(folds) > 1:
+    if len({score.fold for score in scores}) > 1:
         return [score.fold or 0 for score in scores]
-    own = [_unit(score, units) for score in scores]
-    every = sorted(set(own))
-    order = np.random.default_rng(0).permutation(len(every))
-    place = {unit: int(order[n]) % _CROSS for n, unit in enumerate(every)}
-    return [place[unit] for unit in own]
+    own = [score.unit or score.group for score in scores]
+    groups = sorted(set(own))
+    order = np.random.default_rng(0).permutation(len(groups))
+    part = {group: int(order[n]) % _PARTS for n, group in enumerate(groups)}
+    return [part[group] for group in own]
 
 
 def _arrays(
@@ -243,50 +232,39 @@ def _arrays(
 
 def _refusal(
     plan: ClassificationPlan,
-    member: TrainedFold[ClassScore],
+    fold: TrainedFold[ClassScore],
     store: ClassifierStore,
     device: torch.device,
-    minutes: float | None,
+    deadline: Deadline,
 ) -> Refusal:
-    """Fit one member's out-of-distribution check on its training and validation cases."""
-    predictor = ClassPredictor(
-        TrainedModel(plan=plan, networks=(member.result.network,), device=device)
-    )
-    seconds = None if minutes is None else LEARNING_SHARE * minutes * 60 / 2
-    train = _seen(predictor, (_input(store, case, plan) for case in _some(member.trained)), seconds)
-    held_out = _seen(
-        predictor, (predictor.prepare(case).array for case in _some(member.validated)), seconds
+    """Fit one network's out-of-distribution check on its training and validation cases."""
+    model = TrainedModel(plan=plan, networks=(fold.result.network,), device=device)
+    predictor = ClassPredictor(model)
+
+    def measured(array: NDArray[np.float32]) -> Features:
+        return predictor.features(array)[0], intensity_features(array)
+
+    def stored(case: str) -> Features:
+        whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
+        centre = centre_of(whole, plan.patch.value)[0].numpy()  # as a prediction gets it
+        return measured(np.ascontiguousarray(centre))
+
+    train = predict_cases(stored, _sample(fold.trained), deadline=deadline.part(0.5), least=_FEWEST)
+    held_out = predict_cases(
+        lambda case: measured(predictor.prepare(case).array),
+        _sample(fold.validated),
+        deadline=deadline,
+        least=_FEWEST,
     )
     return fit_refusal(
-        train[0],
-        held_out[0],
+        np.array([features for features, _ in train.values()]),
+        np.array([features for features, _ in held_out.values()]),
         share=_REFUSED_SHARE,
-        train_intensities=train[1],
-        held_out_intensities=held_out[1],
+        train_intensities=np.array([intensities for _, intensities in train.values()]),
+        held_out_intensities=np.array([intensities for _, intensities in held_out.values()]),
     )
 
 
-def _some(cases: Sequence[T]) -> list[T]:
-    """Choose at most `MOST_SEEN` cases, in an order whose every beginning is a fair sample."""
-    return [cases[n] for n in np.random.default_rng(0).permutation(len(cases))[:MOST_SEEN]]
-
-
-def _seen(
-    predictor: ClassPredictor, arrays: Iterable[NDArray[np.float32]], seconds: float | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute features and intensity statistics of inputs, one at a time, until time is up."""
-    begun, rows = time.perf_counter(), []
-    for array in arrays:
-        rows.append((predictor.features(array)[0], intensity_features(array)))
-        over = 0.0 if seconds is None else (time.perf_counter() - begun) / seconds
-        if over > (1.0 if len(rows) >= _FEWEST_SEEN else _GRACE) and len(rows) >= min(
-            _FEWEST_SEEN, _FEWEST_AT_ALL
-        ):
-            break
-    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-
-
-def _input(store: ClassifierStore, case: str, plan: ClassificationPlan) -> NDArray[np.float32]:
-    """A training case as a prediction sees it: without the margin."""
-    whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
-    return np.ascontiguousarray(centre_of(whole, plan.patch.value)[0].numpy())
+def _sample(cases: Sequence[T]) -> list[T]:
+    """Choose at most `MOST_LEARNT` cases, in an order whose every beginning is a fair sample."""
+    return [cases[n] for n in np.random.default_rng(0).permutation(len(cases))[:MOST_LEARNT]]

@@ -73,7 +73,7 @@ class Log:
             raise ResourceError(
                 f"{self.folder / 'tensorboard'} cannot be written: {error.strerror or error}",
                 needed="space on the disk",
-                cure="free some space, then go on with --resume",
+                cure="free some space, then go on with resume=True",
             ) from error
 
 

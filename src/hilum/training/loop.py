@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, ResourceError, TrainingError
+from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.networks.rng import fork_rng
 from hilum.plan import Plan
 from hilum.preprocess import CaseStore, ClassifierStore
@@ -130,11 +131,9 @@ def fit(
         wrapped.mark_forward_method(forward)
 
     try:
-        with step:
+        with step.sampler:
             prepared = (
-                step.prepare(network, tick, state.seconds_left())
-                if state.new
-                else PreparedNetwork()
+                step.prepare(network, tick, state.deadline()) if state.new else PreparedNetwork()
             )
             if prepared.complete:
                 state.keep_prepared(prepared)
@@ -177,7 +176,7 @@ def fit(
             f"{job.device} has not enough memory for a batch of {plan.batch.value} patches of"
             f" {plan.patch.value} voxels",
             needed="more free memory, or a smaller plan",
-            cure="stop what else runs on the device, or plan for less with --memory",
+            cure="stop what else runs on the device, or plan for less, e.g. memory_gb=8",
         ) from error
     finally:
         state.log.close()
@@ -234,10 +233,10 @@ class _TrainingState:
         """
         return self.step == 0 and not self._progress.finished
 
-    def seconds_left(self) -> float | None:
-        """Of the budget; None where it is one of steps."""
+    def deadline(self) -> Deadline:
+        """Return when the budget's seconds are over."""
         seconds = self._job.budget.seconds
-        return None if seconds is None else max(0.0, seconds - (time.perf_counter() - self._begun))
+        return UNLIMITED if seconds is None else Deadline(self._begun + seconds)
 
     def keep_prepared(self, prepared: PreparedNetwork) -> None:
         """Keep what was left out before the first step."""
@@ -274,7 +273,7 @@ class _TrainingState:
                 needed="finite intensities and a learning rate at which training converges",
                 cure=(
                     "`hilum check DATA` finds NaN and Inf; else lower optimiser.learning_rate in"
-                    " the plan and give it with --plan. The last checkpoint, from before this, is"
+                    " the plan and give that as plan. The last checkpoint, from before this, is"
                     f" {self._path}"
                 ),
             )

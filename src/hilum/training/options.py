@@ -68,29 +68,29 @@ class TrainOptions:
             raise UsageError(
                 "minutes and steps at once",
                 needed="one of them",
-                cure="--minutes 20 or --steps 5000",
+                cure="minutes=20 or steps=5000",
             )
         if self.minutes is not None and self.minutes <= 0:
             raise UsageError(
-                f"--minutes {self.minutes:g}",
+                f"minutes={self.minutes:g}",
                 needed="a positive number of minutes",
-                cure="--minutes 20",
+                cure="minutes=20",
             )
         if self.steps is not None and self.steps < 1:
-            raise UsageError(
-                f"--steps {self.steps}", needed="at least one step", cure="--steps 5000"
-            )
+            raise UsageError(f"steps={self.steps}", needed="at least one step", cure="steps=5000")
         if self.folds is not None and self.folds < 2:
             raise UsageError(
-                f"--folds {self.folds}",
+                f"folds={self.folds}",
                 needed="at least 2 folds",
-                cure="--folds 5, or --fold 0 for one split",
+                cure="folds=5, or fold=0 for one split",
             )
         if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}", needed="a seed of at least 0", cure="--seed 0")
+            raise UsageError(f"seed={self.seed}", needed="a seed of at least 0", cure="seed=0")
         if self.memory_gb is not None and self.memory_gb <= 0:
             raise UsageError(
-                f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8"
+                f"memory_gb={self.memory_gb:g}",
+                needed="a positive number of GB",
+                cure="memory_gb=8",
             )
 
     def open(self, data: Path | str) -> Dataset:

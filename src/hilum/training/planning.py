@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +12,18 @@ import torch
 
 from hilum.errors import ResourceError
 from hilum.inference import host_memory, resolve_device
-from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, save_plan
+from hilum.plan import Decision, Hardware, Overrides, Plan, make_fingerprint, save_plan
+from hilum.training.benchmark_step import time_step
 from hilum.training.given_plan import PLAN
-from hilum.training.init_network import find_pretrained
+from hilum.training.init_network import find_pretrained, new_network
 from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.premises import Premises
+from hilum.training.time_plan import LOOKS_TO_PREPROCESS, Pace, TimePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.dataset import Dataset, Fold
+    from hilum.dataset import Case, Dataset, Fold
     from hilum.io import OutputFolder
     from hilum.networks import Weights
     from hilum.training.task import P, S, StoreT, Task
@@ -33,7 +37,7 @@ def make_plan_for(
     listener: Listener,
     cases: Sequence[str] | None = None,
     overrides: Overrides | None = None,
-) -> P:
+) -> tuple[P, Pace | None]:
     """Look at the data, measure the device, decide.
 
     Args:
@@ -44,21 +48,51 @@ def make_plan_for(
         cases: ids to look at; all annotated cases if None.
         overrides: what is not for the planner to decide.
 
+    Returns:
+        The plan, and its pace on the device where there is a time limit.
+
     Raises:
         HilumError: see `make_fingerprint`; the data cannot be planned for.
     """
-    device = resolve_device(options.device)
+    device, started = resolve_device(options.device), time.perf_counter()
     fingerprint = make_fingerprint(
         dataset,
         cases=cases,
         progress=lambda done, total, case: listener.advance("looking", done, total, case),
     )
+    looked = time.perf_counter() - started
     hardware = Hardware(
         device=device.type,
         memory_gb=options.memory_gb or _memory_gb(device, listener),
         minutes=options.minutes,
     )
-    return task.make_plan(fingerprint, hardware, device, overrides)
+    plan = task.make_plan(fingerprint, hardware, device, overrides)
+    if options.minutes is None:
+        return plan, None
+    ids = [case.id for case in fingerprint.cases]
+    pace = measure_pace(plan, task, device, dataset[ids[0]])
+    if overrides is not None and overrides.steps is not None:
+        return plan, pace
+    needs = task.needs(plan, pace, trained=len(ids), validated=len(dataset.cases) // 5)
+    needs = {**needs, "preprocessing": LOOKS_TO_PREPROCESS * looked}
+    seconds = TimePlan.of(options.minutes, needs, started=started).steps or 1.0
+    steps = Decision[int](
+        value=max(1, int(seconds / pace.step)),
+        because=(
+            f"{options.minutes:g} minutes leave about {seconds / 60:.1f} for steps of"
+            f" {pace.step:.3g} s (measured, with augmentation); the schedule ends with the time"
+        ),
+    )
+    return plan.model_copy(update={"steps": steps}), pace
+
+
+def measure_pace(plan: P, task: Task[P, StoreT, S], device: torch.device, case: Case) -> Pace:
+    """Measure a training step, and predicting and scoring a case, with an untrained network."""
+    validator = task.validator(plan, device, (case,))
+    return Pace(
+        step=time_step(plan, device, partial(task.trial_step, plan)),
+        case=validator.seconds_per_case(new_network(plan, 0).to(device)),
+    )
 
 
 def prepare_plan(
@@ -70,7 +104,7 @@ def prepare_plan(
     folder: OutputFolder,
     options: TrainOptions,
     listener: Listener,
-) -> tuple[P, Weights | None]:
+) -> tuple[P, Weights | None, Pace | None]:
     """Take the given plan or make one, find the first weights, and write both down.
 
     The premises of a resumed training are compared with those it began with.
@@ -85,9 +119,14 @@ def prepare_plan(
         if len(folds) == 1
         else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
     )
-    plan = given or make_plan_for(
-        dataset, task, options, listener=listener, cases=looked_at, overrides=options.overrides
-    )
+    if given is None:
+        plan, pace = make_plan_for(
+            dataset, task, options, listener=listener, cases=looked_at, overrides=options.overrides
+        )
+    else:
+        plan, device = given, resolve_device(options.device)
+        limited = options.minutes is not None
+        pace = measure_pace(plan, task, device, dataset[looked_at[0]]) if limited else None
     weights = find_pretrained(plan)
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
     if options.resume and given is not None:
@@ -110,7 +149,7 @@ def prepare_plan(
     )
     if weights is not None:
         listener.say(f"First weights: {weights.origin}.")
-    return plan, weights
+    return plan, weights, pace
 
 
 def _same_file(plan: Path | Plan, path: Path) -> bool:

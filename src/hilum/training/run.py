@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,8 @@ from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.planning import prepare_plan
 from hilum.training.premises import PREMISES, Premises
 from hilum.training.schedule import Budget
-from hilum.training.stage_timer import StageTimer, explain_overrun
 from hilum.training.task import P, S, StoreT, TrainedFolds, TrainingData
+from hilum.training.time_plan import TimePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +96,9 @@ def _run(
         )
     started = time.perf_counter()
     chosen = _split(dataset, leaks, options, listener)
-    plan, weights = prepare_plan(given, dataset, task, premises, chosen, folder, options, listener)
+    plan, weights, pace = prepare_plan(
+        given, dataset, task, premises, chosen, folder, options, listener
+    )
     keep_audit(leaks, premises, work)
     store = task.build_store(
         dataset,
@@ -110,13 +111,21 @@ def _run(
     absent = names_absent(data, task, chosen, listener)
     members: list[TrainedFold[S]] = []
     for number, fold in chosen:
-        fold_started = started if not members else time.perf_counter()
+        held = set(fold.validation)
+        cases = tuple(case for case in dataset.cases if case.id in held)
+        time_plan = TimePlan.of(
+            options.minutes,
+            {}
+            if pace is None
+            else task.needs(plan, pace, trained=len(fold.train), validated=len(cases)),
+            started=time.perf_counter() if members else started,
+        )
         job = TrainingJob(
             plan=plan,
             store=store,
             cases=fold.train,
             folder=work / f"fold_{number}",
-            budget=Budget(steps=options.steps or plan.steps.value),
+            budget=Budget(options.steps or plan.steps.value, time_plan.steps),
             device=device,
             seed=options.seed + number,
             resume=options.resume,
@@ -125,11 +134,9 @@ def _run(
             units=data.groups,
             weights=weights,
         )
-        cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
         validator = task.validator(plan, device, cases)
-        result = train_fold(number, task, job, validator, options, listener, started=fold_started)
+        result = train_fold(number, task, job, validator, time_plan, pace, listener)
         members.append(TrainedFold(number, result, fold.train, cases))
-    timer = StageTimer("preparing, training and scoring")
     folds = TrainedFolds(
         data,
         plan,
@@ -139,20 +146,19 @@ def _run(
         device,
         options,
         listener,
-        last_fold=fold_started,
+        time_plan=time_plan,
+        scores=first_scores(members),
         notes=(*leak_warnings(leaks), *absent),
     )
-    folds = timer.of("learning what follows the network", task.after_training, folds)
-    folds = replace(folds, scores=first_scores(folds.members))
-    folds = timer.of("learning how sure it is", task.fit_uncertainty, folds)
-    folds = timer.of("figures and baselines", task.write_report, folds)
+    folds = task.write_report(task.fit_uncertainty(task.after_training(folds)))
     model = assemble_model(folds, task, weights, started=started).save(folder.path)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     for sentence in (
-        *filter(None, (few_steps(folds.plan, member) for member in folds.members)),
-        *explain_overrun(started, timer.ends, options.minutes, len(members)),
+        *(few_steps(folds.plan, fold) for fold in folds.members),
+        time_plan.overrun(started, len(members)),
     ):
-        listener.say(sentence)
+        if sentence:
+            listener.say(sentence)
     report = clock.report(files=dataset.files)
     report = report.model_copy(update={"model": model.id, "precision": folds.plan.precision.value})
     folder.write({"run.json": report.as_json()})
@@ -190,7 +196,7 @@ def _split(
     listener.say(describe_folds(dataset, folds, together=leaks.groups))
     chosen = _chosen_folds(folds, options)
     if options.folds not in {None, len(folds)}:
-        listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
+        listener.say(f"folds={options.folds} is ignored: the data set brings a split of its own.")
     return chosen
 
 
@@ -250,7 +256,7 @@ def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[
         raise UsageError(
             f"fold {options.fold}",
             needed=f"a fold from 0 to {len(folds) - 1}",
-            cure="--fold 0, or --folds 5 for all",
+            cure="fold=0, or folds=5 for all",
         )
     return [(options.fold, folds[options.fold])]
 
@@ -263,5 +269,5 @@ def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
         raise UsageError(
             f"{out.path} already holds a {'model' if held[0] == 'model.json' else 'training'}",
             needed="an empty or new folder",
-            cure="--resume to go on where it stopped, or another folder with -o",
+            cure="resume=True to go on where it stopped, or another folder for out",
         )

@@ -233,7 +233,7 @@ def _named(case: str, folder: Path) -> Iterator[None]:
     except Exception as error:
         raise DataError(
             f"case {case}: its preprocessed copy in {folder} cannot be read ({error})",
-            cure="remove that folder and train again with --resume: it is made anew",
+            cure="remove that folder and train again with resume=True: it is made anew",
         ) from error
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hilum.training.loop import TrainingJob
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.steps import TrainingStep
+    from hilum.training.time_plan import Needs, Pace, TimePlan
     from hilum.training.validators import Validator
 
 P = TypeVar("P", bound=Plan)
@@ -65,7 +66,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
         device: where the networks are.
         options: of the training.
         listener: is notified.
-        last_fold: `time.perf_counter` when the minutes of the last fold began.
+        time_plan: of the last fold, with the deadlines of what follows it.
         assurance: calibration, prediction sets and out-of-distribution check of a classifier.
         notes: sentences for the model card.
     """
@@ -78,7 +79,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
     device: torch.device
     options: TrainOptions
     listener: Listener
-    last_fold: float
+    time_plan: TimePlan
     scores: tuple[S, ...] = ()
     assurance: Assurance | None = None
     notes: tuple[str, ...] = ()
@@ -143,6 +144,10 @@ class Task(ABC, Generic[P, StoreT, S]):
     @abstractmethod
     def validator(self, plan: P, device: torch.device, cases: tuple[Case, ...]) -> Validator[S]:
         """Make the validator of a fold's validation cases."""
+
+    @abstractmethod
+    def needs(self, plan: P, pace: Pace, *, trained: int, validated: int) -> Needs:
+        """Estimate the seconds of the stages after the steps, for so many cases of a fold."""
 
     @abstractmethod
     def trial_step(self, plan: P, images: Tensor) -> TrialStep:

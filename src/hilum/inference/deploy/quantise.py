@@ -24,6 +24,7 @@ from hilum.errors import ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
+from hilum.inference.predict_cases import predict_cases
 from hilum.inference.predictor import Predictor
 from hilum.inference.sliding_window import cut_patch
 from hilum.metrics import dice
@@ -259,13 +260,11 @@ def compare_engines(
 ) -> tuple[LabelQuality, ...]:
     """Predict the cases with both engines, and compare with the annotations and each other."""
     table = cast("SegmentationPlan", model.plan).labels
-    found: dict[str, list[tuple[float, float, float]]] = {
-        region.name: [] for region in table.scored
-    }
     predictors = [
         Predictor(cast("RunnableModel", model), engine=engine) for engine in (plain, small)
     ]
-    for done, case in enumerate(cases, start=1):
+
+    def predict(case: Case) -> list[tuple[float, float, float]]:
         reference = read_annotation(case).array[0]
         first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
         counts = (
@@ -273,14 +272,18 @@ def compare_engines(
             if table.ignore is None
             else reference != table.ignore
         )
+        rows = []
         for region in table.scored:
             masks = [np.isin(one, region.labels) & counts for one in (first, second, reference)]
-            found[region.name].append(
+            rows.append(
                 (dice(masks[0], masks[2]), dice(masks[1], masks[2]), dice(masks[1], masks[0]))
             )
-        if progress is not None:
-            progress(done, len(cases), case.id)
-    return tuple(_quality(name, values) for name, values in found.items())
+        return rows
+
+    found = [*predict_cases(predict, cases, progress=progress).values()]
+    return tuple(
+        _quality(region.name, [rows[n] for rows in found]) for n, region in enumerate(table.scored)
+    )
 
 
 _METHOD = (

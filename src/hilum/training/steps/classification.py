@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
+from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.tasks import ClassificationTask
 from hilum.training.augmentation import Augmenter
 from hilum.training.sampling import ViewSampler
@@ -16,8 +17,8 @@ from hilum.training.steps.step import PreparedNetwork, TrainingStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from hilum.networks.classifier import ClassifierNetwork
@@ -33,13 +34,10 @@ class ClassificationStep(TrainingStep):
         job: with a `ClassificationPlan`, a folder of stored inputs, and the label of every case.
     """
 
-    forwards: tuple[str, ...] = ()
-
     def __init__(self, job: TrainingJob[ClassificationPlan, ClassifierStore]) -> None:
         plan = self._plan = job.plan
         self._job = job
         task = ClassificationTask(plan.classes)
-        self._targets = {case: task.encode(job.labels[case]) for case in job.cases}
         self._loss = task.loss(plan.loss.value).to(job.device)
         self._augment = Augmenter(
             plan.augmentation.value,
@@ -48,28 +46,17 @@ class ClassificationStep(TrainingStep):
             dimensions=plan.dimensions.value,
             masks=int(plan.region.value.mask_channel),
         )
-        members = np.array([plan.classes.indicators(job.labels[case]) for case in job.cases])
-        self._sampler = ViewSampler(
+        present = np.array([plan.classes.indicators(job.labels[case]) for case in job.cases])
+        self._views = ViewSampler(
             job.store,
             job.cases,
-            self._targets,
+            {case: task.encode(job.labels[case]) for case in job.cases},
             batch=plan.batch.value,
             seed=job.seed,
-            chances=case_chances(members) if plan.balance.value == "sampling" else None,
+            chances=case_chances(present) if plan.balance.value == "sampling" else None,
         )
+        super().__init__(self._views)
         self._released: int | None = -1  # what no stage releases
-
-    def __enter__(self) -> Self:
-        self._sampler.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sampler.__exit__(kind, error, trace)
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
         """The network's own groups, from the input to the head."""
@@ -79,12 +66,12 @@ class ClassificationStep(TrainingStep):
         self,
         network: nn.Module,
         tick: Callable[[float, int], None] | None,
-        seconds: float | None = None,
+        deadline: Deadline = UNLIMITED,
     ) -> PreparedNetwork:
-        """A linear probe is fitted at once; everything else is left to the steps."""
+        """Fit a linear probe at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
             return PreparedNetwork()
-        return fit_probe(network, self._sampler, self._plan, self._job, tick, seconds)
+        return fit_probe(cast("ClassifierNetwork", network), self._views, self._job, tick, deadline)
 
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Release what the stage at this progress releases."""
@@ -94,10 +81,6 @@ class ClassificationStep(TrainingStep):
             self._released = stage.released
         base = self._plan.optimiser.value.learning_rate
         return stage_rates(stage, done, groups=len(self.groups(network)), base=base)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *size), targets (B, K')."""
-        return self._sampler.batch(step)
 
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
@@ -130,16 +113,14 @@ def mix(
     return mixed, targets * share[:, None] + targets.roll(1, dims=0) * (1 - share[:, None])
 
 
-def case_chances(
-    members: np.ndarray[Any, np.dtype[np.bool_]],
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The chance (N,) of each case to be drawn, so that every class (N, K) is seen equally often.
+def case_chances(present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The chance (N,) of each case to be sampled, so that every class (N, K) comes equally often.
 
     Findings: the rarest counts.
     """
-    counts = np.maximum(members.sum(axis=0), 1)
-    rarest = np.where(members, 1 / counts, 0).max(axis=1)
-    none = ~members.any(axis=1)
+    counts = np.maximum(present.sum(axis=0), 1)
+    rarest = np.where(present, 1 / counts, 0).max(axis=1)
+    none = ~present.any(axis=1)
     rarest[none] = 1 / max(1, int(none.sum()))
     return np.asarray(rarest / rarest.sum())
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, cast
-
-from typing_extensions import override
+from typing import TYPE_CHECKING, cast
 
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import learning_rate
-from hilum.training.steps.step import PreparedNetwork, TrainingStep
+from hilum.training.steps.step import TrainingStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
     import torch
     from torch import Tensor, nn
 
@@ -32,7 +27,7 @@ class SegmentationStep(TrainingStep):
         job: with a `SegmentationPlan` and a folder of stored cases.
     """
 
-    forwards: tuple[str, ...] = ("forward_deep",)
+    forwards = ("forward_deep",)
 
     def __init__(self, job: TrainingJob[SegmentationPlan, CaseStore]) -> None:
         plan = self._plan = job.plan
@@ -47,51 +42,27 @@ class SegmentationStep(TrainingStep):
             spacing=plan.spacing.value or (1.0, 1.0, 1.0),
             dimensions=plan.dimensions.value,
         )
-        self._sampler = PatchSampler(
-            job.store,
-            job.cases,
-            task,
-            size=size,
-            patch=plan.patch.value,
-            batch=plan.batch.value,
-            foreground_fraction=plan.foreground_fraction.value,
-            seed=job.seed,
+        super().__init__(
+            PatchSampler(
+                job.store,
+                job.cases,
+                task,
+                size=size,
+                patch=plan.patch.value,
+                batch=plan.batch.value,
+                foreground_fraction=plan.foreground_fraction.value,
+                seed=job.seed,
+            )
         )
-
-    def __enter__(self) -> Self:
-        self._sampler.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sampler.__exit__(kind, error, trace)
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
         """All weights in one group."""
         return (tuple(network.parameters()),)
 
-    @override
-    def prepare(
-        self,
-        network: nn.Module,
-        tick: Callable[[float, int], None] | None,
-        seconds: float | None = None,
-    ) -> PreparedNetwork:
-        """A new network needs nothing."""
-        return PreparedNetwork()
-
-    @override
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Everything learns all the time."""
+        del network
         return (learning_rate(self._plan.optimiser.value, progress),)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *size), targets (B, 1 or R, *size)."""
-        return self._sampler.batch(step)
 
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator

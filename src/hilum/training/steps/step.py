@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar
+
+from hilum.inference.predict_cases import UNLIMITED, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     import torch
     from torch import Tensor, nn
+
+    from hilum.training.sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class PreparedNetwork:
     Args:
         complete: nothing is left for steps to learn.
         left_out: training cases that the time did not allow to look at; only of what is complete.
-        notes: what people must know of that.
+        notes: sentences about that for the user.
     """
 
     complete: bool = False
@@ -28,49 +32,47 @@ class PreparedNetwork:
     notes: tuple[str, ...] = ()
 
 
-class TrainingStep(Protocol):
+class TrainingStep(ABC):
     """The part of a training step that depends on the task.
 
-    While it is entered, the next batches are read ahead.
-
-    Every answer is a function of the plan, the data, the seed and the arguments, so that a training
+    Every result is a function of the plan, the data, the seed and the arguments, so that a training
     can be taken up anywhere.
+
+    Args:
+        sampler: reads the batches, the next ones ahead while it is entered.
     """
 
-    forwards: tuple[str, ...]
+    forwards: ClassVar[tuple[str, ...]] = ()
     """Methods of the network, beside `forward`, that `loss` calls."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
+    @abstractmethod
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
         """The network's weights in groups that share a learning rate."""
-        ...
 
     def prepare(
         self,
         network: nn.Module,
         tick: Callable[[float, int], None] | None,
-        seconds: float | None = None,
+        deadline: Deadline = UNLIMITED,
     ) -> PreparedNetwork:
-        """Prepare a new network before its first step; `tick` hears progress and step 0.
+        """Prepare a new network before its first step; most need nothing.
 
-        It takes `seconds` at most, where they are bounded, or what the least takes that is of use.
+        `tick` is called with progress and step 0. It ends by the deadline, or when the least that
+        is of use is done.
         """
-        ...
+        del network, tick, deadline
+        return PreparedNetwork()
 
+    @abstractmethod
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
-        """Let learn what learns at this progress (0..1) of the schedule.
+        """Release the weights that learn at this progress (0..1) of the schedule.
 
-        The learning rate of each group.
+        Returns:
+            The learning rate of each group.
         """
-        ...
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, C, Z', Y', X') float32 and their targets, on the CPU.
@@ -78,14 +80,14 @@ class TrainingStep(Protocol):
         Raises:
             DataError: a case cannot be read.
         """
-        ...
+        return self.sampler.batch(step)
 
+    @abstractmethod
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Augment a batch on the training device: images (B, C, *patch)."""
-        ...
 
+    @abstractmethod
     def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch, a number with a gradient."""
-        ...

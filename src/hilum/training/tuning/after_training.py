@@ -1,333 +1,147 @@
-"""Tuning of post-processing and overlap at the end of a training, on validation predictions.
+"""Tuning of post-processing at the end of a training, on the label maps of its validation cases.
 
-Post-processing is learnt from their saved label maps. The overlap of patches is tried only in a
-training of given minutes, where enough of them are left: every case is predicted again at up to
-five overlaps. A training without minutes is a function of plan, data and seed, not of the speed of
-the machine, and one of a given plan keeps it. Where the time does not even allow the new metrics,
-what was learnt is given up: `hilum tune` does it later.
+Whatever fails costs what it was to learn, never the model: the notes say so.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
-import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from hilum.dataset import read_annotation
-from hilum.evaluation import score_labels
-from hilum.inference import TrainedModel
+from hilum.errors import HilumError
+from hilum.evaluation import Score
 from hilum.io import atomic_write_text, read_labels, write_labels
-from hilum.plan import Decision
+from hilum.plan import SegmentationPlan
+from hilum.preprocess import CaseStore
 from hilum.tasks import apply_postprocessing
-from hilum.training.tuning.eligible_cases import EligibleCases
-from hilum.training.tuning.out_of_fold import OutOfFoldPredictions
-from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, what_failed
-from hilum.training.tuning.postprocessing import learn_postprocessing, no_time, too_few
-from hilum.training.tuning.postprocessing_trials import FEWEST, compress_case, group_of
+from hilum.training.task import TrainedFolds
+from hilum.training.tuning.postprocessing import (
+    group_of,
+    hold_case,
+    learn_postprocessing,
+    no_time,
+    too_few,
+)
 from hilum.training.tuning.records import PostprocessingTuning
-from hilum.training.tuning.tune import learning_notes, told, unit_of
+from hilum.training.tuning.tune import learning_notes, volume_unit
+from hilum.training.validators.segmentation import score_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
-
     from hilum.dataset import Case
-    from hilum.evaluation import Score
-    from hilum.plan import SegmentationPlan
-    from hilum.training.fold import TrainedFold
-    from hilum.training.options import Listener, TrainOptions
-    from hilum.training.tuning.postprocessing_trials import Steps
-    from hilum.training.tuning.records import OverlapTuning
-    from hilum.volume import Volume
 
-POSTPROCESSED, FIGURES, OVERLAP_FIGURES = "postprocessed", "postprocessing.json", "overlap.json"
-_PROBED = 10.0
-"""Seconds below which not even one case is predicted to see what that takes."""
-_ROUNDS = 3.5
-"""What predicting at all overlaps takes, in times of predicting once at the first."""
-_FINISH_SECONDS = 2.5
-"""What writing the model takes."""
+POSTPROCESSED, RECORD = "postprocessed", "postprocessing.json"
+Folds: TypeAlias = TrainedFolds[SegmentationPlan, CaseStore, Score]
+
+_log = logging.getLogger("hilum")
 
 
-@dataclass(frozen=True)
-class TuningContext:
-    """Context of the last stages: folder, device, options and deadline.
-
-    Args:
-        work: the folder whose `fold_<n>/validation` hold the label maps.
-        device: where the networks are.
-        options: what the user asked for.
-        listener: is told what happens.
-        last_fold: `time.perf_counter` when the minutes of the last fold began.
-    """
-
-    work: Path
-    device: torch.device
-    options: TrainOptions
-    listener: Listener
-    last_fold: float
-
-    @property
-    def deadline(self) -> float | None:
-        """Time at which everything must have ended; None without a limit."""
-        minutes = self.options.minutes
-        return None if minutes is None else self.last_fold + minutes * 60 - _FINISH_SECONDS
-
-    @property
-    def late(self) -> bool:
-        """True if the time is up."""
-        return self.deadline is not None and time.perf_counter() > self.deadline
-
-    def room(self) -> float:
-        """Return the seconds that trying overlaps may take."""
-        return (
-            0.0
-            if self.deadline is None or self.options.plan is not None
-            else self.deadline - time.perf_counter()
-        )
-
-
-@dataclass(frozen=True)
-class TuningOutcome:
-    """The plan with what was tuned, the members with their new scores, and notes for the card."""
-
-    plan: SegmentationPlan
-    members: tuple[TrainedFold[Score], ...]
-    notes: tuple[str, ...] = ()
-
-
-def learn_afterwards(
-    plan: SegmentationPlan, members: Sequence[TrainedFold[Score]], ending: TuningContext
-) -> TuningOutcome:
-    """Learn post-processing, and the overlap where there is time.
-
-    Nothing where the plan already has post-processing.
-
-    Whatever fails costs what it was to learn, never the model: the notes say so.
-    """
-    for stale in (
-        FIGURES,
-        OVERLAP_FIGURES,
-    ):  # of an end that was interrupted, and may be of other answers
-        (ending.work / stale).unlink(missing_ok=True)
-    shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
-    answered = _answered(members, ending)
-    if plan.postprocessing.value or not answered:
-        return TuningOutcome(plan, tuple(members))
-    found, scored, failed = _tune_postprocessing(plan, members, answered, ending)
-    ending.listener.say(
-        f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because"
-        f" {found.because}."
-    )
-    update: dict[str, object] = {
-        "postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)
-    }
+def tune_after_training(folds: Folds) -> Folds:
+    """Learn post-processing and score the cases with it, where the plan has none yet."""
+    plan, listener = folds.plan, folds.listener
+    # files of an end that was interrupted may be of other predictions
+    (folds.work / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(folds.work / POSTPROCESSED, ignore_errors=True)
+    predicted = _predicted(folds)
+    if plan.postprocessing.value or not predicted:
+        return folds
     try:
-        overlap = _overlap(plan, members, answered, found.steps, ending)
-        if overlap is not None:
-            atomic_write_text(
-                ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n"
-            )
+        found = _learn(folds, predicted)
+        scores = _scored(folds, predicted, found)
+        if scores is None:
+            found, scores = no_time([group_of(case) for case, _ in predicted]), folds.scores
+        atomic_write_text(folds.work / RECORD, found.model_dump_json(indent=2) + "\n")
+        notes = learning_notes(found)
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
-        overlap = None
-        failed = (
-            *failed,
-            (
-                f"no other overlap of patches could be tried: {what_failed(error)}; `hilum tune`"
-                " does it"
-            ),
-        )
-    if overlap is not None:
-        ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
-        update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
-    return TuningOutcome(
-        plan.model_copy(update=update), scored, (*learning_notes(found, overlap), *failed)
+        shutil.rmtree(folds.work / POSTPROCESSED, ignore_errors=True)
+        because = f"it could not be learnt: {_in_words(error)}; `hilum tune` does it"
+        patients = len({group_of(case) for case, _ in predicted})
+        found = PostprocessingTuning(because=because, cases=len(predicted), patients=patients)
+        scores, notes = folds.scores, (f"post-processing: {because}",)
+    titles = ", ".join(step.title for step in found.steps) or "none"
+    listener.say(f"Post-processing: {titles}, because {found.because}.")
+    learnt = type(plan.postprocessing)(value=found.steps, because=found.because)
+    return replace(
+        folds,
+        plan=plan.model_copy(update={"postprocessing": learnt}),
+        scores=scores,
+        notes=(*folds.notes, *notes),
     )
 
 
-def _tune_postprocessing(
-    plan: SegmentationPlan,
-    members: Sequence[TrainedFold[Score]],
-    answered: Sequence[_Answered],
-    ending: TuningContext,
-) -> tuple[PostprocessingTuning, tuple[TrainedFold[Score], ...], tuple[str, ...]]:
-    """Learn post-processing and score the members with it; where that fails, nothing is learnt."""
-    cases, patients = len(answered), len({group_of(one.case) for one in answered})
-    try:
-        found = _postprocessing(plan, answered, ending)
-        scored = _rescored(plan, members, answered, found, ending)
-        if scored is None:
-            found, scored = no_time(cases, patients), tuple(members)
-        atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
-    except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
-        shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
-        because = f"it could not be learnt: {what_failed(error)}; `hilum tune` does it"
-        nothing = PostprocessingTuning(because=because, cases=cases, patients=patients)
-        return nothing, tuple(members), (f"post-processing: {because}",)
-    return found, scored, ()
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """A scored case: the place of the first member that predicted it, and its label map."""
-
-    place: int
-    case: Case
-    file: Path
-
-
-def _answered(members: Sequence[TrainedFold[Score]], ending: TuningContext) -> list[_Answered]:
-    """The scored cases, each as the first member that has it predicted it."""
-    found: dict[str, _Answered] = {}
-    for place, member in enumerate(members):
-        scored = {score.case for score in member.result.scores}
-        folder = ending.work / f"fold_{member.number}" / "validation"
-        for case in member.validated:
+def _predicted(folds: Folds) -> list[tuple[Case, Path]]:
+    """Find the label map of each scored case, of the first fold that validates on it."""
+    scored = {score.case for score in folds.scores}
+    found: dict[str, tuple[Case, Path]] = {}
+    for fold in folds.members:
+        folder = folds.work / f"fold_{fold.number}" / "validation"
+        for case in fold.validated:
             if case.id in scored:
-                found.setdefault(case.id, _Answered(place, case, folder / f"{case.id}.nii.gz"))
+                found.setdefault(case.id, (case, folder / f"{case.id}.nii.gz"))
     return list(found.values())
 
 
-def _postprocessing(
-    plan: SegmentationPlan, answered: Sequence[_Answered], ending: TuningContext
-) -> PostprocessingTuning:
+def _learn(folds: Folds, predicted: Sequence[tuple[Case, Path]]) -> PostprocessingTuning:
     """Learn it from the saved label maps."""
-    few = too_few([group_of(one.case) for one in answered])
+    plan, listener = folds.plan, folds.listener
+    groups = [group_of(case) for case, _ in predicted]
+    few = too_few(groups)
     if few is not None:
         return few
+    deadline = folds.time_plan.deadline("tuning")
     held = []
-    for done, one in enumerate(answered, start=1):
-        if ending.late:
-            return no_time(len(answered), len({group_of(other.case) for other in answered}))
-        held.append(
-            compress_case(one.case, read_labels(one.file), read_annotation(one.case), plan.labels)
-        )
-        ending.listener.advance("reading answers", done, len(answered), one.case.id)
+    for done, (case, file) in enumerate(predicted, start=1):
+        if deadline.passed():
+            return no_time(groups)
+        held.append(hold_case(case, read_labels(file), read_annotation(case), plan.labels))
+        listener.advance("reading predictions", done, len(predicted), case.id)
     return learn_postprocessing(
         held,
         plan.labels,
-        unit=unit_of(plan),
-        deadline=ending.deadline,
-        progress=told(ending.listener),
+        unit=volume_unit(plan),
+        deadline=deadline,
+        progress=lambda title: listener.advance("trying steps", 0, 1, title),
     )
 
 
-def _rescored(
-    plan: SegmentationPlan,
-    members: Sequence[TrainedFold[Score]],
-    answered: Sequence[_Answered],
-    found: PostprocessingTuning,
-    ending: TuningContext,
-) -> tuple[TrainedFold[Score], ...] | None:
+def _scored(
+    folds: Folds, predicted: Sequence[tuple[Case, Path]], found: PostprocessingTuning
+) -> tuple[Score, ...] | None:
     """Score the post-processed label maps, which are written to a folder of their own.
 
-    Each case is post-processed by what was learnt from other patients.
-
-    Returns:
-        None where the time was up before all were scored.
+    Each case is post-processed by what was learnt from other patients. Where the time is up before
+    all were scored, there is None: some of them would be worse than none.
     """
     if not found.steps:
-        return tuple(members)
-    folder = ending.work / POSTPROCESSED
+        return folds.scores
+    plan, folder = folds.plan, folds.work / POSTPROCESSED
+    deadline = folds.time_plan.deadline("tuning")
     folder.mkdir(parents=True, exist_ok=True)
-    new: list[Score] = []
-    for done, one in enumerate(answered, start=1):
-        if ending.late:
-            shutil.rmtree(folder)  # not all of them would be worse than none
+    new: dict[tuple[str, str], Score] = {}
+    for done, (case, file) in enumerate(predicted, start=1):
+        if deadline.passed():
+            shutil.rmtree(folder)
             return None
-        before = read_labels(one.file)
-        after = apply_postprocessing(before, found.steps_without(one.case.id), plan.labels)
+        before = read_labels(file)
+        after = apply_postprocessing(before, found.steps_without(case.id), plan.labels)
         if (after.array == before.array).all():
-            shutil.copyfile(one.file, folder / one.file.name)
+            shutil.copyfile(file, folder / file.name)
         else:
-            write_labels(after, folder / one.file.name)
-            new += _score(plan, after, one.case)
-        ending.listener.advance("scoring again", done, len(answered), one.case.id)
-    return _with_scores(members, answered, new)
+            write_labels(after, folder / file.name)
+            scores = score_case(after, read_annotation(case), case, plan.labels)
+            new |= {(score.case, score.region): score for score in scores}
+        folds.listener.advance("scoring again", done, len(predicted), case.id)
+    return tuple(new.get((score.case, score.region), score) for score in folds.scores)
 
 
-def _score(plan: SegmentationPlan, labels: Volume, case: Case) -> tuple[Score, ...]:
-    return score_labels(
-        labels.array[0],
-        read_annotation(case).array[0],
-        spacing=labels.geometry.spacing,
-        table=plan.labels,
-        case=case.id,
-        patient=case.patient,
-    )
-
-
-def _with_scores(
-    members: Sequence[TrainedFold[Score]], answered: Sequence[_Answered], new: Sequence[Score]
-) -> tuple[TrainedFold[Score], ...]:
-    """The members with new scores of the cases that they were the first to predict."""
-    rows = {(score.case, score.region): score for score in new}
-    first = {one.case.id: one.place for one in answered}
-    return tuple(
-        replace(
-            member,
-            result=replace(
-                member.result,
-                scores=tuple(
-                    (
-                        rows.get((score.case, score.region), score)
-                        if first[score.case] == place
-                        else score
-                    )
-                    for score in member.result.scores
-                ),
-            ),
-        )
-        for place, member in enumerate(members)
-    )
-
-
-def _overlap(
-    plan: SegmentationPlan,
-    members: Sequence[TrainedFold[Score]],
-    answered: Sequence[_Answered],
-    steps: Steps,
-    ending: TuningContext,
-) -> OverlapTuning | None:
-    """Try overlaps.
-
-    None where that does not fit into the time, there are few patients, or the overlap is the user's
-    own.
-    """
-    room = ending.room()
-    patients = len({group_of(one.case) for one in answered})
-    if room <= _PROBED or patients < FEWEST or plan.overlap.value != OVERLAPS[0]:
-        return None
-    model = TrainedModel(
-        plan=plan, networks=tuple(member.result.network for member in members), device=ending.device
-    )
-    unseen = EligibleCases(
-        tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ()
-    )
-    begun = time.perf_counter()
-    OutOfFoldPredictions(model, unseen.limit(1), say=ending.listener.say).first(None)
-    if (time.perf_counter() - begun) * len(answered) * _ROUNDS > room:
-        return None
-    rounds = OutOfFoldPredictions(
-        model,
-        unseen,
-        say=ending.listener.say,
-        progress=lambda overlap, done, total, case: ending.listener.advance(
-            f"predicting at {overlap:g}", done, total, case
-        ),
-    )
-    rounds.first(begun + room)
-    if len(rounds.cases) < len(answered):
-        return None
-    return choose_overlap(
-        rounds.round(OVERLAPS[0], steps),
-        lambda overlap: rounds.round(overlap, steps),
-        rounds.patches,
-        kept=plan.overlap.value,
-        groups=[group_of(case) for case in rounds.cases],
-        regions=[region.name for region in plan.labels.scored],
-        deadline=begun + room,
-    )
+def _in_words(error: Exception) -> str:
+    """Describe an error in a sentence of the card; an unexpected one goes to the log whole."""
+    if isinstance(error, HilumError):
+        return error.found
+    _log.error("an error that hilum did not expect", exc_info=error)
+    return f"{type(error).__name__}: {error}"

@@ -23,16 +23,16 @@ class EligibleCases:
     """Cases, and for each the networks of the model that were not trained on it or its patient.
 
     Args:
-        members: by case id, the numbers of the networks.
         cases: in the order of the data set.
-        said: how they were chosen, in sentences.
+        networks: by case id, the numbers of the networks.
+        notes: how they were chosen, in sentences.
         known: whether the model says which cases it was trained on; else that these are others is
             taken on trust.
     """
 
     cases: tuple[Case, ...]
-    members: Mapping[str, tuple[int, ...]]
-    said: tuple[str, ...]
+    networks: Mapping[str, tuple[int, ...]]
+    notes: tuple[str, ...]
     known: bool = True
 
     def limit(self, most: int | None) -> EligibleCases:
@@ -41,8 +41,8 @@ class EligibleCases:
             return self
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, most).round().astype(int))
         cases = tuple(self.cases[n] for n in chosen)
-        said = (*self.said, f"of these {len(cases)}, spread evenly, as was asked")
-        return EligibleCases(cases, self.members, said, self.known)
+        notes = (*self.notes, f"of these {len(cases)}, spread evenly, as was asked")
+        return EligibleCases(cases, self.networks, notes, self.known)
 
 
 def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) -> EligibleCases:
@@ -69,18 +69,20 @@ def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) ->
                 needed="cases that it was not trained on",
                 cure="give another data set with the same labels",
             )
-        said = ["the model does not say which cases it was trained on; these may be among them"]
+        notes = ["the model does not say which cases it was trained on; these may be among them"]
         if facts is not None and facts.cases == len(dataset.cases):
-            said.append(
+            notes.append(
                 f"attention: {dataset.name} has as many cases as the model was trained on,"
                 f" {facts.cases}; if they are the same, what is learnt from them is worthless"
             )
         everyone = tuple(range(networks))
         cases = dataset.not_tests
-        return EligibleCases(cases, {case.id: everyone for case in cases}, tuple(said), known=False)
+        return EligibleCases(
+            cases, {case.id: everyone for case in cases}, tuple(notes), known=False
+        )
     patients = patient_of(dataset)
     known = [{patients[case] for case in cases if case in patients} for cases in trained]
-    members = {
+    untrained = {
         case.id: tuple(
             n
             for n in range(networks)
@@ -88,7 +90,7 @@ def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) ->
         )
         for case in dataset.not_tests
     }
-    cases = tuple(case for case in dataset.not_tests if members[case.id])
+    cases = tuple(case for case in dataset.not_tests if untrained[case.id])
     if not cases:
         raise UsageError(
             f"the model was trained on all {len(dataset.cases)} cases of {dataset.name!r}, or on"
@@ -99,7 +101,7 @@ def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) ->
             ),
             cure="give a data set of other cases with the same labels",
         )
-    return EligibleCases(cases, members, _said(dataset, cases, members, networks))
+    return EligibleCases(cases, untrained, _notes(dataset, cases, untrained, networks))
 
 
 def _bare(name: str) -> str:
@@ -125,20 +127,23 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
     return [set().union(*lists)] * networks
 
 
-def _said(
-    dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int
+def _notes(
+    dataset: Dataset,
+    cases: tuple[Case, ...],
+    untrained: Mapping[str, tuple[int, ...]],
+    networks: int,
 ) -> tuple[str, ...]:
     """Describe how the cases were chosen, for tuning.json and the card."""
     left_out = len(dataset.not_tests) - len(cases)
-    said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
+    notes = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
     if left_out:
-        said.append(
+        notes.append(
             f"{left_out} cases were left out: they, or other cases of their patients, were"
             " trained on"
         )
-    if any(len(members[case.id]) < networks for case in cases):
-        said.append(
-            f"each was predicted by those of the {networks} networks alone that had not seen it or"
-            " its patient"
+    if any(len(untrained[case.id]) < networks for case in cases):
+        notes.append(
+            f"each was predicted by those of the {networks} networks alone that were not trained on"
+            " it or its patient"
         )
-    return tuple(said)
+    return tuple(notes)

@@ -2,55 +2,52 @@
 
 Candidates are tried in a fixed order, each on top of those kept before it: the whole foreground
 where it has several regions, then every region; the largest component, the minimum volume, the
-holes. A step stays only where
+holes. A step is kept where
 
 - the mean Dice of its region (of the whole foreground: of the regions) rises by more than `MARGIN`,
 - the 95 % bootstrap interval of the rise, patients resampled, lies above 0, and Wilcoxon's
   signed-rank test over patients says p < `P_VALUE` (so that at least six patients must have
   changed),
-- it is so with the step on its own as well, where p is corrected for all candidates that change
-  anything (Holm, Scand J Stat 6, 1979; candidates whose every figure is the same are one test),
 - no other region's mean Dice falls by more than `LOSS`,
 - no region that was found in a case becomes missed altogether.
 
-Of the minimum volumes of a small grid that pass, the one with the largest rise is taken. With fewer
-than `FEWEST` patients nothing is learnt. What is learnt is then judged on cases that it was not
-learnt from: the patients are cut into `PARTS`, each part is post-processed by what the same rules
-find in the others; where that does not raise the mean Dice of the regions that steps were found for
-by more than `MARGIN`, nothing is kept.
+Of the minimum volumes that pass, the one with the largest rise is taken. With fewer than `FEWEST`
+patients nothing is learnt. One check on held-out patients follows: they are cut into `PARTS`, each
+part is post-processed by what the same rules find in the others; where that does not raise the mean
+Dice of the regions that steps were found for by the same margin, interval and p, nothing is kept.
+This check judges all that was tried at once, so that no p-value is corrected.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import blosc2
 import numpy as np
 
+from hilum.errors import GeometryError, LabelError
 from hilum.evaluation.page import span
-from hilum.metrics import holm
+from hilum.inference.predict_cases import UNLIMITED, Deadline
+from hilum.metrics import paired_test
+from hilum.metrics.masks import bounding_box
 from hilum.plan.segmentation import PostprocessingStep
-from hilum.training.tuning.postprocessing_trials import (
-    FEWEST,
-    MEAN,
-    PREDICTED,
-    REFERENCED,
-    TrialCache,
-    compared,
-)
-from hilum.training.tuning.records import Part, PostprocessingTuning, Trial
-from hilum.volume import Region
+from hilum.tasks.postprocess import postprocess
+from hilum.training.tuning.records import Change, Part, PostprocessingTuning, Trial
+from hilum.volume import Region, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from hilum.training.tuning.postprocessing_trials import Answer, Steps
-    from hilum.training.tuning.records import Change
-    from hilum.volume import LabelTable
+    from hilum.dataset import Case
+    from hilum.volume import LabelTable, Volume
 
+    Labels = NDArray[np.integer]
+    Steps = tuple[PostprocessingStep, ...]
+
+FEWEST = 10
 MARGIN = 0.001
 LOSS = 0.0001
 P_VALUE = 0.05
@@ -59,50 +56,111 @@ SMALLEST_ML = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 SMALLEST_VOXELS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 """Minimum volumes that are tried, as long as they are below the smallest annotation of the region.
 """
+MEAN = "mean of the regions"
+TP, PREDICTED, REFERENCED = range(3)
 _NAMED = 6  # trials that the reason names one by one; all are in tuning.json
 
-Unit = Literal["ml", "voxels"]
+VolumeUnit = Literal["ml", "voxels"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldCase:
+    """One case in little memory: label maps cropped to what was predicted, compressed.
+
+    Args:
+        case: its id.
+        group: its patient, or the case where none is known.
+        predicted: (Z, Y, X), packed by blosc2.
+        reference: the same box of the reference.
+        counts: (K, K + 1) voxels of the whole image by predicted and by referenced label, in the
+            order of the table; the last column is ignored.
+        voxel_mm3: volume of one voxel.
+    """
+
+    case: str
+    group: str
+    predicted: bytes
+    reference: bytes
+    counts: NDArray[np.int64]
+    voxel_mm3: float
+
+
+def hold_case(case: Case, predicted: Volume, reference: Volume, table: LabelTable) -> HeldCase:
+    """Compress the predicted and the referenced labels of a case.
+
+    Raises:
+        GeometryError: two grids.
+        LabelError: a value that the table does not know.
+    """
+    if predicted.array.shape != reference.array.shape:
+        raise GeometryError(
+            f"{case.id}: a prediction of shape {predicted.array.shape} for a reference of shape"
+            f" {reference.array.shape}",
+            needed="two label maps on one grid",
+        )
+    labels, right = predicted.array[0], reference.array[0]
+    counts = np.zeros((len(table.ids), len(table.ids) + 1), dtype=np.int64)
+    for a, b in zip(labels, right, strict=True):  # slice by slice: counting takes 8 bytes a voxel
+        counts += _confusion(a, b, table, case.id)
+    box = bounding_box(labels > 0) or (slice(0, 0),) * 3
+    wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    return HeldCase(
+        case.id,
+        group_of(case),
+        blosc2.pack_array2(np.ascontiguousarray(labels[wide])),
+        blosc2.pack_array2(np.ascontiguousarray(right[wide])),
+        counts,
+        predicted.geometry.voxel_volume_mm3,
+    )
+
+
+def group_of(case: Case) -> str:
+    """Return its patient, or the case itself where none is known, as `Score.group` has it."""
+    return f"case {case.id}" if case.patient is None else f"patient {case.patient}"
 
 
 def learn_postprocessing(
-    held: Sequence[Answer],
+    held: Sequence[HeldCase],
     table: LabelTable,
     *,
-    unit: Unit,
-    deadline: float | None = None,
+    unit: VolumeUnit,
+    deadline: Deadline = UNLIMITED,
     progress: Callable[[str], None] = lambda _: None,
 ) -> PostprocessingTuning:
     """Find the steps that help.
 
     Args:
-        held: answers for cases that the answering networks were not trained on.
-        table: what the integers mean.
+        held: predictions of cases that the networks were not trained on.
+        table: meaning of the integers.
         unit: of minimum volumes; voxels for images without a physical scale.
-        deadline: a `time.perf_counter` value; when it is passed nothing is learnt, and the reason
-            says so.
-        progress: told what is tried.
+        deadline: when it is passed nothing is learnt, and the reason says so.
+        progress: called with each step that is tried.
     """
-
-    def late() -> bool:
-        return deadline is not None and time.perf_counter() > deadline
-
-    few = too_few([answer.group for answer in held])
+    groups = [case.group for case in held]
+    few = too_few(groups)
     if few is not None:
         return few
-    patients = len({answer.group for answer in held})
-    answers = TrialCache(held, table)
-    search = _Search(answers, unit, range(len(held)), progress, late).run()
-    parts = _parts(search) if search.steps else ()
-    if late():
-        return no_time(len(held), patients)
-    return _judged(search, parts)
+    learner = _Learner(held, table, unit, deadline, progress)
+    found = learner.search(range(len(held)))
+    parts = learner.parts() if found.steps else ()
+    if deadline.passed():
+        return no_time(groups)
+    held_out = learner.held_out(found, parts) if parts else None
+    steps = () if held_out is None or _objection(held_out) else tuple(found.steps)
+    return PostprocessingTuning(
+        steps=steps,
+        because=_because(found, groups, held_out, kept=bool(steps)),
+        cases=len(held),
+        patients=len(set(groups)),
+        trials=tuple(found.trials),
+        unchanged=tuple(found.unchanged),
+        held_out=held_out,
+        parts=parts,
+    )
 
 
 def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
-    """Make the sentence for too few patients, given that of each case.
-
-    None where there are enough.
-    """
+    """Say that the cases, given by their patients, are of too few; None where they are enough."""
     patients = len(set(groups))
     if patients >= FEWEST:
         return None
@@ -113,297 +171,291 @@ def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
     return PostprocessingTuning(because=because, cases=len(groups), patients=patients)
 
 
-@dataclass
-class _Search:
-    """Trying the candidates on some of the cases."""
+def no_time(groups: Sequence[str]) -> PostprocessingTuning:
+    """Say that a tuning had no time left."""
+    because = "the time was up before every step was tried and measured; `hilum tune` does it"
+    return PostprocessingTuning(because=because, cases=len(groups), patients=len(set(groups)))
 
-    answers: TrialCache
-    unit: Unit
-    rows: Sequence[int]
-    progress: Callable[[str], None]
-    late: Callable[[], bool]
-    steps: Steps = ()
-    columns: list[int | None] = field(default_factory=list)
+
+@dataclass
+class _Found:
+    """Steps found on some of the cases, with the regions (columns) they are for, and all trials."""
+
+    steps: list[PostprocessingStep] = field(default_factory=list)
+    columns: set[int | None] = field(default_factory=set)
     trials: list[Trial] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
-    _alone: dict[PostprocessingStep, Change] = field(default_factory=dict)
-    _p_holm: dict[Change, float] = field(default_factory=dict)
 
-    def run(self) -> _Search:
-        """Learn from these cases.
 
-        `steps`, of the regions `columns`, hold what was found, not all of it once it is late.
-        """
-        candidates = [
-            (column, options)
-            for column, region in self._targets()
-            for options in self._candidates(region)
-        ]
-        for column, options in candidates:
-            self._try_alone(column, options)
-        tests = list(dict.fromkeys(self._alone.values()))
-        self._p_holm = dict(zip(tests, holm([test.p_value for test in tests]), strict=True))
-        for column, options in candidates:
-            self._try(column, options)
-        return self
+class _Learner:
+    """Tries candidates; voxel counts of each list of steps are worked out once."""
 
-    def _try_alone(self, column: int | None, options: list[PostprocessingStep]) -> None:
-        """Measure the change that each step makes by itself."""
-        for step in options:
-            if self.late():
-                return
-            self.progress(step.title)
-            if self.answers.is_no_op((step,)):
-                self.unchanged.append(step.title)
-            else:
-                self._alone[step] = self.answers.change((), (step,), column, self.rows)
-            self.answers.evict((step,))
+    def __init__(
+        self,
+        held: Sequence[HeldCase],
+        table: LabelTable,
+        unit: VolumeUnit,
+        deadline: Deadline,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._held, self._table, self._unit = held, table, unit
+        self._deadline, self._progress = deadline, progress
+        self._groups = [case.group for case in held]
+        self._regions = [region.name for region in table.scored]
+        self._counts: dict[Steps, NDArray[np.int64]] = {}
 
-    def _targets(self) -> list[tuple[int | None, Region]]:
-        """List the regions to post-process: the whole foreground first, then each region."""
-        table = self.answers.table
-        foreground = tuple(label.id for label in table.foreground)
-        regions: list[tuple[int | None, Region]] = list(enumerate(table.scored))
-        if len(regions) < 2 or any(set(region.labels) == set(foreground) for _, region in regions):
-            return regions
-        return [(None, Region(name="the whole foreground", labels=foreground)), *regions]
+    def search(self, rows: Sequence[int]) -> _Found:
+        """Learn from some of the cases; not all of it once the time is up."""
+        found = _Found()
+        foreground = tuple(label.id for label in self._table.foreground)
+        targets: list[tuple[int | None, Region]] = list(enumerate(self._table.scored))
+        if len(targets) > 1 and all(set(one.labels) != set(foreground) for _, one in targets):
+            whole = Region(name="the whole foreground", labels=foreground)
+            targets.insert(0, (None, whole))
+        for column, region in targets:
+            for options in self._candidates(region, rows):
+                self._try(options, column, rows, found)
+        return found
 
-    def _candidates(self, region: Region) -> list[list[PostprocessingStep]]:
+    def _candidates(self, region: Region, rows: Sequence[int]) -> list[list[PostprocessingStep]]:
         """Steps in the order in which they are tried; of those in one list at most one is kept."""
 
         def step(
             kind: Literal["largest_component", "minimum_volume", "fill_holes"], minimum: float = 0.0
         ) -> PostprocessingStep:
             return PostprocessingStep(
-                kind=kind, region=region.name, labels=region.labels, minimum=minimum, unit=self.unit
+                kind=kind,
+                region=region.name,
+                labels=region.labels,
+                minimum=minimum,
+                unit=self._unit,
             )
 
-        grid = SMALLEST_ML if self.unit == "ml" else SMALLEST_VOXELS
-        below = self._smallest(region)
+        columns = [self._table.ids.index(label) for label in region.labels]
+        in_ml = self._unit == "ml"
+        sizes = [
+            float(case.counts[:, columns].sum()) * (case.voxel_mm3 / 1000.0 if in_ml else 1.0)
+            for case in (self._held[row] for row in rows)
+        ]
+        below = min((size for size in sizes if size), default=0.0)
+        grid = SMALLEST_ML if in_ml else SMALLEST_VOXELS
         minima = [step("minimum_volume", minimum) for minimum in grid if minimum < below]
         return [[step("largest_component")], minima, [step("fill_holes")]]
 
-    def _smallest(self, region: Region) -> float:
-        """The smallest annotation of the region among the cases, in the unit of the minimum.
-
-        0 where there is none.
-        """
-        sizes = []
-        for row in self.rows:
-            answer = self.answers.held[row]
-            columns = [self.answers.table.ids.index(label) for label in region.labels]
-            voxels = float(answer.counts[:, columns].sum())
-            if voxels:
-                sizes.append(
-                    voxels if self.unit == "voxels" else voxels * answer.voxel_mm3 / 1000.0
-                )
-        return min(sizes, default=0.0)
-
-    def _try(self, column: int | None, options: list[PostprocessingStep]) -> None:
+    def _try(
+        self,
+        options: list[PostprocessingStep],
+        column: int | None,
+        rows: Sequence[int],
+        found: _Found,
+    ) -> None:
         """Try steps of one kind and keep the best of those that pass."""
+        before = tuple(found.steps)
         tried: list[Trial] = []
         for step in options:
-            if self.late():
+            if self._deadline.passed():
                 return
-            if step not in self._alone:
-                continue
-            self.progress(step.title)
-            chance = not self._p_holm[self._alone[step]] < P_VALUE
-            after = (step,) if chance else (*self.steps, step)
-            if self.answers.is_no_op(after):
-                self.unchanged.append(step.title)
+            self._progress(step.title)
+            if np.array_equal(self.counts((*before, step)), self.counts(before)):
+                found.unchanged.append(step.title)
             else:
-                tried.append(self._trial(column, after))
+                tried.append(self._trial(before, step, column, rows))
         passed = [trial for trial in tried if trial.kept]
-        best = max(
-            passed, key=lambda trial: trial.own.difference, default=None
-        )  # the first of equal ones: the smallest
+        best = max(passed, key=lambda trial: trial.own.difference) if passed else None
         for trial in tried:
-            if trial.kept and trial is not best and best is not None:
-                trial = trial.model_copy(  # noqa: PLW2901  (said anew)
-                    update={"kept": False, "because": f"{best.step.title} helps more"}
-                )
-            self.trials.append(trial)
-            if not trial.kept:
-                self.answers.evict((*self.steps, trial.step))
+            if best is not None and trial.kept and trial is not best:
+                less = {"kept": False, "because": f"{best.step.title} helps more"}
+                found.trials.append(trial.model_copy(update=less))
+            else:
+                found.trials.append(trial)
         if best is not None:
-            self.steps = (*self.steps, best.step)
-            self.columns.append(column)
+            found.steps.append(best.step)
+            found.columns.add(column)
 
-    def _trial(self, column: int | None, after: Steps) -> Trial:
-        before = after[:-1]
-        alone = self._alone[after[-1]]
-        own = self.answers.change(before, after, column, self.rows) if before else alone
-        rise = (self.answers.dice(after) - self.answers.dice(before))[list(self.rows)].mean(
-            axis=0
-        )  # (R,)
-        others = [n for n in range(len(rise)) if n != column]
-        worst = (
-            self.answers.change(before, after, min(others, key=lambda n: rise[n]), self.rows)
-            if others
-            else None
-        )
-        counts = [self.answers.counts(steps)[list(self.rows)] for steps in (before, after)]
-        chosen = slice(None) if column is None else slice(column, column + 1)
+    def _trial(
+        self, before: Steps, step: PostprocessingStep, column: int | None, rows: Sequence[int]
+    ) -> Trial:
+        """Measure one more step, and judge it."""
+        after, chosen = (*before, step), list(rows)
+        own = self._change(self.dice(before), self.dice(after), column, chosen)
+        rises = (self.dice(after) - self.dice(before))[chosen].mean(axis=0)  # (R,)
+        others = {name: rises[n] for n, name in enumerate(self._regions) if n != column}
+        worst = min(others, key=lambda name: others[name], default="")
+        counts = [self.counts(steps)[chosen] for steps in (before, after)]
         missed = [(c[..., PREDICTED] == 0) & (c[..., REFERENCED] > 0) for c in counts]
-        invented = [
-            int(((c[..., PREDICTED] > 0) & (c[..., REFERENCED] == 0))[:, chosen].any(axis=1).sum())
-            for c in counts
-        ]
         lost = int((missed[1] & ~missed[0]).any(axis=1).sum())
-        reason = _objection(own, worst, p_holm=self._p_holm[alone], lost=lost)
+        invented = [(c[..., PREDICTED] > 0) & (c[..., REFERENCED] == 0) for c in counts]
+        before_, after_ = (
+            int((one if column is None else one[:, [column]]).any(axis=1).sum()) for one in invented
+        )
+        reason = _objection(own)
+        if not reason and others and others[worst] < -LOSS:
+            reason = f"{worst} loses {-others[worst]:.4f}"
+        elif not reason and lost:
+            reason = f"in {_count(lost, 'case')} a region that was found would be lost altogether"
         return Trial(
-            step=after[-1],
+            step=step,
             own=own,
-            others=worst,
-            p_holm=self._p_holm[alone],
-            missed=(
-                int(missed[0][:, chosen].any(axis=1).sum()),
-                int(missed[1][:, chosen].any(axis=1).sum()),
-            ),
-            invented=(invented[0], invented[1]),
-            kept=reason is None,
+            invented=(before_, after_),
+            kept=not reason,
             because=reason or "it helps, and nothing loses",
         )
 
+    def parts(self) -> tuple[Part, ...]:
+        """Cut the patients into parts, and learn for each from the others."""
+        patients = sorted(set(self._groups))
+        order = np.random.default_rng(0).permutation(len(patients))
+        part = {patient: int(order[n]) % PARTS for n, patient in enumerate(patients)}
+        found = []
+        for number in range(PARTS):
+            others = [row for row, group in enumerate(self._groups) if part[group] != number]
+            own = tuple(case.case for case in self._held if part[case.group] == number)
+            found.append(Part(cases=own, steps=tuple(self.search(others).steps)))
+        return tuple(found)
 
-def _objection(own: Change, worst: Change | None, *, p_holm: float, lost: int) -> str | None:
-    """Why a step is not kept; None where it is."""
-    if not own.difference > MARGIN:
-        return f"a rise of more than {MARGIN:g} is asked for"
-    if not own.low > 0 or not max(own.p_value, p_holm) < P_VALUE:
-        return (
-            f"{_count(own.changed, 'case')} changed: that may be chance (p {p_holm:.2g} among all"
-            " that was tried)"
+    def held_out(self, found: _Found, parts: Sequence[Part]) -> Change:
+        """Measure the regions of the found steps, each case by what other patients teach."""
+        columns = [
+            n for n in range(len(self._regions)) if None in found.columns or n in found.columns
+        ]
+        before = self.dice(())
+        after = before.copy()
+        for part in parts:
+            inside = [row for row, case in enumerate(self._held) if case.case in part.cases]
+            after[inside] = self.dice(part.steps)[inside]
+        change = self._change(before[:, columns], after[:, columns], None, [*range(len(before))])
+        if len(columns) == len(self._regions):
+            return change
+        names = ", ".join(self._regions[n] for n in columns)
+        return change.model_copy(update={"region": names})
+
+    def counts(self, steps: Steps) -> NDArray[np.int64]:
+        """Count (N, R, 3) voxels that are right, predicted and referenced after these steps."""
+        if steps not in self._counts:
+            self._counts[steps] = np.array([self._counted(case, steps) for case in self._held])
+        return self._counts[steps]
+
+    def dice(self, steps: Steps) -> NDArray[np.float64]:
+        """Compute Dice (N, R), 1 where the region is in neither."""
+        counts = self.counts(steps)
+        total = counts[..., PREDICTED] + counts[..., REFERENCED]
+        return np.asarray(
+            np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0)
         )
-    if worst is not None and worst.difference < -LOSS:
-        return f"{worst.region} loses {-worst.difference:.4f}"
-    if lost:
-        return f"in {_count(lost, 'case')} a region that was found would be lost altogether"
-    return None
 
-
-def no_time(cases: int, patients: int) -> PostprocessingTuning:
-    """Make the sentence for a tuning that had no time left."""
-    because = "the time was up before every step was tried and measured; `hilum tune` does it"
-    return PostprocessingTuning(because=because, cases=cases, patients=patients)
-
-
-def _judged(search: _Search, parts: tuple[Part, ...]) -> PostprocessingTuning:
-    """Score the chosen steps on cases that they were not chosen on."""
-    answers = search.answers
-    held_out = _held_out(search, parts) if parts else None
-    steps = search.steps if held_out is not None and held_out.difference > MARGIN else ()
-    regions = [None, *range(len(answers.regions))] if len(answers.regions) > 1 else [0]
-    return PostprocessingTuning(
-        steps=steps,
-        because=_because(search, held_out, steps),
-        cases=len(answers.held),
-        patients=len(set(answers.groups)),
-        trials=tuple(search.trials),
-        unchanged=tuple(search.unchanged),
-        learnt=(
-            tuple(answers.change((), search.steps, region) for region in regions)
-            if search.steps
-            else ()
-        ),
-        held_out=held_out,
-        parts=parts,
-    )
-
-
-def _parts(search: _Search) -> tuple[Part, ...]:
-    """Cut the patients into parts, and learn for each from the others."""
-    answers = search.answers
-    patients = sorted(set(answers.groups))
-    order = np.random.default_rng(0).permutation(len(patients))
-    part = {patient: int(order[n]) % PARTS for n, patient in enumerate(patients)}
-    found = []
-    for number in range(PARTS):
-        others = [row for row, group in enumerate(answers.groups) if part[group] != number]
-        told = _prefixed(search.progress, f"part {number + 1} of {PARTS}: ")
-        steps = _Search(answers, search.unit, others, told, search.late).run().steps
-        found.append(
-            Part(
-                cases=tuple(answer.case for answer in answers.held if part[answer.group] == number),
-                steps=steps,
+    def _counted(self, case: HeldCase, steps: Steps) -> list[tuple[int, int, int]]:
+        """Count the voxels of each region that are right, predicted and referenced."""
+        confusion = case.counts
+        if steps:
+            labels, reference = map(blosc2.unpack_array2, (case.predicted, case.reference))
+            new = postprocess(labels, steps, self._table, case.voxel_mm3)
+            where = new != labels
+            gone, come = (
+                _confusion(of[where], reference[where], self._table, case.case)
+                for of in (labels, new)
             )
+            confusion = confusion - gone + come
+        known = confusion[:, :-1]  # ignored voxels count nowhere
+        rows = []
+        for region in self._table.scored:
+            own = [self._table.ids.index(label) for label in region.labels]
+            both = known[np.ix_(own, own)]
+            rows.append((int(both.sum()), int(known[own].sum()), int(known[:, own].sum())))
+        return rows
+
+    def _change(
+        self,
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        column: int | None,
+        rows: Sequence[int],
+    ) -> Change:
+        """Compare Dice (N, R) of one region, or of each case's mean, over some of the cases."""
+        a, b = (
+            dice[rows].mean(axis=1) if column is None else dice[rows, column]
+            for dice in (before, after)
         )
-    return tuple(found)
+        groups = [self._groups[row] for row in rows]
+        test = paired_test(b, a, groups)
+        return Change(
+            region=MEAN if column is None else self._regions[column],
+            cases=len(rows),
+            patients=len(set(groups)),
+            changed=int(np.count_nonzero(a != b)),
+            before=float(a.mean()),
+            after=float(b.mean()),
+            difference=test.difference.estimate,
+            low=test.difference.low,
+            high=test.difference.high,
+            p_value=test.p_value,
+        )
 
 
-def _held_out(search: _Search, parts: Sequence[Part]) -> Change:
-    """Choose regions for each part of the patients by what was learnt from the others."""
-    answers = search.answers
-    everything = None in search.columns
-    columns = [n for n in range(len(answers.regions)) if everything or n in search.columns]
-    before = answers.dice(())
-    after: NDArray[np.float64] = before.copy()
-    for part in parts:
-        inside = [row for row, answer in enumerate(answers.held) if answer.case in part.cases]
-        after[inside] = answers.dice(part.steps)[inside]
-    names = [answers.regions[n] for n in columns]
-    change = compared(before[:, columns], after[:, columns], answers.groups, names, None)
-    return (
-        change
-        if len(columns) == len(answers.regions)
-        else change.model_copy(update={"region": ", ".join(names)})
-    )
+def _confusion(
+    predicted: Labels, reference: Labels, table: LabelTable, case: str
+) -> NDArray[np.int64]:
+    """Count (K, K + 1) voxels by predicted and referenced label; the last column is ignored.
+
+    Raises:
+        LabelError: a label that the table does not know.
+    """
+    k = len(table.ids)
+    a, b = places_of(predicted, table.ids), places_of(reference, table.ids)
+    if table.ignore is not None:
+        b[reference == table.ignore] = k
+    if (a < 0).any() or (b < 0).any():
+        raise LabelError(
+            f"{case}: labels among {np.unique(reference)[:20].tolist()}, predicted"
+            f" {np.unique(predicted)[:20].tolist()}",
+            needed=f"labels among {list(table.ids)}",
+            cure="use a data set that has the model's own labels",
+        )
+    return np.bincount((a * (k + 1) + b).ravel(), minlength=k * (k + 1)).reshape(k, k + 1)
 
 
-def _prefixed(progress: Callable[[str], None], before: str) -> Callable[[str], None]:
-    return lambda title: progress(before + title)
+def _objection(change: Change) -> str:
+    """Say why a rise is not enough; "" where it is."""
+    if not change.difference > MARGIN:
+        return f"a rise of more than {MARGIN:g} is needed"
+    if not (change.low > 0 and change.p_value < P_VALUE):
+        return f"{_count(change.changed, 'case')} changed: that may be chance"
+    return ""
 
 
-def _because(search: _Search, held_out: Change | None, steps: Steps) -> str:
-    """The reason, with its figures."""
-    answers = search.answers
-    where = f"{len(answers.held)} cases of {_count(len(set(answers.groups)), 'patient')}"
-    kept = [trial for trial in search.trials if trial.kept]
-    best = {
-        (t.step.kind, t.step.region): t
-        for t in sorted(search.trials, key=lambda t: t.own.difference)
-    }
-    helped = {(t.step.kind, t.step.region) for t in kept}
-    failed = [
-        t for key, t in reversed(best.items()) if key not in helped
-    ]  # of several minima the one that came nearest
-    parts = [
-        f"on {where}: " + ("; ".join(_said(trial) for trial in kept) if kept else "nothing helped")
-    ]
+def _because(found: _Found, groups: Sequence[str], held_out: Change | None, *, kept: bool) -> str:
+    """Write the reason, with its metrics."""
+    helped = [trial for trial in found.trials if trial.kept]
+    done = {(trial.step.kind, trial.step.region) for trial in helped}
+    nearest = {
+        (trial.step.kind, trial.step.region): trial
+        for trial in sorted(found.trials, key=lambda trial: trial.own.difference)
+    }  # of several minima the one that came nearest
+    failed = [trial for key, trial in reversed(nearest.items()) if key not in done]
+    where = f"{len(groups)} cases of {_count(len(set(groups)), 'patient')}"
+    parts = [f"on {where}: " + ("; ".join(map(_in_words, helped)) or "nothing helped")]
     if held_out is not None:
         judged = (
             f"judged on patients that it was not learnt from, Dice of {held_out.region}"
-            f" {_figures(held_out)}"
+            f" {_metrics(held_out)}"
         )
-        parts.append(
-            judged
-            if steps
-            else f"{judged}: not kept, as a rise of more than {MARGIN:g} is asked for"
-        )
+        parts.append(judged if kept else f"{judged}: not kept, {_objection(held_out)}")
     if failed:
         more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        parts.append(
-            "tried, did not help: "
-            + "; ".join(f"{_said(t)}: {t.because}" for t in failed[:_NAMED])
-            + more
-        )
-    if search.unchanged:
-        parts.append(f"{_count(len(search.unchanged), 'further step')} changed no case")
+        each = "; ".join(f"{_in_words(trial)}: {trial.because}" for trial in failed[:_NAMED])
+        parts.append(f"tried, did not help: {each}{more}")
+    if found.unchanged:
+        parts.append(f"{_count(len(found.unchanged), 'further step')} changed no case")
     return "; ".join(parts)
 
 
-def _said(trial: Trial) -> str:
+def _in_words(trial: Trial) -> str:
     mean = " (mean of the regions)" if trial.own.region == MEAN else ""
-    healthy = (
-        f", invented in {trial.invented[0]} -> {trial.invented[1]} cases"
-        if trial.invented[0] != trial.invented[1]
-        else ""
-    )
-    return f"{trial.step.title}{mean}, Dice {_figures(trial.own)}{healthy}"
+    before, after = trial.invented
+    healthy = f", invented in {before} -> {after} cases" if before != after else ""
+    return f"{trial.step.title}{mean}, Dice {_metrics(trial.own)}{healthy}"
 
 
-def _figures(change: Change) -> str:
+def _metrics(change: Change) -> str:
     return (
         f"{change.before:.4f} -> {change.after:.4f} ({change.difference:+.4f},"
         f" {span(change.low, change.high, '+.4f')}, p {change.p_value:.2g},"

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import arranged, open_dataset
-from hilum.errors import UsageError
+import blosc2
+import numpy as np
+
+from hilum.dataset import arranged, open_dataset, read_annotation
+from hilum.errors import DataError, HilumError, UsageError
 from hilum.evaluation.page import span
-from hilum.inference import ModelMetrics, TrainedModel
+from hilum.inference import ModelMetrics, Predictor, TrainedModel
 from hilum.inference.manifest import hilum_version
+from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
 from hilum.io import OutputFolder, holds_files
-from hilum.plan import Decision, SegmentationPlan
+from hilum.plan import SegmentationPlan
+from hilum.tasks import apply_postprocessing
+from hilum.training.case_order import shuffled_order
 from hilum.training.options import Listener
-from hilum.training.tuning.eligible_cases import find_eligible_cases
-from hilum.training.tuning.out_of_fold import OutOfFoldPredictions
-from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
-from hilum.training.tuning.postprocessing import learn_postprocessing
+from hilum.training.time_plan import TUNE_SHARES
+from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
+from hilum.training.tuning.postprocessing import hold_case, learn_postprocessing
 from hilum.training.tuning.records import Tuning
-from hilum.training.validators.segmentation import segmentation_metrics
+from hilum.training.validators.segmentation import score_case, segmentation_metrics
+from hilum.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from hilum.dataset import Case
+    from hilum.evaluation import Score
     from hilum.inference import ExportedModel
-    from hilum.training.tuning.postprocessing import Unit
-    from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
+    from hilum.training.tuning.postprocessing import HeldCase, VolumeUnit
+    from hilum.training.tuning.records import PostprocessingTuning
+    from hilum.volume import Geometry, LabelTable
 
-_FIRST_SHARE, _LEARNING_SHARE, _OVERLAP_SHARE = 0.4, 0.6, 0.85
-"""Of the minutes: until when cases are predicted, post-processing is learnt, overlaps are tried;
-the rest is for the metrics."""
+TUNING = "tuning.json"
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,12 @@ class TuneOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.cases is not None and self.cases < 1:
-            raise UsageError(f"--cases {self.cases}", needed="at least one case", cure="--cases 20")
+            raise UsageError(f"cases={self.cases}", needed="at least one case", cure="cases=20")
         if self.minutes is not None and self.minutes <= 0:
             raise UsageError(
-                f"--minutes {self.minutes:g}",
+                f"minutes={self.minutes:g}",
                 needed="a positive number of minutes",
-                cure="--minutes 20",
+                cure="minutes=20",
             )
 
 
@@ -72,22 +79,22 @@ def tune(
     *,
     listener: Listener | None = None,
 ) -> tuple[TrainedModel, Tuning]:
-    """Learn post-processing and the overlap of patches, and write the model anew.
+    """Learn post-processing, and write the model anew.
 
     Args:
         model: of a segmentation.
         data: annotated cases that at least one of the model's networks was not trained on; for the
             data set that it was trained on these are the validation cases of its folds.
         out: a new folder for the tuned model and tuning.json.
-        options: what is asked for.
+        options: of the tuning.
         listener: is told what happens.
 
     Returns:
         The tuned model, with the folder's id, and what was found.
 
     Raises:
-        UsageError: the folder is in use, the model is none of a segmentation, or has seen every
-            case.
+        UsageError: the folder is in use, the model is none of a segmentation, or was trained on
+            every case.
         DataError: no case could be used.
     """
     out = Path(out)
@@ -100,152 +107,192 @@ def tune(
     plan = model.plan
     if not isinstance(plan, SegmentationPlan):
         raise UsageError(
-            f"{plan.name}: a classifier, which has neither patches that overlap nor labels to be"
-            " cleaned",
+            f"{plan.name}: a classifier, which has no labels to be cleaned",
             needed="a segmentation model",
             cure=(
                 "a classifier learns its calibration and when to refuse while it is trained: hilum"
                 " train"
             ),
         )
-    with OutputFolder(out, "tune"):
+    with OutputFolder(out, "tune") as folder:
         if holds_files(out):
             raise UsageError(
                 f"{out} is in use",
                 needed="a new folder: the model that is tuned stays as it is",
-                cure="-o ANOTHER",
+                cure="out='ANOTHER'",
             )
-        return _tune(model, plan, data, out, options or TuneOptions(), listener or Listener())
+        return _tune(model, plan, data, folder, options or TuneOptions(), listener or Listener())
 
 
 def _tune(
     model: TrainedModel,
     plan: SegmentationPlan,
     data: Path | str,
-    out: Path,
+    out: OutputFolder,
     options: TuneOptions,
     listener: Listener,
 ) -> tuple[TrainedModel, Tuning]:
     started = time.perf_counter()
+    end = UNLIMITED if options.minutes is None else Deadline(started + options.minutes * 60)
     opened = open_dataset(data, patients=options.patients)
     opened.refuse_faults()
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
-    for note in dataset.notes[len(opened.notes) :]:
+    eligible = find_eligible_cases(dataset, model.facts, len(model.networks)).limit(options.cases)
+    for note in (*dataset.notes[len(opened.notes) :], *eligible.notes):
         listener.say(f"{note[0].upper()}{note[1:]}.")
-    unseen = find_eligible_cases(dataset, model.facts, len(model.networks)).limit(options.cases)
-    for sentence in unseen.said:
-        listener.say(f"{sentence[0].upper()}{sentence[1:]}.")
-    rounds = OutOfFoldPredictions(
-        model,
-        unseen,
-        say=listener.say,
-        progress=lambda overlap, done, total, case: listener.advance(
-            f"predicting at {overlap:g}", done, total, case
-        ),
+
+    predicted, engine = predict_out_of_fold(
+        model, plan, eligible, deadline=end.part(TUNE_SHARES["predicting"]), listener=listener
     )
-
-    def until(share: float) -> float | None:
-        return None if options.minutes is None else started + share * options.minutes * 60
-
-    rounds.first(until(_FIRST_SHARE))
-    cleaned = learn_postprocessing(
-        rounds.answers(OVERLAPS[0]),
+    found = learn_postprocessing(
+        [one.held for one in predicted],
         plan.labels,
-        unit=unit_of(plan),
-        deadline=until(_LEARNING_SHARE),
-        progress=told(listener),
+        unit=volume_unit(plan),
+        deadline=end.part(TUNE_SHARES["learning"] / (1 - TUNE_SHARES["predicting"])),
+        progress=lambda title: listener.advance("trying steps", 0, 1, title),
     )
-    listener.say(
-        f"Post-processing: {', '.join(step.title for step in cleaned.steps) or 'none'}, because"
-        f" {cleaned.because}."
-    )
-    chosen = choose_overlap(
-        rounds.round(OVERLAPS[0], cleaned.steps),
-        lambda overlap: rounds.round(overlap, cleaned.steps),
-        rounds.patches,
-        kept=plan.overlap.value,
-        groups=[answer.group for answer in rounds.answers(OVERLAPS[0])],
-        regions=[region.name for region in plan.labels.scored],
-        deadline=until(_OVERLAP_SHARE),
-    )
-    listener.say(f"Overlap: {chosen.overlap:g}, because {chosen.because}.")
-    tuned = plan.model_copy(
-        update={
-            "overlap": Decision[float](value=chosen.overlap, because=chosen.because),
-            "postprocessing": type(plan.postprocessing)(
-                value=cleaned.steps, because=cleaned.because
-            ),
-        }
-    )
-    scores = rounds.scores(
-        cleaned.steps_without,
-        lambda done, total, case: listener.advance("measuring", done, total, case),
-    )
+    titles = ", ".join(step.title for step in found.steps) or "none"
+    listener.say(f"Post-processing: {titles}, because {found.because}.")
+
+    scores: list[Score] = []
+    for done, one in enumerate(predicted, start=1):
+        labels = Volume(blosc2.unpack_array2(one.labels), one.geometry)
+        labels = apply_postprocessing(labels, found.steps_without(one.case.id), plan.labels)
+        scores += score_case(labels, read_annotation(one.case), one.case, plan.labels)
+        listener.advance("measuring", done, len(predicted), one.case.id)
     rows, level = segmentation_metrics(scores)
-    notes = [*unseen.said, *learning_notes(cleaned, chosen)]
-    had_not = (
-        " that the answering networks had not seen"
-        if unseen.known
+    untrained = (
+        " that the predicting networks were not trained on"
+        if eligible.known
         else ", which the model may have been trained on"
     )
     metrics = ModelMetrics(
-        measured_on=f"{len(rounds.cases)} cases of {dataset.name}{had_not} (hilum tune)",
+        measured_on=f"{len(predicted)} cases of {dataset.name}{untrained} (hilum tune)",
         metrics=rows,
         level=level,
-        notes=tuple(notes),
+        notes=(*eligible.notes, *learning_notes(found)),
     )
     record = Tuning(
         hilum=hilum_version(),
         model=model.id,
         dataset=dataset.name,
-        cases=tuple(case.id for case in rounds.cases),
-        chosen=unseen.said,
-        engine=rounds.engine,
+        cases=tuple(one.case.id for one in predicted),
+        chosen=eligible.notes,
+        engine=engine,
         seconds=round(time.perf_counter() - started, 1),
-        postprocessing=cleaned,
-        overlap=chosen,
+        postprocessing=found,
     )
-    record.save(out)
-    return replace(model, plan=tuned, metrics=metrics).save(out), record
+    out.write({TUNING: record.model_dump_json(indent=2) + "\n"})
+    learnt = type(plan.postprocessing)(value=found.steps, because=found.because)
+    tuned = plan.model_copy(update={"postprocessing": learnt})
+    return replace(model, plan=tuned, metrics=metrics).save(out.path), record
 
 
-def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -> tuple[str, ...]:
-    """Describe how the reported metrics were kept apart from the cases that were learnt from."""
-    notes = []
-    if found.held_out is not None and found.steps:
-        held = found.held_out
-        notes.append(
-            "for these figures each case was post-processed by what was learnt from other patients"
-            f" (the model has what was learnt from all): Dice of {held.region}"
-            f" {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
-        )
-    if overlap is not None and overlap.failed:
-        notes.append(f"the overlap of patches: {overlap.failed}")
-    if overlap is not None and overlap.overlap != OVERLAPS[0] and overlap.trials:
-        chosen = [said(trial) for trial in overlap.trials if trial.overlap == overlap.overlap]
-        notes.append(
-            f"these figures are at an overlap of {OVERLAPS[0]:g}; the model's is"
-            f" {overlap.overlap:g}"
-            + "".join(
-                f", which was chosen on the same cases, where it changes at worst {one}"
-                for one in chosen
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """One case, predicted by networks that were not trained on it.
+
+    Args:
+        case: the case.
+        labels: (1, Z, Y, X) on its grid, packed by blosc2.
+        geometry: its grid.
+        held: the same beside the reference, cropped, to learn from.
+    """
+
+    case: Case
+    labels: bytes
+    geometry: Geometry
+    held: HeldCase
+
+
+def predict_out_of_fold(
+    model: TrainedModel,
+    plan: SegmentationPlan,
+    eligible: EligibleCases,
+    *,
+    deadline: Deadline,
+    listener: Listener,
+) -> tuple[list[OutOfFold], str]:
+    """Predict each case without post-processing by the networks that were not trained on it.
+
+    Cases that fail, or that the time does not allow, are left out, and that is said; of the cases
+    of each group of networks its share is predicted.
+
+    Returns:
+        The cases in the order of the data set; engine, precision and device in words.
+
+    Raises:
+        DataError: no case could be predicted.
+    """
+    plain = type(plan.postprocessing)(value=(), because="learnt from predictions without it")
+    plan = plan.model_copy(update={"postprocessing": plain})
+    groups: defaultdict[tuple[int, ...], list[Case]] = defaultdict(list)
+    for case in eligible.cases:
+        groups[eligible.networks[case.id]].append(case)
+    found: dict[str, OutOfFold] = {}
+    failed: list[str] = []
+    words = ""
+
+    def leave_out(case: Case, error: HilumError) -> None:
+        failed.append(case.id)
+        listener.say(f"{case.id} is left out: {error.found}")
+
+    left = len(eligible.cases)
+    for numbers, cases in sorted(groups.items()):
+        networks = tuple(model.networks[n] for n in numbers)
+        predictor = Predictor(TrainedModel(plan=plan, networks=networks, device=model.device))
+        engine = predictor.engine
+        words = f"{engine.name} in {engine.precision} on {engine.device}"
+        try:
+            found |= predict_cases(
+                partial(_predict, predictor, plan.labels),
+                cases,
+                order=shuffled_order([case.id for case in cases]),
+                deadline=deadline.part(len(cases) / left),
+                progress=lambda done, total, case: listener.advance(
+                    "predicting", done, total, case
+                ),
+                failed=leave_out,
             )
+        finally:
+            predictor.close()
+        left -= len(cases)
+    unpredicted = len(eligible.cases) - len(found) - len(failed)
+    if unpredicted:
+        listener.say(
+            f"{unpredicted} of {len(eligible.cases)} cases are left out: the time does not allow"
+            " more."
         )
-    return tuple(notes)
+    if not found:
+        raise DataError(
+            "no case could be predicted and compared with its annotation",
+            needed="at least one annotated case with the model's labels",
+            cure="hilum check DATA",
+        )
+    return [found[case.id] for case in eligible.cases if case.id in found], words
 
 
-def unit_of(plan: SegmentationPlan) -> Unit:
+def _predict(predictor: Predictor, table: LabelTable, case: Case) -> OutOfFold:
+    labels = predictor.predict(case).labels
+    held = hold_case(case, labels, read_annotation(case), table)
+    return OutOfFold(
+        case, blosc2.pack_array2(np.ascontiguousarray(labels.array)), labels.geometry, held
+    )
+
+
+def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:
+    """Describe how the reported metrics were kept apart from the cases that were learnt from."""
+    if found.held_out is None or not found.steps:
+        return ()
+    held = found.held_out
+    note = (
+        "for these figures each case was post-processed by what was learnt from other patients"
+        f" (the model has what was learnt from all): Dice of {held.region}"
+        f" {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
+    )
+    return (note,)
+
+
+def volume_unit(plan: SegmentationPlan) -> VolumeUnit:
     """Return the unit of minimum volumes: ml, or voxels where the images have no physical scale."""
     return "voxels" if plan.spacing.value is None else "ml"
-
-
-def told(listener: Listener) -> Callable[[str], None]:
-    """Steps that are tried, as a bar whose length is not known."""
-    tried = 0
-
-    def tell(title: str) -> None:
-        nonlocal tried
-        tried += 1
-        listener.advance("trying steps", tried, tried + 1, title)
-
-    return tell

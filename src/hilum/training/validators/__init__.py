@@ -4,5 +4,4 @@ from hilum.training.validators.classification import (
     ClassificationValidator as ClassificationValidator,
 )
 from hilum.training.validators.segmentation import SegmentationValidator as SegmentationValidator
-from hilum.training.validators.segmentation import mean_dice as mean_dice
 from hilum.training.validators.validator import Validator as Validator

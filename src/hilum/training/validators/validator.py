@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
+
+from hilum.inference.predict_cases import UNLIMITED, Deadline
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
+    import torch
     from torch import nn
 
     from hilum.dataset import Case
     from hilum.inference import Metric
+    from hilum.inference.predict_cases import Progress
+    from hilum.plan import Plan
 
 
 class CaseScore(Protocol):
@@ -26,24 +36,30 @@ class CaseScore(Protocol):
 
 
 S = TypeVar("S", bound=CaseScore)
+_QUICK_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
 class Validator(ABC, Generic[S]):
-    """Predicts and scores the validation cases of a fold."""
+    """Predicts and scores the validation cases of a fold.
 
+    Args:
+        plan: every decision.
+        device: where it computes.
+        cases: annotated or labelled cases.
+    """
+
+    plan: Plan
+    device: torch.device
     cases: tuple[Case, ...]
     measure: ClassVar[str]
     """Name of the score that `check` computes."""
     ends_by_plateau: ClassVar[bool]
     """True if a training without a time limit ends where this score stops to rise."""
-    learning_share: ClassVar[float]
-    """Time that tuning on the saved predictions takes, as a share of scoring them once."""
-    scoring_share: ClassVar[float]
-    """At most this share of the minutes goes into scoring the validation cases at the end."""
     checked: ClassVar[int]
     most_checked: ClassVar[int]
-    """Validation cases during training: the first number where their plateau ends the training,
-    which must not depend on the speed of the machine; else as many as the time allows, up to the
+    """Validation cases during training: the first number without a time limit, as what they show
+    must not depend on the speed of the machine; else as many as the time allows, up to the
     second."""
 
     @abstractmethod
@@ -53,8 +69,8 @@ class Validator(ABC, Generic[S]):
         *,
         save_to: Path | None = None,
         reuse: bool = False,
-        deadline: float | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
+        deadline: Deadline = UNLIMITED,
+        progress: Progress | None = None,
     ) -> tuple[S, ...]:
         """Score a network on the cases, in their order.
 
@@ -62,8 +78,8 @@ class Validator(ABC, Generic[S]):
             network: as trained, on the device.
             save_to: a folder for the predictions.
             reuse: score the predictions in `save_to`: they are this very network's.
-            deadline: a `time.perf_counter` value at which scoring stops; at least one case is
-                scored, and those that are scored represent all of them.
+            deadline: when scoring must be done; at least one case is scored, and those that are
+                scored represent all of them.
             progress: called as progress(done, total, case id).
         """
 
@@ -71,18 +87,31 @@ class Validator(ABC, Generic[S]):
     def check(self, network: nn.Module) -> float:
         """Compute one score over all cases, the higher the better; NaN where it is undefined."""
 
-    @abstractmethod
     def subset(self, most: int) -> Self:
         """Keep at most so many cases, spread evenly over all."""
+        number = min(most, len(self.cases))
+        places = np.unique(np.linspace(0, len(self.cases) - 1, number).round().astype(int))
+        return replace(self, cases=tuple(self.cases[place] for place in places))
 
     @abstractmethod
     def metrics(self, scores: Sequence[S]) -> tuple[tuple[Metric, ...], float]:
         """Compute the metrics of the model card, and the level of their intervals."""
 
     @abstractmethod
-    def seconds_per_case(self, network: nn.Module) -> float:
-        """Measure the seconds of predicting and scoring one case."""
+    def rehearse(self, network: nn.Module, case: Case) -> None:
+        """Do with an untrained network what `score` does for a case with a trained one."""
 
-    @abstractmethod
-    def seconds_after(self, per_case: float, trained: int, total: float) -> float:
-        """Estimate the seconds of what follows scoring, for so many training cases."""
+    def seconds_per_case(self, network: nn.Module) -> float:
+        """Measure the seconds of predicting and scoring the first case."""
+        for _ in range(2):  # the first warms up, which hardly counts where it takes long
+            start = time.perf_counter()
+            self.rehearse(network, self.cases[0])
+            seconds = time.perf_counter() - start
+            if seconds > _QUICK_SECONDS:
+                break
+        return seconds
+
+
+def defined(value: float) -> float | None:
+    """Return None instead of NaN."""
+    return None if math.isnan(value) else value
