@@ -88,7 +88,7 @@ def train_fold(
             " device (--minutes N bounds it)"
         )
     else:
-        few = int(SHARES["checks"] * every * time_plan.steps / max(pace.case, 1e-6))
+        few = int(SHARES["checks"] * every * time_plan.steps / pace.case)
         left = time_plan.seconds["steps"]
         after = sum(time_plan.seconds.values()) - left
         expected = (

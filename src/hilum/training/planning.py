@@ -90,8 +90,8 @@ def measure_pace(plan: P, task: Task[P, StoreT, S], device: torch.device, case: 
     """Measure a training step, and predicting and scoring a case, with an untrained network."""
     validator = task.validator(plan, device, (case,))
     return Pace(
-        step=time_step(plan, device, partial(task.trial_step, plan)),
-        case=validator.seconds_per_case(new_network(plan, 0).to(device)),
+        step=max(1e-6, time_step(plan, device, partial(task.trial_step, plan))),
+        case=max(1e-6, validator.seconds_per_case(new_network(plan, 0).to(device))),
     )
 
 

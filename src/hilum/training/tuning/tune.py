@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import blosc2
-import numpy as np
-
 from hilum.dataset import arranged, open_dataset, read_annotation
 from hilum.errors import DataError, HilumError, UsageError
 from hilum.evaluation.page import span
@@ -25,7 +22,12 @@ from hilum.training.case_order import shuffled_order
 from hilum.training.options import Listener
 from hilum.training.time_plan import TUNE_SHARES
 from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
-from hilum.training.tuning.postprocessing import hold_case, learn_postprocessing
+from hilum.training.tuning.postprocessing import (
+    hold_case,
+    learn_postprocessing,
+    pack_labels,
+    unpack_labels,
+)
 from hilum.training.tuning.records import Tuning
 from hilum.training.validators.segmentation import score_case, segmentation_metrics
 from hilum.volume import Volume
@@ -156,7 +158,7 @@ def _tune(
 
     scores: list[Score] = []
     for done, one in enumerate(predicted, start=1):
-        labels = Volume(blosc2.unpack_array2(one.labels), one.geometry)
+        labels = Volume(unpack_labels(one.labels), one.geometry)
         labels = apply_postprocessing(labels, found.steps_without(one.case.id), plan.labels)
         scores += score_case(labels, read_annotation(one.case), one.case, plan.labels)
         listener.advance("measuring", done, len(predicted), one.case.id)
@@ -194,7 +196,7 @@ class OutOfFold:
 
     Args:
         case: the case.
-        labels: (1, Z, Y, X) on its grid, packed by blosc2.
+        labels: (1, Z, Y, X) on its grid, see `pack_labels`.
         geometry: its grid.
         held: the same beside the reference, cropped, to learn from.
     """
@@ -275,9 +277,7 @@ def predict_out_of_fold(
 def _predict(predictor: Predictor, table: LabelTable, case: Case) -> OutOfFold:
     labels = predictor.predict(case).labels
     held = hold_case(case, labels, read_annotation(case), table)
-    return OutOfFold(
-        case, blosc2.pack_array2(np.ascontiguousarray(labels.array)), labels.geometry, held
-    )
+    return OutOfFold(case, pack_labels(labels.array), labels.geometry, held)
 
 
 def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:
