@@ -493,7 +493,7 @@ def test_nothing_is_overwritten(work):
             hilum("demo", "-o", work.folder),
             2,
             "already holds a demo",
-            f"hilum demo -o {work.folder}_2",
+            f"--out {work.folder}_2",
         )
 
 

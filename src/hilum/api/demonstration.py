@@ -70,7 +70,9 @@ def demo(
     out = Path(out)
     if (out / "model").exists():
         raise UsageError(
-            f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2"
+            f"{out} already holds a demo",
+            needed="a new folder",
+            cure=f"choose another folder: out='{out}_2'",
         )
     for limit in (minutes, class_minutes):
         TrainOptions(minutes=limit)  # refuses what is no time
@@ -128,7 +130,10 @@ def _demo_classification(
         out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling
     )
     if not isinstance(made, evaluations.ClassEvaluation):
-        raise ModelError(f"{out / 'nodule_predictions'} holds no classes")
+        raise ModelError(
+            f"{out / 'nodule_predictions'} holds no classes",
+            cure="report this as a bug, with what `hilum doctor` prints",
+        )
     return model, made
 
 

@@ -48,7 +48,9 @@ def content_hash(reference: Path | str) -> str:
         parts = [file_hash(file) for file in files]
     except OSError as error:
         raise FormatError(
-            f"{error.filename} cannot be read: {error.strerror}", needed="a file that can be read"
+            f"{error.filename} cannot be read: {error.strerror}",
+            needed="a file that can be read",
+            cure="check that it exists, and its permissions",
         ) from error
     if file_of(Path(reference)).is_dir():
         parts.sort()

@@ -415,6 +415,7 @@ def _fill(target: NDArray[np.generic], one: Slice) -> None:
         raise FormatError(
             f"{one.path}: pixels of shape {pixels.shape}",
             needed=f"{target.shape}, as the header says",
+            cure="export the series again from the source",
         )
     exact = (
         pixels

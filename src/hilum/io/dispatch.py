@@ -143,7 +143,9 @@ def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None =
     """
     if volume.channels != 1:
         raise LabelError(
-            f"{path}: labels in {volume.channels} channels", needed="labels in one channel"
+            f"{path}: labels in {volume.channels} channels",
+            needed="labels in one channel",
+            cure="store one integer for each voxel",
         )
     labels = as_labels(volume, str(path))
     if table is not None and image_suffix(path) == ".png":
@@ -304,7 +306,7 @@ def _log_notes(path: Path, decoded: Decoded) -> Volume:
         else:
             _SAID.add(note)
             _LOGGER.warning(
-                "%s: %s (not said again of further files; of a data set `hilum check` lists all)",
+                "%s: %s (logged once; `hilum check` lists all such files of a data set)",
                 readable(path),
                 note,
             )

@@ -204,12 +204,12 @@ def disk_errors(target: Path) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
                 f"no space left while writing {target}",
-                cure="free some space, or choose another folder with -o",
+                cure="free some space, or choose another output folder",
             ) from error
         if error.errno in _UNWRITABLE:
             raise ResourceError(
                 f"{target} cannot be written: {error.strerror}",
-                cure="choose another folder with -o",
+                cure="choose another output folder",
             ) from error
         raise
 

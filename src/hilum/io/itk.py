@@ -147,7 +147,7 @@ def write(volume: Volume, path: Path) -> None:
         except RuntimeError as error:
             raise ResourceError(
                 f"{path} cannot be written: {str(error).strip().splitlines()[-1].strip()}",
-                cure="look whether the disk is full, or choose another folder with -o",
+                cure="free some space on the disk, or choose another output folder",
             ) from error
 
 

@@ -83,7 +83,8 @@ def read(reference: Path) -> Decoded:
     images = _load(archive, part + _IMAGES)
     if index >= len(images):
         raise FormatError(
-            f"{reference}: image {index}", needed=f"an index of 0 to {len(images) - 1}"
+            f"{reference}: there is no image {index}",
+            needed=f"an index of 0 to {len(images) - 1}",
         )
     image = plain_array(reference, np.asarray(images[index]))
     colour = image.ndim >= 3 and image.shape[-1] == 3

@@ -177,6 +177,7 @@ def _parse(path: Path, image: SpatialImage) -> _Header:
         raise FormatError(
             f"{path}: an array of shape {shape}",
             needed="two, three or four dimensions, none of size 0",
+            cure="save it as one image in space",
         )
     x, y, z, *rest = (*shape, 1) if len(shape) == 2 else shape
     channels = [n for n in rest if n > 1]
@@ -355,6 +356,7 @@ def _channels_first(
         raise FormatError(
             f"{path}: {channels} colour images in one file",
             needed="one colour image, or grey channels",
+            cure="write one file for each",
         )
     colours = cast("NDArray[np.void]", raw)
     planes = np.stack(

@@ -56,7 +56,9 @@ def open_image(path: Path) -> tuple[SpatialImage, tuple[str, ...]]:
         # all kinds of NIfTI derive from the former
         if not isinstance(image, nibabel.Nifti1Pair | nibabel.AnalyzeImage):
             raise FormatError(
-                f"{path}: a file of type {type(image).__name__}", needed="NIfTI or Analyze"
+                f"{path}: a file of type {type(image).__name__}",
+                needed="NIfTI or Analyze",
+                cure="convert it to NIfTI with the program that wrote it",
             )
         return image, ()
     streams = {name: _unzipped(file, layers[name]) for name, file in files.items()}

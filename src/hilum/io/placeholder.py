@@ -40,7 +40,7 @@ def refuse_placeholder(path: Path, kind: type[HilumError] = FormatError) -> None
         raise kind(
             f"{path}: a link to {target}, which does not exist",
             needed="the file itself",
-            cure="mend the link",
+            cure="correct the link, or copy the file here",
         )
     if not path.is_file():
         return

@@ -267,7 +267,9 @@ def read_table(path: Path | str) -> Table:
         rows = _rows(f"{text}\n{_END}", delimiter)
     except csv.Error as error:
         raise DataError(
-            f"{file} cannot be read as a table: {error}", needed="a CSV file"
+            f"{file} cannot be read as a table: {error}",
+            needed="a CSV file",
+            cure="save it again as CSV",
         ) from error
     if rows.pop()[1] != [_END]:
         raise DataError(
@@ -277,7 +279,9 @@ def read_table(path: Path | str) -> Table:
         )
     if not rows:
         raise DataError(
-            f"{file} is empty", needed="a line with the columns' names, and one row a case"
+            f"{file} is empty",
+            needed="a line with the columns' names, and one row a case",
+            cure="save the table again",
         )
     (_, header), *body = rows
     numbered = enumerate((cells for _, cells in body), start=1)
@@ -312,7 +316,9 @@ def _decoded(file: Path) -> tuple[str, list[str]]:
         data = file.read_bytes()
     except OSError as error:
         raise FormatError(
-            f"{file} cannot be read: {error.strerror}", needed="a file that can be read"
+            f"{file} cannot be read: {error.strerror}",
+            needed="a file that can be read",
+            cure="check that it exists, and its permissions",
         ) from error
     encoding, text = _encoding(data), "\0"
     with suppress(UnicodeDecodeError):
