@@ -23,25 +23,19 @@ from hilum.volume import Geometry, Label, LabelTable
 if TYPE_CHECKING:
     from hilum.volume import Volume
 
+_STRUCTURES = (  # name, code and meaning in SNOMED CT, colour
+    ("liver", "10200004", "Liver", (221, 130, 101)),
+    ("liver tumour", "126851005", "Neoplasm of liver", (144, 238, 144)),
+    ("spleen", "78961009", "Spleen", (157, 108, 162)),
+    ("right kidney", "9846003", "Right kidney", (185, 102, 83)),
+    ("left kidney", "18639004", "Left kidney", (219, 173, 61)),
+)
 ABDOMEN_LABELS = LabelTable(
     labels=(
         Label(id=0, name="background"),
-        Label(id=1, name="liver", code=("10200004", "SCT", "Liver"), colour=(221, 130, 101)),
-        Label(
-            id=2,
-            name="liver tumour",
-            code=("126851005", "SCT", "Neoplasm of liver"),
-            colour=(144, 238, 144),
-        ),
-        Label(id=3, name="spleen", code=("78961009", "SCT", "Spleen"), colour=(157, 108, 162)),
-        Label(
-            id=4,
-            name="right kidney",
-            code=("9846003", "SCT", "Right kidney"),
-            colour=(185, 102, 83),
-        ),
-        Label(
-            id=5, name="left kidney", code=("18639004", "SCT", "Left kidney"), colour=(219, 173, 61)
+        *(
+            Label(id=number, name=name, code=(code, "SCT", meaning), colour=colour)
+            for number, (name, code, meaning, colour) in enumerate(_STRUCTURES, start=1)
         ),
     )
 )
@@ -138,11 +132,9 @@ def make_abdomen_ct(
 
 def sample_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Patient:
     """Draw an adult, with a healthy liver in one of eight (or exactly `tumours` tumours)."""
-    count = (
-        tumours
-        if tumours is not None
-        else int(rng.choice([0, 1, 2, 3, 4, 5], p=[0.125, 0.25, 0.25, 0.175, 0.125, 0.075]))
-    )
+    count = tumours
+    if count is None:
+        count = int(rng.choice(6, p=[0.125, 0.25, 0.25, 0.175, 0.125, 0.075]))
     patient = Patient(
         size=float(rng.uniform(0.9, 1.08)),
         fat_mm=float(rng.uniform(10, 28)),
@@ -177,8 +169,7 @@ def make_study(
 ) -> SyntheticCase:
     """Paint one CT of a patient, with its own position, field of view and noise."""
     geometry = _study_grid(rng, shape, tilt_degrees)
-    image, labels = paint_patient(patient, geometry, rng, noise_hu=noise_hu)
-    return SyntheticCase(image, labels)
+    return SyntheticCase(*paint_patient(patient, geometry, rng, noise_hu=noise_hu))
 
 
 def paint_patient(
@@ -195,16 +186,7 @@ def _study_grid(
     rng: np.random.Generator, shape: tuple[int, int, int], tilt_degrees: float
 ) -> Geometry:
     spacing = np.asarray(FIELD_MM) / np.asarray(shape) * rng.uniform(0.97, 1.03, 3)
-    tilt = rotation(
-        **dict(
-            zip(
-                ("about_x", "about_y", "about_z"),
-                rng.uniform(-tilt_degrees, tilt_degrees, 3),
-                strict=True,
-            )
-        )
-    )
-    directions = tilt @ np.eye(3)[:, ::-1]
+    directions = rotation(*rng.uniform(-tilt_degrees, tilt_degrees, 3)) @ np.eye(3)[:, ::-1]
     centre = np.array([0.0, 6.0, 0.0]) + rng.uniform(-4, 4, 3)
     half = (np.asarray(shape) - 1) / 2 * spacing
     return Geometry.from_spacing(
@@ -224,8 +206,7 @@ def _sample_tumours(rng: np.random.Generator, patient: Patient, count: int) -> t
             if all(np.linalg.norm(centre - t.centre) > radius + t.radius_mm + 4 for t in placed):
                 x, y, z = (float(v) for v in centre)
                 hu = float(rng.uniform(35, 68))
-                placed.append(
-                    Tumour((x, y, z), float(radius), hu, bool(radius > 12 and rng.random() < 0.6))
-                )
+                necrotic = bool(radius > 12 and rng.random() < 0.6)
+                placed.append(Tumour((x, y, z), float(radius), hu, necrotic))
                 break
     return tuple(placed)

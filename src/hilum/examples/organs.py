@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.examples.shapes import capsule, cylinder, ellipsoid, rotation, smooth_union, tube
+from hilum.examples.shapes import (
+    capsule,
+    cylinder,
+    ellipsoid,
+    intersection,
+    rotation,
+    smooth_union,
+    tube,
+)
 from hilum.examples.trunk import FAT_HU, cavity_distance, diaphragm_distance, in_wall
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from hilum.examples.abdomen import Patient, Tumour
@@ -31,7 +41,8 @@ def paint_organs(canvas: Canvas, patient: Patient) -> None:
     _paint_spleen(canvas, patient)
     paint_liver(canvas, patient, rng)
     _paint_pancreas(canvas, patient)
-    _paint_kidneys(canvas, patient)
+    _paint_kidney(canvas, patient, side=-1, label=RIGHT_KIDNEY)
+    _paint_kidney(canvas, patient, side=1, label=LEFT_KIDNEY)
     _paint_great_vessels(canvas, patient)
 
 
@@ -52,26 +63,21 @@ def liver_distance(points: Field, patient: Patient) -> Field:
     left = ellipsoid(
         points, (8, -58 * size, 38), (68 * s, 32 * s, 36 * s), axes=rotation(about_z=-12, about_y=6)
     )
-    solid = smooth_union(right, left, 26)
-    underside = ellipsoid(
-        points, (22, 34, -28), (74, 66, 66)
-    )  # stomach, duodenum and pancreas press from below
-    solid = np.maximum(solid, -underside)
-    wall = cavity_distance(points, patient) + 2.5
-    return np.asarray(
-        np.maximum(np.maximum(solid, wall), diaphragm_distance(points, patient) + 3),
-        dtype=np.float32,
-    )
+    # stomach, duodenum and pancreas press from below
+    underside = ellipsoid(points, (22, 34, -28), (74, 66, 66))
+    wall, dome = cavity_distance(points, patient) + 2.5, diaphragm_distance(points, patient) + 3
+    return intersection(smooth_union(right, left, 26), -underside, wall, dome)
 
 
 def parenchyma_distance(points: Field, patient: Patient) -> Field:
     """Distance to the liver less gallbladder, vena cava and right kidney, for tumours."""
-    (x, y, z), radii, axes = kidney_shape(patient, -1)
-    solid = np.maximum(
-        liver_distance(points, patient), 8 - ellipsoid(points, (x, y, z), radii, axes=axes)
+    centre, radii, axes = kidney_shape(patient, -1)
+    return intersection(
+        liver_distance(points, patient),
+        8 - ellipsoid(points, centre, radii, axes=axes),
+        -ellipsoid(points, GALLBLADDER, (15, 19, 30)),
+        -cylinder(points, CAVA, (12.5, 9.5)),
     )
-    solid = np.maximum(solid, -ellipsoid(points, GALLBLADDER, (15, 19, 30)))
-    return np.asarray(np.maximum(solid, -cylinder(points, CAVA, (12.5, 9.5))), dtype=np.float32)
 
 
 def kidney_shape(patient: Patient, side: int) -> tuple[Triple, Triple, NDArray[np.float64]]:
@@ -107,46 +113,30 @@ def _paint_tumour(canvas: Canvas, patient: Patient, tumour: Tumour) -> None:
     """A lobulated hypodense mass, dead in its middle where necrotic; it stays inside the liver."""
     x, y, z = canvas.points
     radius, (_, phase_y, phase_z) = tumour.radius_mm, tumour.centre
-    waves = (
-        np.sin(x * 2.6 / radius + phase_y)
-        + np.sin(y * 2.9 / radius + phase_z)
-        + np.sin(z * 2.3 / radius)
-    )
-    ball = ellipsoid(canvas.points, tumour.centre, (radius * 1.08, radius * 0.95, radius)) + (
-        0.09 * radius * waves
-    )
-    mass = np.maximum(ball, parenchyma_distance(canvas.points, patient) + 1).astype(np.float32)
+    waves = np.sin(x * 2.6 / radius + phase_y) + np.sin(y * 2.9 / radius + phase_z)
+    waves += np.sin(z * 2.3 / radius)
+    ball = ellipsoid(canvas.points, tumour.centre, (radius * 1.08, radius * 0.95, radius))
+    ball = ball + 0.09 * radius * waves
+    mass = intersection(ball, parenchyma_distance(canvas.points, patient) + 1)
     canvas.paint(mass, tumour.hu, label=TUMOUR)
     if tumour.necrotic:
         canvas.paint(mass + 0.45 * radius, 22.0)
 
 
-def _liver_vessels(
-    rng: np.random.Generator,
-) -> list[tuple[list[tuple[float, float, float]], float]]:
+def _liver_vessels(rng: np.random.Generator) -> list[tuple[list[Sequence[float]], float]]:
     """Return three hepatic veins and the portal tree: (path, radius mm)."""
-    vessels: list[tuple[list[tuple[float, float, float]], float]] = []
+    vessels: list[tuple[list[Sequence[float]], float]] = []
     for middle in ((-118, 6, 12), (-78, -62, 18), (10, -62, 36)):
         x, y, z = (float(v + rng.uniform(-9, 9)) for v in middle)
-        vessels.append(
-            ([(-24, 12, 66), ((x - 24) / 2, (y + 12) / 2, (z + 66) / 2 + 10), (x, y, z)], 4.2)
-        )
+        bend = ((x - 24) / 2, (y + 12) / 2, (z + 66) / 2 + 10)
+        vessels.append(([(-24, 12, 66), bend, (x, y, z)], 4.2))
     porta = (-28.0, -8.0, 8.0)
     vessels.append(([(0.0, 0.0, -12.0), porta], 6.0))
-    for x, y, z in ((-60, -4, 14), (0, -52, 34)):
-        main = (
-            float(x + rng.uniform(-5, 5)),
-            float(y + rng.uniform(-5, 5)),
-            float(z + rng.uniform(-5, 5)),
-        )
+    for middle in ((-60, -4, 14), (0, -52, 34)):
+        main = [float(v + rng.uniform(-5, 5)) for v in middle]
         vessels.append(([porta, main], 4.8))
         for _ in range(4):
-            offset = rng.uniform((-44, -40, -34), (6, 40, 34))
-            end = (
-                main[0] + float(offset[0]),
-                main[1] + float(offset[1]),
-                main[2] + float(offset[2]),
-            )
+            end = np.add(main, rng.uniform((-44, -40, -34), (6, 40, 34))).tolist()
             vessels.append(([main, end], 2.6))
     return vessels
 
@@ -160,10 +150,9 @@ def _paint_spleen(canvas: Canvas, patient: Patient) -> None:
         (38 * s, 57 * s, 60 * s),
         axes=rotation(about_z=24, about_x=-18),
     )
-    notch = ellipsoid(
-        canvas.points, (62 * patient.size, 4, 34), (42, 48, 60)
-    )  # the stomach lies in its hollow
-    solid = np.maximum(np.maximum(solid, -notch), _outside(canvas.points, patient))
+    # the stomach lies in its hollow
+    notch = ellipsoid(canvas.points, (62 * patient.size, 4, 34), (42, 48, 60))
+    solid = intersection(solid, -notch, _outside(canvas.points, patient))
     canvas.paint(solid, enhanced(patient, 48, 122), label=SPLEEN)
 
 
@@ -174,39 +163,24 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
         canvas.points, (56 * patient.size, -22, 36), (44, 44, 46), axes=rotation(about_z=-20)
     )
     antrum = capsule(canvas.points, (40, -50, 2), (-18, -42, -14), 18)
-    bag = smooth_union(body, antrum, 20)
-    bag = np.maximum(bag, _outside(canvas.points, patient))
+    bag = intersection(smooth_union(body, antrum, 20), _outside(canvas.points, patient))
     canvas.paint(bag, enhanced(patient, 40, 82))
-    food = 30 + 22 * np.sin(canvas.points[0] / 6) * np.sin(
-        canvas.points[1] / 5 + canvas.points[2] / 7
-    )
+    x, y, z = canvas.points
+    food = 30 + 22 * np.sin(x / 6) * np.sin(y / 5 + z / 7)
     canvas.paint(bag + 5, food.astype(np.float32))
-    canvas.paint(np.maximum(bag + 5, canvas.points[1] + 44), GAS_HU)
+    canvas.paint(np.maximum(bag + 5, y + 44), GAS_HU)
 
 
 def _paint_pancreas(canvas: Canvas, patient: Patient) -> None:
-    path = (
-        (-24.0, -12.0, -22.0),
-        (-10.0, -20.0, -6.0),
-        (18.0, -20.0, 2.0),
-        (52.0, 0.0, 12.0),
-        (84.0, 14.0, 24.0),
-    )
+    path = ((-24, -12, -22), (-10, -20, -6), (18, -20, 2), (52, 0, 12), (84, 14, 24))
+    vein = ((0, 0, -12), (30, 2, 2), (70, 16, 16), (92, 26, 26))
     canvas = canvas.near((32, 4, 4), 80)
     gland = tube(canvas.points, path, 10.5)
     x, y, z = canvas.points
     lobules = 1.8 * np.sin(x / 2.6) * np.sin(y / 2.9) * np.sin(z / 3.3)
     canvas.paint(gland - 4, FAT_HU + 8, label=0)
     canvas.paint(gland + lobules.astype(np.float32), enhanced(patient, 38, 98))
-    canvas.paint(
-        tube(canvas.points, ((0, 0, -12), (30, 2, 2), (70, 16, 16), (92, 26, 26)), 4.0),
-        enhanced(patient, 42, 160),
-    )
-
-
-def _paint_kidneys(canvas: Canvas, patient: Patient) -> None:
-    _paint_kidney(canvas, patient, side=-1, label=RIGHT_KIDNEY)
-    _paint_kidney(canvas, patient, side=1, label=LEFT_KIDNEY)
+    canvas.paint(tube(canvas.points, vein, 4.0), enhanced(patient, 42, 160))
 
 
 def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) -> None:
@@ -215,15 +189,13 @@ def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) ->
     (x, y, z), radii, axes = kidney_shape(patient, side)
     canvas = canvas.near((x, y, z), 72 * s)
     bean = ellipsoid(canvas.points, (x, y, z), radii, axes=axes)
-    sinus = ellipsoid(
-        canvas.points, (x - side * 19 * s, y - 9 * s, z), (19 * s, 12 * s, 26 * s), axes=axes
-    )
+    hilum = (x - side * 19 * s, y - 9 * s, z)
+    sinus = ellipsoid(canvas.points, hilum, (19 * s, 12 * s, 26 * s), axes=axes)
     canvas.paint(bean - 8, FAT_HU, label=0)
     kidney = np.maximum(bean, -sinus)
     canvas.paint(kidney, enhanced(patient, 36, 196), label=label)
-    pyramids = np.maximum(
-        np.maximum(bean + 7, -sinus + 2), 1.5 - 4 * np.abs(np.sin(canvas.points[2] / 7))
-    )
+    medulla = 1.5 - 4 * np.abs(np.sin(canvas.points[2] / 7))
+    pyramids = intersection(bean + 7, -sinus + 2, medulla)
     canvas.paint(pyramids, enhanced(patient, 32, 138))
     pelvis = capsule(canvas.points, (x - side * 12, y - 6, z), (x - side * 30, y - 14, z - 8), 5)
     canvas.paint(np.maximum(pelvis, bean - 10), WATER_HU + 8)
@@ -236,16 +208,13 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
     cava = cylinder(canvas.points, CAVA, (12.5, 9.5))
     canvas.paint(np.maximum(cava, z - 78), blood - 14, label=0)
     for side, height in ((-1, -30.0), (1, -18.0)):
-        canvas.paint(
-            tube(canvas.points, ((0, 8, height + 4), (side * 46.0, 30, height)), 4.0), blood
-        )
-    canvas.paint(
-        tube(canvas.points, ((9, 2, 6), (9, -8, -8), (8, -12, -80), (8, -12, -130)), 4.5), blood
-    )
-    crus = cylinder(canvas.points, (17, 22), (5, 15))
-    canvas.paint(np.maximum(crus, -z - 5), 60.0, label=0)
-    crus = cylinder(canvas.points, (-8, 24), (5, 13))
-    canvas.paint(np.maximum(crus, -z - 5), 60.0, label=0)
+        renal = ((0, 8, height + 4), (side * 46.0, 30, height))
+        canvas.paint(tube(canvas.points, renal, 4.0), blood)
+    mesenteric = ((9, 2, 6), (9, -8, -8), (8, -12, -80), (8, -12, -130))
+    canvas.paint(tube(canvas.points, mesenteric, 4.5), blood)
+    for centre, radii in (((17, 22), (5, 15)), ((-8, 24), (5, 13))):
+        crus = cylinder(canvas.points, centre, radii)
+        canvas.paint(np.maximum(crus, -z - 5), 60.0, label=0)
 
 
 def _paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
@@ -253,8 +222,7 @@ def _paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
     for _ in range(64):
         middle = rng.uniform((-88, -84, -125), (92, 8, -18)) * (patient.size, patient.size, 1)
         reach = rng.uniform((-26, -14, -18), (26, 14, 18))
-        start = (float(middle[0]), float(middle[1]), float(middle[2]))
-        stop = (start[0] + float(reach[0]), start[1] + float(reach[1]), start[2] + float(reach[2]))
+        start, stop = middle.tolist(), (middle + reach).tolist()
         radius = float(rng.uniform(9, 13))
         if max(in_wall(start, patient), in_wall(stop, patient)) < -radius - 3:
             _paint_loop(canvas, patient, (start, stop), radius, gas=bool(rng.random() < 0.2))
@@ -262,29 +230,18 @@ def _paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
     right, left = -112 * s, 114 * s
     _paint_loop(canvas, patient, ((right, 8, -150), (right + 6, 0, -50)), 21, gas=True)
     _paint_loop(canvas, patient, ((left, 30, -150), (left - 4, 26, -10)), 15, gas=False)
-    _paint_loop(
-        canvas,
-        patient,
-        ((-84 * s, -58 * s, -58), (0, -82 * s, -72), (78 * s, -58 * s, -40)),
-        18,
-        gas=True,
-    )
+    transverse = ((-84 * s, -58 * s, -58), (0, -82 * s, -72), (78 * s, -58 * s, -40))
+    _paint_loop(canvas, patient, transverse, 18, gas=True)
 
 
 def _paint_loop(
-    canvas: Canvas,
-    patient: Patient,
-    path: tuple[tuple[float, float, float], ...],
-    radius: float,
-    *,
-    gas: bool,
+    canvas: Canvas, patient: Patient, path: Sequence[Sequence[float]], radius: float, *, gas: bool
 ) -> None:
     corners = np.asarray(path)
     low, high = corners.min(axis=0), corners.max(axis=0)
     canvas = canvas.near((low + high) / 2, float(np.linalg.norm(high - low) / 2 + radius))
-    loop = np.maximum(
-        tube(canvas.points, path, radius), cavity_distance(canvas.points, patient) + 3
-    )
+    wall = cavity_distance(canvas.points, patient) + 3
+    loop = np.maximum(tube(canvas.points, path, radius), wall)
     canvas.paint(loop, enhanced(patient, 38, 88))
     lumen = loop + np.float32(2.5)
     canvas.paint(lumen, 32.0)
@@ -294,6 +251,6 @@ def _paint_loop(
 
 
 def _outside(points: Field, patient: Patient) -> Field:
-    """Distance to the room that organs below the diaphragm may fill."""
+    """Distance to the space that organs below the diaphragm may fill."""
     wall, dome = cavity_distance(points, patient), diaphragm_distance(points, patient)
-    return np.asarray(np.maximum(wall + 3.5, dome + 4), dtype=np.float32)
+    return intersection(wall + 3.5, dome + 4)

@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     Field = NDArray[np.float32]
 
 
-def rotation(
-    *, about_x: float = 0.0, about_y: float = 0.0, about_z: float = 0.0
-) -> NDArray[np.float64]:
+def rotation(about_x: float = 0, about_y: float = 0, about_z: float = 0) -> NDArray[np.float64]:
     """Rotation matrix (3, 3) from angles in degrees, about x first, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = (
-        f(np.deg2rad([about_x, about_y, about_z])) for f in (np.cos, np.sin)
-    )
+    angles = np.deg2rad([about_x, about_y, about_z])
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -70,18 +67,21 @@ def tube(points: Field, path: Sequence[Sequence[float]], radius: float) -> Field
 
 def cylinder(points: Field, centre_xy: Sequence[float], radii_xy: Sequence[float]) -> Field:
     """Distance to an endless elliptic cylinder along z."""
-    x = points[0] - np.float32(centre_xy[0])
-    y = points[1] - np.float32(centre_xy[1])
-    reach = np.hypot(x / np.float32(radii_xy[0]), y / np.float32(radii_xy[1]))
+    x, y = ((points[n] - np.float32(centre_xy[n])) / np.float32(radii_xy[n]) for n in (0, 1))
+    reach = np.hypot(x, y)
     return np.asarray((reach - 1) * np.float32(min(radii_xy)), dtype=np.float32)
 
 
 def smooth_union(first: Field, second: Field, blend_mm: float) -> Field:
     """Union of two solids whose seam is rounded over `blend_mm`."""
     mix = np.clip(0.5 + 0.5 * (second - first) / blend_mm, 0, 1)
-    return np.asarray(
-        second + (first - second) * mix - blend_mm * mix * (1 - mix), dtype=np.float32
-    )
+    union = second + (first - second) * mix - blend_mm * mix * (1 - mix)
+    return np.asarray(union, dtype=np.float32)
+
+
+def intersection(*solids: Field) -> Field:
+    """Distance to the part that is inside of all solids."""
+    return np.asarray(np.maximum.reduce(solids), dtype=np.float32)
 
 
 def occupancy(distance: Field, blur_mm: float) -> Field:

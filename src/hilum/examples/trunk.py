@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.examples.shapes import cylinder, ellipsoid, smooth_union
+from hilum.examples.shapes import cylinder, ellipsoid, intersection, smooth_union
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from hilum.examples.abdomen import Patient
@@ -42,10 +44,8 @@ def wall_thickness(points: Field, patient: Patient) -> Field:
     """Return the thickness of skin and fat in mm: thickest at flanks and belly."""
     x, y, _ = points
     angle = np.arctan2(y, x)
-    return np.asarray(
-        3 + patient.fat_mm * (0.85 - 0.25 * np.sin(angle) + 0.12 * np.cos(2 * angle)),
-        dtype=np.float32,
-    )
+    shape = 0.85 - 0.25 * np.sin(angle) + 0.12 * np.cos(2 * angle)
+    return np.asarray(3 + patient.fat_mm * shape, dtype=np.float32)
 
 
 def cavity_distance(points: Field, patient: Patient) -> Field:
@@ -57,16 +57,9 @@ def diaphragm_distance(points: Field, patient: Patient) -> Field:
     """Height above the diaphragm: two domes, the right one higher, lower at the back."""
     x, y, z = points
     s = np.float32(patient.size)
-    right = (
-        84
-        - ((x + 70 * s) / (72 * s)) ** 2 * 38
-        - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 62, 30)
-    )
-    left = (
-        74
-        - ((x - 72 * s) / (70 * s)) ** 2 * 38
-        - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 56, 30)
-    )
+    depth = ((y + 18) / (80 * s)) ** 2
+    right = 84 - ((x + 70 * s) / (72 * s)) ** 2 * 38 - depth * np.where(y > -18, 62, 30)
+    left = 74 - ((x - 72 * s) / (70 * s)) ** 2 * 38 - depth * np.where(y > -18, 56, 30)
     height = -smooth_union(-right.astype(np.float32), -left.astype(np.float32), 14)
     return np.asarray(z - height, dtype=np.float32)
 
@@ -122,13 +115,11 @@ def _paint_chest(canvas: Canvas, cavity: Field, diaphragm: Field) -> None:
     points = canvas.points
     x, y, _ = points
     midline = np.float32(26) - np.abs(x - 4) - np.maximum(y - 10, 0) * 0.1
-    lung = np.maximum(np.maximum(cavity + 1.5, -diaphragm), midline)
+    lung = intersection(cavity + 1.5, -diaphragm, midline)
     texture = 45 * np.sin(points[0] / 4.1) * np.sin(points[1] / 4.7) * np.sin(points[2] / 5.3)
     canvas.paint(np.maximum(cavity + 1.0, -diaphragm), 40.0)
-    canvas.paint(
-        lung,
-        np.asarray(LUNG_HU + texture - y * 0.5, dtype=np.float32) + np.where(texture > 24, 260, 0),
-    )
+    lung_hu = np.asarray(LUNG_HU + texture - y * 0.5, dtype=np.float32)
+    canvas.paint(lung, lung_hu + np.where(texture > 24, 260, 0))
     heart = ellipsoid(points, (22, -38, 108), (58, 46, 42))
     canvas.paint(np.maximum(heart, np.float32(6) - diaphragm), 125.0)
 
@@ -142,12 +133,10 @@ def _paint_back(canvas: Canvas, wall: Field) -> None:
         back = cylinder(points, (side * 36, SPINE_Y + 38), (33, 19))
         canvas.paint(np.maximum(back, wall + 1), muscle, label=0)
         low = np.clip((points[2] - 25) / 6, 0, 10)  # the psoas begins at the first lumbar vertebra
-        canvas.paint(
-            cylinder(points, (side * 37, SPINE_Y + 4), (14, 18)) + low * 3, MUSCLE_HU + 4, label=0
-        )
-        canvas.paint(
-            cylinder(points, (side * 68, SPINE_Y + 22), (20, 9)) + low * 2, MUSCLE_HU, label=0
-        )
+        psoas = cylinder(points, (side * 37, SPINE_Y + 4), (14, 18)) + low * 3
+        canvas.paint(psoas, MUSCLE_HU + 4, label=0)
+        loin = cylinder(points, (side * 68, SPINE_Y + 22), (20, 9)) + low * 2
+        canvas.paint(loin, MUSCLE_HU, label=0)
 
 
 def _paint_spine(canvas: Canvas) -> None:
@@ -164,14 +153,12 @@ def _paint_spine(canvas: Canvas) -> None:
     ring = cylinder(canvas.points, (0, SPINE_Y + 25), (16.5, 15))
     canvas.paint(np.maximum(ring, np.abs(phase - 2) - 13), BONE_HU * 0.8, label=0)
     canvas.paint(cylinder(canvas.points, (0, SPINE_Y + 24.5), (11, 9.5)), CANAL_HU)
-    spinous = np.maximum(
-        np.maximum(np.abs(x) - 3.2, np.abs(y - SPINE_Y - 47) - 13), np.abs(phase + 4) - 9
-    )
+    spinous = intersection(np.abs(x) - 3.2, np.abs(y - SPINE_Y - 47) - 13, np.abs(phase + 4) - 9)
     canvas.paint(spinous, BONE_HU * 0.75)
     transverse = np.maximum(np.hypot(y - SPINE_Y - 26, phase) - 4.2, np.abs(np.abs(x) - 26) - 12)
     canvas.paint(transverse, BONE_HU * 0.7)
 
 
-def in_wall(centre: tuple[float, float, float], patient: Patient) -> float:
+def in_wall(centre: Sequence[float], patient: Patient) -> float:
     """Distance of one point to the inner face of the body wall (negative inside of the cavity)."""
     return float(cavity_distance(np.asarray(centre, dtype=np.float32).reshape(3, 1), patient)[0])
