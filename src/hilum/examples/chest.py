@@ -33,14 +33,8 @@ NODULE_LABELS = LabelTable(
 """What the integers of :func:`make_nodule_ct` mean."""
 
 Kind = Literal["benign", "malignant"]
-LUNG_HU, VESSEL_HU, WALL_HU, SOLID_HU, GROUND_GLASS_HU, CALCIUM_HU = (
-    -850.0,
-    35.0,
-    45.0,
-    38.0,
-    -560.0,
-    420.0,
-)
+LUNG_HU, VESSEL_HU, WALL_HU = -850.0, 35.0, 45.0
+SOLID_HU, GROUND_GLASS_HU, CALCIUM_HU = 38.0, -560.0, 420.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,17 +93,15 @@ def make_nodule_ct(
     canvas = Canvas.blank(geometry, warp=nodule.warp, fill_hu=LUNG_HU)
     _paint_lung(canvas, rng, nodule.pleural_mm)
     _paint_nodule(canvas, nodule)
-    image, labels = canvas.finish(rng, noise_hu=noise_hu)
-    return SyntheticCase(image, labels)
+    return SyntheticCase(*canvas.finish(rng, noise_hu=noise_hu))
 
 
 def sample_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
     """Draw a nodule of one kind; sizes of both kinds overlap."""
     malignant = kind == "malignant"
     radius = float(np.clip(rng.lognormal(np.log(7.8 if malignant else 4.2), 0.32), 2.5, 15))
-    spikes = (
-        int(rng.integers(5, 14)) if malignant and rng.random() < 0.75 else int(rng.integers(0, 2))
-    )
+    spiculated = malignant and rng.random() < 0.75
+    spikes = int(rng.integers(5, 14) if spiculated else rng.integers(0, 2))
     directions = rng.normal(size=(spikes, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     phases = rng.uniform(0, 2 * np.pi, 3)
@@ -142,11 +134,8 @@ def _paint_lung(canvas: Canvas, rng: np.random.Generator, pleural_mm: float) -> 
     if np.isfinite(pleural_mm):
         x, y, _ = canvas.points
         angle = rng.uniform(0, 2 * np.pi)
-        wall = (
-            pleural_mm
-            - (x * np.cos(angle) + y * np.sin(angle))
-            + (x * np.sin(angle) - y * np.cos(angle)) ** 2 / 200
-        )
+        across = x * np.sin(angle) - y * np.cos(angle)
+        wall = pleural_mm - (x * np.cos(angle) + y * np.sin(angle)) + across**2 / 200
         canvas.paint(wall.astype(np.float32), WALL_HU)
 
 
@@ -155,9 +144,8 @@ def _paint_nodule(canvas: Canvas, nodule: Nodule) -> None:
     radius = nodule.radius_mm
     wave = 3.4 / radius
     a, b, c = nodule.phases
-    bumps = np.sin(x * wave + a) * np.sin(y * wave + b) + np.sin(y * wave + c) * np.sin(
-        z * wave + a
-    )
+    bumps = np.sin(x * wave + a) * np.sin(y * wave + b)
+    bumps += np.sin(y * wave + c) * np.sin(z * wave + a)
     axes = rotation(about_x=30 * a, about_z=60 * b)
     ball = ellipsoid(canvas.points, (0, 0, 0), [radius * s for s in nodule.squash], axes=axes)
     body = (ball + nodule.lobulation * radius * bumps).astype(np.float32)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.examples.abdomen import (
-    ABDOMEN_LABELS,
-    SyntheticCase,
-    follow_up,
-    make_study,
-    sample_patient,
-)
+from hilum.examples.abdomen import ABDOMEN_LABELS, follow_up, make_study, sample_patient
 from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
 from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.io import write_labels, write_volume
@@ -28,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from hilum.examples.abdomen import Patient, SyntheticCase
 
     Progress = Callable[[int, int, str], None]
 
@@ -73,25 +70,18 @@ def make_abdomen_dataset(
     table, lookup = _choose(structures)
     folder = Path(folder)
     rows: list[tuple[object, ...]] = []
-    studies = _studies(seed, cases, shape)
+    studies = chain(_studies(seed, cases, shape), _studies(seed + 1_000_003, tests, shape))
     for number, (patient, study) in enumerate(studies):
-        name = f"abdomen_{number:03d}"
-        _write_case(folder, "Tr", name, study, lookup)
-        rows.append((name, *_patient_row(seed, patient)))
+        test = number >= cases
+        name = f"abdomen_test_{number - cases:03d}" if test else f"abdomen_{number:03d}"
+        _write_case(folder, "Ts" if test else "Tr", name, study, lookup)
+        row = _patient_row(seed, patient + 10_000 if test else patient)
+        if test:
+            tags = SeriesTags(patient_id=row[0], uid_seed=f"{seed} {name}")
+            write_dicom_series(study.image, folder / "dicomTs" / name, tags=tags)
+        rows.append((name, *row))
         if progress is not None:
             progress(number + 1, cases + tests, name)
-    for number, (patient, study) in enumerate(_studies(seed + 1_000_003, tests, shape)):
-        name = f"abdomen_test_{number:03d}"
-        _write_case(folder, "Ts", name, study, lookup)
-        person, *others = _patient_row(seed, patient + 10_000)
-        write_dicom_series(
-            study.image,
-            folder / "dicomTs" / name,
-            tags=SeriesTags(patient_id=person, uid_seed=f"{seed} {name}"),
-        )
-        rows.append((name, person, *others))
-        if progress is not None:
-            progress(cases + number + 1, cases + tests, name)
     _write_table(folder / "patients.csv", ("case", "patient", "sex", "age", "site"), rows)
     facts = {
         "name": "synthetic abdomen",
@@ -140,8 +130,6 @@ def make_nodule_dataset(
     for number, patient in enumerate(_patients(cases)):
         name, kind = f"{prefix}_{number:03d}", kinds[number % 2]
         study = make_nodule_ct(seed * 100_003 + number, kind, shape=shape)
-        for part in ("images", "masks"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
         write_volume(study.image, folder / "images" / f"{name}.nii.gz")
         write_labels(study.labels, folder / "masks" / f"{name}.nii.gz")
         person, _, _, site = _patient_row(seed, patient)
@@ -168,23 +156,18 @@ def _choose(
     lookup = np.zeros(256, dtype=np.uint8)
     for label in chosen:
         lookup[known[label.name].id] = label.id
-    if (
-        "liver tumour" not in names and "liver" in names
-    ):  # a tumour is liver where it is not told apart
+    # a tumour is liver where it is not told apart
+    if "liver tumour" not in names and "liver" in names:
         lookup[known["liver tumour"].id] = lookup[known["liver"].id]
     return LabelTable(labels=(ABDOMEN_LABELS.labels[0], *chosen)), lookup
 
 
 def _patients(cases: int) -> Iterator[int]:
     """Patient number of each case; every third patient has two."""
-    patient = -1
-    left = 0
-    for _ in range(cases):
-        if left == 0:
-            patient += 1
-            left = 2 if patient % _STUDIES_OF_TWO == 1 else 1
-        left -= 1
-        yield patient
+    patients = (
+        patient for patient in count() for _ in range(2 if patient % _STUDIES_OF_TWO == 1 else 1)
+    )
+    return islice(patients, cases)
 
 
 def _studies(
@@ -194,16 +177,11 @@ def _studies(
 
     A second study of a patient is a follow-up of the first.
     """
-    last = -1
-    patient = None
+    latest: dict[int, Patient] = {}
     for number, owner in enumerate(_patients(cases)):
         rng = np.random.default_rng([seed, 3, number])
-        patient = (
-            follow_up(patient, rng)
-            if owner == last and patient is not None
-            else sample_patient(rng)
-        )
-        last = owner
+        patient = follow_up(latest[owner], rng) if owner in latest else sample_patient(rng)
+        latest[owner] = patient
         yield owner, make_study(patient, rng, shape=shape)
 
 
@@ -224,8 +202,6 @@ def _write_case(
     study: SyntheticCase,
     lookup: NDArray[np.uint8],
 ) -> None:
-    for kind in ("images", "labels"):
-        (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
     write_volume(study.image, folder / f"images{part}" / f"{name}_0000.nii.gz")
     labels = study.labels.with_array(lookup[study.labels.array])
     write_labels(labels, folder / f"labels{part}" / f"{name}.nii.gz")

@@ -83,12 +83,8 @@ def write_dicom_series(
         path = folder / f"{index + 1:04d}.dcm"
         data = _slice(volume, tags, index)
         data.Rows, data.Columns = pixels.shape
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = (
-            16,
-            bits,
-            bits - 1,
-            0,
-        )
+        data.BitsAllocated, data.PixelRepresentation = 16, 0
+        data.BitsStored, data.HighBit = bits, bits - 1
         data.PixelData = pixels.tobytes()
         data.save_as(path, enforce_file_format=True)
         files.append(path)
@@ -131,17 +127,11 @@ def _describe(data: Dataset, tags: SeriesTags, index: int) -> None:
     data.StudyTime = data.SeriesTime = data.ContentTime = "080000"
     data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "1", "", ""
     data.StudyDescription, data.SeriesDescription = tags.study_description, tags.series_description
-    data.Modality, data.Manufacturer, data.ManufacturerModelName = (
-        "CT",
-        "hilum",
-        "synthetic abdomen",
-    )
+    data.Modality, data.Manufacturer = "CT", "hilum"
+    data.ManufacturerModelName = "synthetic abdomen"
     data.BodyPartExamined, data.PatientPosition = "ABDOMEN", "HFS"
-    data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = (
-        tags.series_number,
-        1,
-        index + 1,
-    )
+    data.SeriesNumber, data.AcquisitionNumber = tags.series_number, 1
+    data.InstanceNumber = index + 1
     data.KVP, data.PositionReferenceIndicator = 120, ""
 
 
