@@ -221,7 +221,7 @@ def test_nothing_left(tmp_path):
     finding = Finding(
         case="a", kind="unreadable", severity="error", found="x", cure="y", fixable=True
     )
-    with pytest.raises(DataError, match="every case of"):
+    with pytest.raises(DataError, match="no annotated case of"):
         fix(dataset, (finding,), tmp_path / "copy")
 
 

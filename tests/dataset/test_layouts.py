@@ -415,7 +415,7 @@ def test_every_layout_recognises_only_itself(tmp_path):
     }
     for name, root in roots.items():
         assert [key for key, layout in LAYOUTS.items() if layout.recognises(root)] == [name]
-        assert LAYOUTS[name].orphans(root) == ()
+        assert open_dataset(root).orphans == ()
 
 
 def test_given_split_in_the_folder_beside_and_foreign(tmp_path):
@@ -513,7 +513,7 @@ def test_medmnist(tmp_path):
     volume = read_case(dataset["train_00002"])
     assert np.array_equal(volume.array[:, 0], np.moveaxis(arrays["train_images"][2], -1, 0))
     assert any("2 test cases are in no fold" in note for note in dataset.notes)
-    assert LAYOUTS["medmnist"].orphans(dataset.root) == ()
+    assert dataset.orphans == ()
 
 
 def test_medmnist_without_classes(tmp_path):
@@ -548,4 +548,4 @@ def test_tab_separated_table_with_empty_masks_and_special_names(tmp_path):
     table(tmp_path, "image,site\na[1].png,x\nb.png,y\n")
     assert open_dataset(tmp_path)["a[1]"].annotation == tmp_path / "masks" / "a[1].png"
     write_volume(picture(5), tmp_path / "images" / "lonely.png")
-    assert [orphan.case for orphan in LAYOUTS["table"].orphans(tmp_path)] == ["lonely"]
+    assert [orphan.case for orphan in open_dataset(tmp_path).orphans] == ["lonely"]

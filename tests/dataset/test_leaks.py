@@ -478,6 +478,21 @@ def test_patients_on_both_sides_are_said(root):
     assert audit_of(replace(dataset, cases=cases), (), folds=inside).split_patients == ()
 
 
+def test_a_follow_up_of_a_patient_needs_no_sentence(root):
+    dataset = open_dataset(root)
+    one = {"p04": "P4", "p21": "P4", "p05": "P5", "p22": "P5", "p03": "P3", "p20": "P3"}
+    cases = tuple(replace(case, patient=one.get(case.id, case.patient)) for case in dataset.cases)
+    labelled = {"p21": "sick", "p20": "well"}  # p05 and p22 are labelled in two ways
+    cases = tuple(replace(case, label=labelled.get(case.id, case.label)) for case in cases)
+    found = audit(replace(dataset, cases=cases, splits=()))
+    assert found.groups == GROUPS
+    assert found.harmless_groups == GROUPS[:2]
+    assert (
+        "4 of 30 images are near-duplicates in 2 groups (2 pairs, 1 exact)" in found.sentences
+    )  # copies to the voxel are said
+    assert audit(replace(dataset, cases=cases)).harmless_groups == ()  # torn by the given split
+
+
 def test_archives_are_measured_once(tmp_path):
     images = np.stack([tissue(n, (40, 40)) for n in range(6)])
     np.savez(tmp_path / "toy.npz", train_images=images, train_labels=np.arange(6)[:, None] % 2)

@@ -170,7 +170,7 @@ def test_a_patients_file_as_spreadsheets_write_it(tmp_path):
     assert [case.patient for case in dataset.cases] == ["Müller", None, None]
     assert dataset["x"].columns["age"] == "61.5"
     assert said(dataset, "1 of 3 rows of")
-    assert said(dataset, "name no case that is here: q")
+    assert said(dataset, "name no case that is here: 'q'")
     assert said(dataset, "Patient: 1 of 3 not known ('NA' 1)")
     assert known_patients(root / "patients.csv") == {"x": "Müller", "q": "P"}
     (root / "patients.csv").write_text("case,patient\nx,A\nx,B\n")

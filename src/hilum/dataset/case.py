@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import Annotation, annotation_files
@@ -10,7 +10,7 @@ from hilum.errors import DataError, readable
 from hilum.io import file_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from hilum.dataset.classes import ClassTable
@@ -62,10 +62,29 @@ class Case:
             object.__setattr__(self, name, None if value is None else readable(value))
 
     @property
+    def masks(self) -> tuple[Path, ...]:
+        """The files of its annotation and region."""
+        return (*annotation_files(self.annotation), *annotation_files(self.region))
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Its images, annotation and region, each file, archive or DICOM folder once."""
-        masks = (*annotation_files(self.annotation), *annotation_files(self.region))
-        return tuple(dict.fromkeys(file_of(file) for file in (*self.images.values(), *masks)))
+        return tuple(dict.fromkeys(map(file_of, (*self.images.values(), *self.masks))))
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A file that has no partner.
+
+    Args:
+        case: the id the file would have as a case.
+        path: the file.
+        kind: "orphan-image" (an image without annotation) or "orphan-annotation".
+    """
+
+    case: str
+    path: Path
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,7 @@ class Dataset:
             ().
         tests: ids of annotated cases that the data set keeps for testing: `make_folds` puts them
             into no fold.
+        orphans: images without annotation and annotations without image.
         files: the account of every file of the data set; None before it is opened wholly.
         notes: what the reader had to assume, for the user to see ("no patient column: each case
             counts as one patient").
@@ -110,11 +130,26 @@ class Dataset:
     splits: tuple[Fold, ...] = ()
     tests: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    orphans: tuple[Orphan, ...] = field(default=(), compare=False)
     files: Inventory | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Make the name one that every file can hold."""
         object.__setattr__(self, "name", readable(self.name))
+
+    @property
+    def every(self) -> tuple[Case, ...]:
+        """All cases, the annotated ones first."""
+        return (*self.cases, *self.unlabelled)
+
+    def with_cases(self, cases: Iterable[Case]) -> Dataset:
+        """The data set with other cases in the places of those of `every`."""
+        replaced, count = tuple(cases), len(self.cases)
+        return replace(self, cases=replaced[:count], unlabelled=replaced[count:])
+
+    def with_notes(self, *notes: str) -> Dataset:
+        """The data set with further notes; "" is none."""
+        return replace(self, notes=(*self.notes, *filter(None, notes)))
 
     @property
     def not_tests(self) -> tuple[Case, ...]:
@@ -131,12 +166,7 @@ class Dataset:
         """
         faults = {case.id: case.fault for case in self.cases if case.fault is not None}
         for case in self.cases:
-            gone = [
-                file
-                for one in (case.annotation, case.region)
-                for file in annotation_files(one)
-                if not file.exists()
-            ]
+            gone = [file for file in case.masks if not file.exists()]
             if gone and case.id not in faults:
                 faults[case.id] = DataError(
                     f"{gone[0]} does not exist", needed="the annotation of the case"

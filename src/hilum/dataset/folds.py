@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,14 +57,16 @@ def make_folds(
     Source:
         scikit-learn's StratifiedGroupKFold.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     if dataset.splits:
         return dataset.splits
     if folds < 2:
         raise UsageError(f"{folds} folds", needed="at least 2 folds")
     cases = sorted(dataset.not_tests, key=lambda case: case.id)
     ids = np.array([case.id for case in cases])
-    units = fold_groups(dataset, together)
-    groups = np.array([units[case] for case in ids])
+    held = fold_groups(dataset, together)
+    groups = np.array([held[case] for case in ids])
     available = len(set(groups.tolist()))
     if available < folds:
         raise UsageError(
@@ -73,38 +76,21 @@ def make_folds(
         )
     chosen = strata if strata is not None else case_strata(dataset)
     labels = _merge_rare(np.array([chosen.get(case, "") for case in ids]), folds)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return tuple(
         Fold(tuple(sorted(ids[train].tolist())), tuple(sorted(ids[validation].tolist())))
-        for train, validation in _split(labels, groups, folds, seed)
-    )
-
-
-def _split(
-    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    return list(
-        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
-            np.zeros(len(labels)), labels, groups
-        )
+        for train, validation in splitter.split(ids, labels, groups)
     )
 
 
 def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
     """Join strata with fewer cases than folds, and with the largest if still too small."""
     counts = Counter(labels.tolist())
-    rare = {name for name, count in counts.items() if count < folds}
-    if not rare:
-        return labels
-    common = [name for name in counts if name not in rare]
-    total = sum(counts[name] for name in rare)
-    target = (
-        "rare"
-        if total >= folds or not common
-        else max(sorted(common), key=lambda name: counts[name])
-    )
-    return np.array([target if name in rare else name for name in labels.tolist()])
+    common = {name: count for name, count in counts.items() if count >= folds}
+    target = "rare"
+    if common and counts.total() - sum(common.values()) < folds:
+        target = max(sorted(common), key=lambda name: common[name])
+    return np.array([name if name in common else target for name in labels.tolist()])
 
 
 def patient_of(dataset: Dataset) -> dict[str, str]:
@@ -126,17 +112,16 @@ def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> d
         together: groups of case ids; ids that the data set has not are passed over.
 
     Returns:
-        Case id to the name of its unit: the first, in alphabetical order, of the patients in it
+        Case id to the name of its group: the first, in alphabetical order, of the patients in it
             (see `patient_of`).
     """
     patients = patient_of(dataset)
-    cases: dict[str, list[str]] = {}
+    cases: dict[str, list[str]] = defaultdict(list)
     for case, patient in patients.items():
-        cases.setdefault(patient, []).append(case)
-    units = joined(
-        [*cases.values(), *([case for case in group if case in patients] for group in together)]
-    )
-    return {case: min(patients[member] for member in unit) for unit in units for case in unit}
+        cases[patient].append(case)
+    known = [[case for case in group if case in patients] for group in together]
+    groups = joined([*cases.values(), *known])
+    return {case: min(patients[one] for one in group) for group in groups for case in group}
 
 
 def case_strata(dataset: Dataset) -> dict[str, str]:
@@ -148,21 +133,14 @@ def case_strata(dataset: Dataset) -> dict[str, str]:
     present: dict[str, str] = {}
     volumes: dict[str, float] = {}
     for case in dataset.cases:
-        try:
+        present[case.id], volumes[case.id] = "unreadable", 0.0
+        with suppress(DataError, ResourceError):  # training says what is wrong with it
             annotation = read_annotation(case)
-        except (
-            DataError,
-            ResourceError,
-        ):  # stratification can do without it, training says what is wrong with it
-            present[case.id], volumes[case.id] = "unreadable", 0.0
-            continue
-        values = np.unique(annotation.array)
-        foreground = [int(value) for value in values if value not in (0, dataset.labels.ignore)]
-        present[case.id] = "+".join(map(str, foreground)) or "empty"
-        volumes[case.id] = (
-            float(np.isin(annotation.array, foreground).sum())
-            * annotation.geometry.voxel_volume_mm3
-        )
+            values, counts = np.unique(annotation.array, return_counts=True)
+            drawn = ~np.isin(values, (0, dataset.labels.ignore or 0))
+            present[case.id] = "+".join(str(int(value)) for value in values[drawn]) or "empty"
+            volume = annotation.geometry.voxel_volume_mm3
+            volumes[case.id] = float(counts[drawn].sum()) * volume
     thirds = np.quantile([*volumes.values()], [1 / 3, 2 / 3])
     return {
         case: f"{labels}/{int(np.searchsorted(thirds, volumes[case]))}"
@@ -202,40 +180,37 @@ def describe_folds(
     """
     sizes = sorted({len(fold.validation) for fold in folds})
     cases = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    known = {case.patient for case in dataset.cases if case.patient is not None}
+    known = len({case.patient for case in dataset.cases} - {None})
     unknown = sum(case.patient is None for case in dataset.cases)
     count = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
     if dataset.splits:
         text = f"{count} as given by the data set, {cases} validation cases each."
     else:
-        text = (
-            f"{count} of {cases} validation cases each, {_grouping(len(known), unknown)},"
-            f" {_stratification(dataset)}."
-        )
-        if together:
-            text += (
-                f" {_groups(len(together))} of near-duplicates"
-                f" stay{'s' if len(together) == 1 else ''} in one fold."
-            )
+        grouping = f"grouped by {known} patients" if known else f"{unknown} cases in all"
+        if known and unknown:
+            grouping += f" and {unknown} cases without one"
+        stratified = _stratification(dataset)
+        text = f"{count} of {cases} validation cases each, {grouping}, {stratified}."
+        patients = patient_of(dataset)
+        joining = [group for group in together if len({patients.get(case) for case in group}) > 1]
+        if joining:
+            stay = "stays" if len(joining) == 1 else "stay"
+            text += f" {_groups(joining)} of near-duplicates {stay} in one fold."
     if unknown:
-        which = (
-            "No patient is known" if not known else f"The patients of {unknown} cases are not known"
-        )
+        which = f"The patients of {unknown} cases are not known" if known else "No patient is known"
         text += f" {which}: each such case counts as one patient."
     shared = leaking_patients(dataset, folds)
     if shared:
         text += f" Attention: {len(shared)} patients are on both sides of the given split."
     split = groups_on_both_sides(folds, together)
     if split:
-        text += (
-            f" Attention: {_groups(len(split))} of near-duplicates"
-            f" {'is' if len(split) == 1 else 'are'} on both sides of it."
-        )
+        are = "is" if len(split) == 1 else "are"
+        text += f" Attention: {_groups(split)} of near-duplicates {are} on both sides of it."
     return text
 
 
-def _groups(count: int) -> str:
-    return "1 group" if count == 1 else f"{count} groups"
+def _groups(groups: Sequence[Collection[str]]) -> str:
+    return "1 group" if len(groups) == 1 else f"{len(groups)} groups"
 
 
 def groups_on_both_sides(
@@ -247,16 +222,6 @@ def groups_on_both_sides(
         tuple(sorted(group))
         for group in together
         if any(set(group) & train and set(group) & held for train, held in sides)
-    )
-
-
-def _grouping(known: int, unknown: int) -> str:
-    if not known:
-        return f"{unknown} cases in all"
-    return (
-        f"grouped by {known} patients"
-        if not unknown
-        else f"grouped by {known} patients and {unknown} cases without one"
     )
 
 

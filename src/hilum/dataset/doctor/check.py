@@ -6,26 +6,31 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.doctor.compare import (
     assumptions,
+    classes,
     duplicates,
-    file_findings,
+    files,
+    labels,
     odd_ones,
-    orphan_findings,
+    orphans,
     palettes,
-    rare_labels,
-    split_findings,
-    unused_labels,
+    splits,
 )
-from hilum.dataset.doctor.examine import examine
-from hilum.dataset.doctor.leaks import leak_findings, rare_classes
-from hilum.dataset.leaks import audit_of
+from hilum.dataset.doctor.examine import Examination, examine
+from hilum.dataset.doctor.leaks import leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from hilum.dataset.case import Dataset
     from hilum.dataset.doctor.finding import Finding
 
-_ORDER = {"error": 0, "warning": 1, "note": 2}
+    Check = Callable[[Dataset, Sequence[Examination]], Iterable[Finding]]
+
+_ORDER = ("error", "warning", "note")
+CHECKS: tuple[Check, ...] = (
+    *(orphans, files, duplicates, splits, odd_ones, palettes, labels, classes, leaks, assumptions),
+)
+"""Every check of the cases side by side."""
 
 
 def check(
@@ -42,26 +47,11 @@ def check(
     Returns:
         Findings, errors first, then by case and kind; () for a data set without fault.
     """
-    cases = (*dataset.cases, *dataset.unlabelled)
     examinations = []
-    for done, case in enumerate(cases, start=1):
+    for done, case in enumerate(dataset.every, start=1):
         examinations.append(examine(case, dataset.labels))
         if progress is not None:
-            progress(done, len(cases), case.id)
+            progress(done, len(dataset.every), case.id)
     findings = [finding for examination in examinations for finding in examination.findings]
-    findings += orphan_findings(dataset)
-    findings += file_findings(dataset)
-    findings += duplicates(dataset, examinations)
-    findings += split_findings(dataset)
-    findings += odd_ones(dataset, examinations)
-    findings += palettes(examinations)
-    findings += unused_labels(dataset, examinations)
-    findings += rare_labels(dataset, examinations)
-    findings += rare_classes(dataset)
-    findings += leak_findings(
-        dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None])
-    )
-    findings += assumptions(dataset, examinations)
-    return tuple(
-        sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.case, finding.kind))
-    )
+    findings += [finding for one in CHECKS for finding in one(dataset, examinations)]
+    return tuple(sorted(findings, key=lambda one: (_ORDER.index(one.severity), one.case, one.kind)))

@@ -1,4 +1,7 @@
-"""Looking at the cases side by side: duplicates, leaks, what is odd among them."""
+"""Looking at the cases side by side: duplicates, leaks, what is odd among them.
+
+Each check gets the data set and what was found in each case, and gives its findings.
+"""
 
 from __future__ import annotations
 
@@ -8,146 +11,98 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.doctor.finding import Finding
-from hilum.dataset.folds import leaking_patients, patient_of
-from hilum.dataset.layouts import LAYOUTS
+from hilum.dataset.folds import groups_on_both_sides, leaking_patients, patient_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import LabelError
 from hilum.io import image_stem
 from hilum.io.files import total_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hilum.dataset.case import Dataset
     from hilum.dataset.conversion import Colour
     from hilum.dataset.doctor.examine import Examination
-    from hilum.volume import Geometry
 
 ODD_SPACING = 2.0
 """A spacing this many times larger or smaller than the median of all cases is odd."""
+FEWEST_PATIENTS = 5
+"""A class of fewer patients is not in every fold of the usual five."""
 _LISTED_NOTES = 3
 _BYTES_A_VOXEL = 4
 
 
-def palettes(examinations: Sequence[Examination]) -> list[Finding]:
-    """Report numbers to which the palettes of annotations give several colours."""
-    cases: dict[int, dict[Colour, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for examination in examinations:
-        for label, colour in examination.colours.items():
-            cases[label][colour].append(examination.case)
-    findings = []
-    for label, colours in sorted(cases.items()):
-        if len(colours) > 1:
-            shown = "; ".join(f"{colour} in {some(held)}" for colour, held in colours.items())
-            findings.append(
-                Finding.warning(
-                    "",
-                    "palettes",
-                    (
-                        f"{label} has {len(colours)} colours in the palettes of the annotations:"
-                        f" {shown}"
-                    ),
-                    (
-                        "where a colour says what a label is, store RGB: --fix then gives each"
-                        " colour its label"
-                    ),
-                )
-            )
-    return findings
+def orphans(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
+    """Report images without annotation and annotations without image."""
+    for orphan in dataset.orphans:
+        other = "annotation" if orphan.kind == "orphan-image" else "image"
+        found = f"{orphan.path} has no {other} of the same name"
+        yield Finding.of(orphan.kind, found, orphan.case)
 
 
-def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Cases whose images hold the very same voxels; the first of them by id is the one to keep."""
-    groups: dict[str, list[Examination]] = defaultdict(list)
-    for examination in examinations:
-        if examination.image_digest is not None:
-            groups[examination.image_digest].append(examination)
+def files(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
+    """Report images that no case uses, and files that cannot be read."""
+    if dataset.files is None:
+        return
+    known = {orphan.path.absolute() for orphan in dataset.orphans}
+    unused = [one.path for one in dataset.files.left_out if one.image and one.path not in known]
+    for one in dataset.files.unreadable:
+        cure = "fetch or restore it (git annex get, git lfs pull, copying again), or remove it"
+        yield Finding.of(
+            "unreadable", f"{one.path}: {one.reason}", image_stem(one.path), cure, fixable=False
+        )
+    if unused:
+        shown = some(map(dataset.files.name, unused), shown=6)
+        yield Finding.of("unused-image", f"no case uses {len(unused)} images: {shown}")
+
+
+def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
+    """Report images of the very same voxels; the first by id of the cases is the one to keep."""
     annotated = {case.id for case in dataset.cases}
-    findings: list[Finding] = []
-    for group in groups.values():
-        first, *others = sorted(
-            group, key=lambda examination: (examination.case not in annotated, examination.case)
-        )
-        findings.extend(_duplicate(dataset, first, other, annotated) for other in others)
-    return findings
+    groups: dict[str, list[Examination]] = defaultdict(list)
+    for one in sorted(examinations, key=lambda one: (one.case not in annotated, one.case)):
+        if one.look is not None:
+            groups[one.look.digest].append(one)
+    for first, *others in groups.values():
+        for other in others:
+            found = f"the very same voxels as {first.case}"
+            cure, severe = None, False
+            if other.case not in annotated:
+                severe = first.case in annotated
+                found += ", and " + (
+                    "one is annotated while the other is a test case"
+                    if severe
+                    else "it is unlabelled"
+                )
+                cure = "remove one of them: a test case must not be in the training data"
+            elif first.annotation_digest != other.annotation_digest:
+                severe, found = True, f"{found}, but annotated differently"
+                cure = "decide which annotation holds and remove the other case"
+            if groups_on_both_sides(dataset.splits, [(first.case, other.case)]):
+                severe, found = True, f"{found}, on the other side of the given split"
+            yield Finding.of(
+                "duplicate-image",
+                found,
+                other.case,
+                cure,
+                severity="error" if severe else "warning",
+                fixable=cure is None,
+            )
 
 
-def _duplicate(
-    dataset: Dataset, first: Examination, other: Examination, annotated: set[str]
-) -> Finding:
-    found = f"the very same voxels as {first.case}"
-    cure, fixable, severe = "remove one of them (--fix keeps the first)", True, False
-    if other.case not in annotated:
-        found += (
-            ", and it is unlabelled"
-            if first.case not in annotated
-            else ", and one is annotated while the other is a test case"
-        )
-        cure, fixable, severe = (
-            "remove one of them: a test case must not be in the training data",
-            False,
-            first.case in annotated,
-        )
-    elif first.annotation_digest != other.annotation_digest:
-        found += ", but annotated differently"
-        cure, fixable, severe = (
-            "decide which annotation holds and remove the other case",
-            False,
-            True,
-        )
-    if _on_both_sides(dataset, first.case, other.case):
-        found += ", on the other side of the given split"
-        severe = True
-    return Finding(
-        case=other.case,
-        kind="duplicate-image",
-        severity="error" if severe else "warning",
-        found=found,
-        cure=cure,
-        fixable=fixable,
-    )
-
-
-def _on_both_sides(dataset: Dataset, one: str, other: str) -> bool:
-    return any(
-        (one in fold.train and other in fold.validation)
-        or (other in fold.train and one in fold.validation)
-        for fold in dataset.splits
-    )
-
-
-def split_findings(dataset: Dataset) -> list[Finding]:
-    """Cases and patients on both sides of a given split."""
-    findings: list[Finding] = []
+def splits(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
+    """Report cases and patients on both sides of a given split."""
     for number, fold in enumerate(dataset.splits):
-        findings.extend(
-            Finding.error(
-                case,
-                "split-overlap",
-                f"it is in training and validation of fold {number} of the given split",
-                "remove it from one side (--fix removes it from training)",
-                fixable=True,
-            )
-            for case in sorted(set(fold.train) & set(fold.validation))
-        )
+        found = f"it is in training and validation of fold {number} of the given split"
+        for case in sorted({*fold.train} & {*fold.validation}):
+            yield Finding.of("split-overlap", found, case)
     for patient, cases in leaking_patients(dataset, dataset.splits).items():
-        findings.append(
-            Finding.error(
-                cases[0],
-                "patient-leak",
-                (f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given split"),
-                (
-                    "remove the split (hilum splits by patient), or --fix: it takes the patient's"
-                    " cases out of training"
-                ),
-                fixable=True,
-            )
-        )
-    return findings
+        found = f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given split"
+        yield Finding.of("patient-leak", found, cases[0])
 
 
-def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Cases whose spacing or orientation is unlike the others'.
+def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
+    """Report cases whose spacing or orientation is unlike the others'.
 
     Only annotated cases count, and there must be three.
     """
@@ -156,213 +111,114 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
         e.case: e.geometry for e in examinations if e.geometry is not None and e.case in annotated
     }
     if len(grids) < 3:
-        return []
-    spacings = np.array([_world_spacing(grid) for grid in grids.values()])  # (N, 3)
+        return
+    spacings = np.array(
+        [np.array(grid.spacing)[np.argsort(grid.world_axes)] for grid in grids.values()]
+    )  # (N, 3), along the world axes x, y, z, so that turned grids compare
     median = np.median(spacings, axis=0)
     usual, count = Counter(grid.orientation for grid in grids.values()).most_common(1)[0]
-    findings = []
     for (case, grid), spacing in zip(grids.items(), spacings, strict=True):
+        found = f"spacing {_mm(spacing)} mm along x, y, z"
         voxels = float(np.prod(grid.shape) * np.prod(spacing) / np.prod(median))
         if _BYTES_A_VOXEL * voxels > total_memory():
-            findings.append(
-                Finding.error(
-                    case,
-                    "odd-spacing",
-                    (
-                        f"spacing {_mm(spacing)} mm along x, y, z: at the median of the cases,"
-                        f" {_mm(median)} mm, it has {voxels:.3g} voxels, more than this machine's"
-                        " memory holds"
-                    ),
-                    "correct the header, or leave the case out",
-                )
+            found += (
+                f": at the median of the cases, {_mm(median)} mm, it has {voxels:.3g} voxels, more"
+                " than this machine's memory holds"
             )
+            cure = "correct the header, or leave the case out"
+            yield Finding.of("odd-spacing", found, case, cure, severity="error")
             continue
-        ratio = float(np.exp(np.abs(np.log(spacing / median)).max()))
-        if ratio > ODD_SPACING:
-            findings.append(
-                Finding.warning(
-                    case,
-                    "odd-spacing",
-                    (
-                        f"spacing {_mm(spacing)} mm along x, y, z, where the median of the cases is"
-                        f" {_mm(median)} mm"
-                    ),
-                    "look whether the header is right; hilum resamples it to the plan's spacing",
-                )
-            )
+        if np.exp(np.abs(np.log(spacing / median)).max()) > ODD_SPACING:
+            found += f", where the median of the cases is {_mm(median)} mm"
+            yield Finding.of("odd-spacing", found, case)
         if grid.orientation != usual:
-            findings.append(
-                Finding.note(
-                    case,
-                    "odd-orientation",
-                    (
-                        f"orientation {grid.orientation}, where {count} of {len(grids)} cases have"
-                        f" {usual}"
-                    ),
-                    (
-                        "nothing if the header is right: hilum turns every case the same way; look"
-                        " at one of them"
-                    ),
-                )
+            most = f"{count} of {len(grids)} cases have {usual}"
+            yield Finding.of(
+                "odd-orientation", f"orientation {grid.orientation}, where {most}", case
             )
-    return findings
 
 
-def _world_spacing(grid: Geometry) -> tuple[float, float, float]:
-    """Millimetres along the world axes x, y, z, so that turned grids compare."""
-    along = dict(zip(grid.world_axes, grid.spacing, strict=True))
-    return along[0], along[1], along[2]
-
-
-def _mm(values: Sequence[float] | np.ndarray) -> str:
+def _mm(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
     return " x ".join(f"{value:.3g}" for value in values)
 
 
-def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Report labels that cannot be learnt: none, too many, or held by no readable annotation."""
-    if dataset.labels is None:
-        return []
+def palettes(_: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
+    """Report numbers to which the palettes of annotations give several colours."""
+    cases: dict[int, dict[Colour, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for examination in examinations:
+        for label, colour in examination.colours.items():
+            cases[label][colour].append(examination.case)
+    for label, colours in sorted(cases.items()):
+        if len(colours) > 1:
+            shown = "; ".join(f"{colour} in {some(held)}" for colour, held in colours.items())
+            where = "in the palettes of the annotations"
+            yield Finding.of("palettes", f"{label} has {len(colours)} colours {where}: {shown}")
+
+
+def labels(dataset: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
+    """Report labels that cannot be learnt.
+
+    None or too many of them; held by no readable annotation, by no training case of a fold, or by
+    the cases of one patient alone.
+    """
+    table = dataset.labels
+    if table is None:
+        return
+    present = {one.case: one.labels for one in examinations}
+    names = {label.id: f"{label.id} ({label.name})" for label in table.foreground}
     try:
-        dataset.labels.refuse_unlearnable(str(dataset.root))
+        table.refuse_unlearnable(str(dataset.root))
     except LabelError as error:
-        kind = "too-many-labels" if dataset.labels.foreground else "no-labels"
-        cure = (
-            error.cure
-            if dataset.labels.foreground
-            else "see what each annotation holds instead; annotate, or mend the files"
-        )
-        return [Finding.error("", kind, error.found, cure)]
-    present = frozenset[int]().union(*(examination.labels for examination in examinations))
-    unused = [
-        f"{label.id} ({label.name})"
-        for label in dataset.labels.foreground
-        if label.id not in present
-    ]
-    if not unused:
-        return []
-    return [
-        Finding.warning(
-            "",
-            "unused-label",
-            f"no annotation holds {some(unused, shown=8)}",
-            (
-                "remove the label from the table, or add cases that have it: what is never seen"
-                " cannot be learnt"
-            ),
-        )
-    ]
-
-
-def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Report labels that no training case of a fold holds, or the cases of one patient alone."""
-    if dataset.labels is None:
-        return []
-    held = {one.case: one.labels for one in examinations}
+        kind, cure = ("too-many-labels", error.cure) if names else ("no-labels", None)
+        yield Finding.of(kind, error.found, cure=cure)
+    else:
+        held = frozenset[int]().union(*present.values())
+        unused = [name for label, name in names.items() if label not in held]
+        if unused:
+            yield Finding.of("unused-label", f"no annotation holds {some(unused, shown=8)}")
     patients = patient_of(dataset)
-    findings = []
-    for label in dataset.labels.foreground:
-        cases = sorted(case for case in patients if label.id in held.get(case, ()))
-        name = f"{label.id} ({label.name})"
+    for label, name in names.items():
+        cases = sorted(case for case in patients if label in present.get(case, ()))
         for number, fold in enumerate(dataset.splits):
-            if cases and not set(cases) & set(fold.train):
-                findings.append(
-                    Finding.warning(
-                        "",
-                        "rare-label",
-                        (
-                            f"no training case of fold {number} of the given split holds {name};"
-                            f" {some(cases)} hold it"
-                        ),
-                        (
-                            "move cases that have it to the training side: what is not there cannot"
-                            " be learnt"
-                        ),
-                    )
+            if cases and not {*cases} & {*fold.train}:
+                found = f"no training case of fold {number} of the given split holds {name}"
+                cure = "move cases that have it to the training side: what is not there cannot be"
+                yield Finding.of(
+                    "rare-label", f"{found}; {some(cases)} hold it", cure=f"{cure} learnt"
                 )
-        if not dataset.splits and len({patients[case] for case in cases}) == 1 < len(
-            set(patients.values())
-        ):
-            findings.append(
-                Finding.warning(
-                    "",
-                    "rare-label",
-                    (
-                        f"{name} is held by {some(cases)} alone: in the fold that validates on it"
-                        " nothing can learn it"
-                    ),
-                    "add cases that have it, join it with another label, or leave it out",
-                )
-            )
-    return findings
+        holders = {patients[case] for case in cases}
+        if not dataset.splits and len(holders) == 1 < len({*patients.values()}):
+            alone = "alone: in the fold that validates on it nothing can learn it"
+            yield Finding.of("rare-label", f"{name} is held by {some(cases)} {alone}")
 
 
-def orphan_findings(dataset: Dataset) -> list[Finding]:
-    """Images without annotation and annotations without image."""
-    findings = []
-    for orphan in LAYOUTS[dataset.layout].orphans(dataset.root):
-        image = orphan.kind == "orphan-image"
-        findings.append(
-            Finding.warning(
-                orphan.case,
-                orphan.kind,
-                f"{orphan.path} has no {'annotation' if image else 'image'} of the same name",
-                "correct the name, or remove the file "
-                + ("(--fix counts it as unlabelled)" if image else "(--fix leaves it out)"),
-                fixable=True,
-            )
-        )
-    return findings
+def classes(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
+    """Report classes, findings and grades that too few patients have, or none."""
+    if dataset.classes is None:
+        return
+    patients = patient_of(dataset)
+    flags = {case.id: dataset.classes.indicators(case.label or "") for case in dataset.cases}
+    for number, name in enumerate(dataset.classes.names):
+        cases = [case for case, held in flags.items() if held[number]]
+        count = len({patients[case] for case in cases})
+        if count < FEWEST_PATIENTS:
+            found = f"{name}: {len(cases)} cases of {count} patient{'' if count == 1 else 's'}"
+            yield Finding.of("rare-class", found)
 
 
-def file_findings(dataset: Dataset) -> list[Finding]:
-    """Images that no case uses, and files that cannot be read."""
-    if dataset.files is None:
-        return []
-    known = {orphan.path.absolute() for orphan in LAYOUTS[dataset.layout].orphans(dataset.root)}
-    unused = [one.path for one in dataset.files.left_out if one.image and one.path not in known]
-    findings = [
-        Finding.error(
-            image_stem(one.path),
-            "unreadable",
-            f"{one.path}: {one.reason}",
-            "fetch or restore it (git annex get, git lfs pull, copying again), or remove it",
-        )
-        for one in dataset.files.unreadable
-    ]
-    if unused:
-        shown = some(map(dataset.files.name, unused), shown=6)
-        findings.append(
-            Finding.warning(
-                "",
-                "unused-image",
-                f"no case uses {len(unused)} images: {shown}",
-                (
-                    "correct their names or places, or name them in the table; nothing if they do"
-                    " not belong to the data set"
-                ),
-            )
-        )
-    return findings
-
-
-def assumptions(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+def assumptions(dataset: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
     """Report the assumptions of opening and reading the data set.
 
     One note of many cases is one finding.
     """
-    findings = [
-        Finding.note("", "assumption", note, "nothing if that is right") for note in dataset.notes
-    ]
-    by_note: dict[str, list[str]] = defaultdict(list)
+    for note in dataset.notes:
+        yield Finding.of("assumption", note)
+    cases: dict[str, list[str]] = defaultdict(list)
     for examination in examinations:
         for note in dict.fromkeys(examination.notes):
-            by_note[note].append(examination.case)
-    for note, cases in by_note.items():
-        if len(cases) > _LISTED_NOTES:
-            text = f"{len(cases)} cases ({some(cases)}): {note}"
-            findings.append(Finding.note("", "header", text, "nothing if that is right"))
+            cases[note].append(examination.case)
+    for note, held in cases.items():
+        if len(held) > _LISTED_NOTES:
+            yield Finding.of("header", f"{len(held)} cases ({some(held)}): {note}")
         else:
-            findings.extend(
-                Finding.note(case, "header", note, "nothing if that is right") for case in cases
-            )
-    return findings
+            yield from (Finding.of("header", note, case) for case in held)

@@ -53,6 +53,95 @@ KINDS: dict[str, str] = {
 """Every kind of finding and its meaning."""
 
 
+_WARNINGS = {
+    *("picture-turn", "palettes", "empty-annotation", "constant-image", "unused-image"),
+    *("orphan-image", "orphan-annotation", "duplicate-image", "near-duplicate", "odd-spacing"),
+    *("unused-label", "rare-label", "rare-class", "confounder"),
+}
+_NOTES = {
+    *("grid-rounding", "mask-overlap", "odd-orientation", "label-copy", "not-audited", "header"),
+    "assumption",
+}
+_FIXABLE = {
+    *("unreadable", "channel-count", "channel-grid", "grid-rounding", "grid-header", "not-finite"),
+    *("fractional-labels", "orphan-image", "orphan-annotation", "patient-leak", "split-overlap"),
+}
+_CURES = {
+    "unreadable": "restore the file from its origin, or leave the case out (--fix does)",
+    "channel-count": (
+        "store every case with the same channels, or leave the case out (--fix does)"
+    ),
+    "channel-grid": "--fix resamples it onto the first channel's grid",
+    "grid-rounding": "nothing: hilum takes the image's grid; --fix writes it down for other tools",
+    "grid-header": (
+        "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could"
+        " still be flipped"
+    ),
+    "picture-turn": (
+        "look at one of them: some tools draw on the picture as it is stored; turn the annotation"
+        " if it does not fit"
+    ),
+    "coloured-labels": (
+        'give each label its colour in a labels.json in the folder: {"labels": [{"id": 0, "name":'
+        ' "background"}, {"id": 1, "name": "NAME", "colour": [255, 0, 0]}]}; colours between these,'
+        " from smoothing or JPEG, must be removed first"
+    ),
+    "layered-labels": (
+        "store one label map, an integer a voxel; where structures overlap, decide which one a"
+        " voxel belongs to"
+    ),
+    "palettes": (
+        "where a colour says what a label is, store RGB: --fix then gives each colour its label"
+    ),
+    "too-many-labels": "look whether it is an image that was taken for an annotation",
+    "no-labels": "see what each annotation holds instead; annotate, or mend the files",
+    "empty-annotation": (
+        "nothing if the case is a healthy one; otherwise annotate it, or remove the case"
+    ),
+    "not-finite": "--fix sets them to the smallest finite value of their channel",
+    "constant-image": "restore the image from its origin, or remove the case",
+    "unused-image": (
+        "correct their names or places, or name them in the table; nothing if they do not belong to"
+        " the data set"
+    ),
+    "orphan-image": "correct the name, or remove the file (--fix counts it as unlabelled)",
+    "orphan-annotation": "correct the name, or remove the file (--fix leaves it out)",
+    "duplicate-image": "remove one of them (--fix keeps the first)",
+    "near-duplicate": "nothing: they stay in one fold",
+    "patient-leak": (
+        "remove the split (hilum splits by patient), or --fix: it takes the patient's cases out of"
+        " training"
+    ),
+    "split-overlap": "remove it from one side (--fix removes it from training)",
+    "odd-spacing": "look whether the header is right; hilum resamples it to the plan's spacing",
+    "odd-orientation": (
+        "nothing if the header is right: hilum turns every case the same way; look at one of them"
+    ),
+    "unused-label": (
+        "remove the label from the table, or add cases that have it: what is never seen cannot be"
+        " learnt"
+    ),
+    "rare-label": "add cases that have it, join it with another label, or leave it out",
+    "rare-class": (
+        "add cases, join it with another class, or leave it out: what is so rare can be neither"
+        " learnt nor judged"
+    ),
+    "label-leak": (
+        "find out why: a network learns it in place of the disease; add cases of each class with"
+        " the same value"
+    ),
+    "confounder": (
+        "report it beside the network, which can learn it from the image: as a baseline, and"
+        " figures within its values"
+    ),
+    "label-copy": (
+        "nothing: it is not given to the network; leave it out of baselines and subgroups"
+    ),
+    "not-audited": "nothing if that is no concern",
+}
+"""The usual cure of each kind; the others are right as they are."""
+
+
 class Finding(BaseModel):
     """One thing that is wrong or odd.
 
@@ -78,25 +167,28 @@ class Finding(BaseModel):
     others: tuple[str, ...] = ()
 
     @classmethod
-    def error(
-        cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False
+    def of(
+        cls,
+        kind: str,
+        found: str,
+        case: str = "",
+        cure: str | None = None,
+        *,
+        severity: Severity | None = None,
+        fixable: bool | None = None,
+        others: tuple[str, ...] = (),
     ) -> Finding:
-        """Make an error of a case, or of the data set where case is ""."""
-        return cls(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable)
-
-    @classmethod
-    def warning(
-        cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False
-    ) -> Finding:
-        """Make a warning of a case, or of the data set where case is ""."""
+        """Make a finding with what is usual for its kind where nothing else is given."""
+        usual: Severity = "warning" if kind in _WARNINGS else "note" if kind in _NOTES else "error"
         return cls(
-            case=case, kind=kind, severity="warning", found=found, cure=cure, fixable=fixable
+            case=case,
+            kind=kind,
+            severity=severity or usual,
+            found=found,
+            cure=_CURES.get(kind, "nothing if that is right") if cure is None else cure,
+            fixable=kind in _FIXABLE if fixable is None else fixable,
+            others=others,
         )
-
-    @classmethod
-    def note(cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False) -> Finding:
-        """Make a note on a case, or on the data set where case is ""."""
-        return cls(case=case, kind=kind, severity="note", found=found, cure=cure, fixable=fixable)
 
 
 class Fixed(BaseModel):

@@ -2,70 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.conversion import convert, cutting_rule, is_blurred, whole
+from hilum.dataset.annotation import annotation_files, read_label_map
+from hilum.dataset.conversion import convert, cutting_rule, foreground_of, is_blurred, whole
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.errors import DataError, LabelError
-from hilum.io import read_labels, read_volume
+from hilum.io import read_volume
 from hilum.volume import Volume, resample_labels_onto, resample_onto
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
+    from hilum.dataset.annotation import Annotation
     from hilum.dataset.case import Case
     from hilum.volume import Geometry, LabelTable
 
-_KIND_OF = {
-    Grids.ROUNDING: "grid-rounding",
-    Grids.PICTURES: "grid-header",
-    Grids.HEADER_LOST: "grid-header",
-    Grids.DIFFERENT: "grid-mismatch",
+    Mended = tuple[Volume, list[tuple[str, str]]]
+    """A volume, and what was done as (kind, sentence)."""
+
+_ON_GRID = {
+    Grids.ROUNDING: ("grid-rounding", "took the image's grid"),
+    Grids.PICTURES: ("grid-header", "took the image's grid, voxel by voxel"),
+    Grids.HEADER_LOST: ("grid-header", "took the image's grid, voxel by voxel"),
+    Grids.DIFFERENT: ("grid-mismatch", "was resampled from {} onto the image's grid"),
 }
 
 
-def mended_images(case: Case, kinds: frozenset[str]) -> tuple[Volume, list[tuple[str, str]]]:
+def mended_images(case: Case, kinds: frozenset[str]) -> Mended:
     """All channels of a case on the first one's grid, without NaN.
 
     Args:
         case: whose images to read.
         kinds: which kinds of findings to mend.
 
-    Returns:
-        The volume (C, Z, Y, X), and what was done as (kind, sentence).
+    Raises:
+        DataError: the channels lie on several grids, and mending that was not asked for.
     """
     done: list[tuple[str, str]] = []
-    volumes: dict[Path, Volume] = {}
+    volumes: list[Volume] = []
     for path in dict.fromkeys(case.images.values()):
         volume = read_volume(path)
         if "not-finite" in kinds:
             array, count = finite(volume.array)
             volume = volume.with_array(array)
             if count:
-                done.append(
-                    (
-                        "not-finite",
-                        (
-                            f"{count} voxels of {path.name} were set to the smallest finite value"
-                            " of their channel"
-                        ),
-                    )
-                )
-        first = next(iter(volumes.values()), volume).geometry
+                what = "were set to the smallest finite value of their channel"
+                done.append(("not-finite", f"{count} voxels of {path.name} {what}"))
+        first = (volumes or [volume])[0].geometry
         if not volume.geometry.is_close(first):
             _refuse_unasked("channel-grid", path, kinds)
-            low = float(volume.array.min())
-            volume = resample_onto(volume, first, order=1, fill=low)
-            done.append(
-                ("channel-grid", f"{path.name} was resampled (linear) onto {grid_words(first)}")
-            )
-        volumes[path] = volume
-    array = np.concatenate([volume.array for volume in volumes.values()])
-    return Volume(array, next(iter(volumes.values())).geometry), done
+            volume = resample_onto(volume, first, order=1, fill=float(volume.array.min()))
+            sentence = f"{path.name} was resampled (linear) onto {grid_words(first)}"
+            done.append(("channel-grid", sentence))
+        volumes.append(volume)
+    return Volume(np.concatenate([one.array for one in volumes]), volumes[0].geometry), done
 
 
 def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
@@ -76,85 +70,85 @@ def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
         )
 
 
-def finite(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
+def finite(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
     """Set NaN and infinite voxels to the smallest finite value of their channel; count them.
 
     Args:
         array: (C, Z, Y, X). A channel without any finite voxel becomes 0.
     """
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+    good = np.isfinite(array)
+    if good.all():
         return array, 0
     mended = array.copy()
-    for channel in mended:
-        good = np.isfinite(channel)
-        channel[~good] = channel[good].min() if good.any() else 0.0
-    return mended, int(array.size - np.count_nonzero(np.isfinite(array)))
+    for channel, known in zip(mended, good, strict=True):
+        channel[~known] = channel[known].min() if known.any() else 0.0
+    return mended, int(np.count_nonzero(~good))
 
 
 def mended_annotation(
-    path: Path, image: Geometry, table: LabelTable, kinds: frozenset[str]
-) -> tuple[Volume, list[tuple[str, str]]]:
+    source: Annotation, image: Geometry, table: LabelTable, kinds: frozenset[str]
+) -> Mended:
     """The annotation in whole numbers and, where asked for, on the image's grid.
 
     Args:
-        path: the annotation.
+        source: the annotation.
         image: its image's grid.
         table: the data set's labels.
         kinds: which kinds of findings to mend.
 
     Returns:
-        Labels (1, Z, Y, X), and what was done as (kind, sentence).
+        Labels (1, Z, Y, X), and what was done.
 
     Raises:
         LabelError: the numbers are no labels and nothing safe makes labels of them.
         DataError: the numbers are no labels and mending them was not asked for.
     """
     done: list[tuple[str, str]] = []
+    path = annotation_files(source)[0]
     try:
-        labels = read_labels(path)
+        labels = read_label_map(source)
     except LabelError:
         volume = read_volume(path)
         conversion = convert(volume.array, table)
-        if conversion is None:
+        if conversion is None or not isinstance(source, Path):
             raise
         _refuse_unasked(conversion.kind, path, kinds)
         labels = volume.with_array(conversion.array)
         done.append((conversion.kind, f"{path.name}: {conversion.how}"))
-    if is_blurred(path, labels.array, table):
+    if isinstance(source, Path) and is_blurred(path, labels.array, table):
         _refuse_unasked("fractional-labels", path, kinds)
         done.append(("fractional-labels", f"{path.name}: {cutting_rule(labels.array, table)}"))
         labels = labels.with_array(whole(labels.array, table, cut=True))
-    labels, moved = on_image_grid(labels, path, image, kinds)
+    labels, moved = _on_image_grid(labels, path, image, kinds)
     return labels, done + moved
 
 
-def on_image_grid(
-    labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]
-) -> tuple[Volume, list[tuple[str, str]]]:
-    """Labels on the image's grid where that is asked for, and what was done as (kind, sentence).
+def mended_region(source: Annotation, image: Geometry, kinds: frozenset[str]) -> Mended:
+    """The mask of 0 and 1 that says where to look and, where asked for, on the image's grid."""
+    done: list[tuple[str, str]] = []
+    path = annotation_files(source)[0]
+    try:
+        labels = read_label_map(source)
+        mask = labels.with_array((labels.array != 0).astype(np.uint8))
+    except LabelError:
+        volume = read_volume(path)
+        mask = volume.with_array(foreground_of(volume.array))
+        sentence = f"{source.name}: 1 where a channel reaches half the largest number"
+        done.append(("fractional-labels", sentence))
+    mask, moved = _on_image_grid(mask, path, image, kinds)
+    return mask, done + moved
 
-    Args:
-        labels: (1, Z, Y, X).
-        path: their file, for messages.
-        image: the grid.
-        kinds: which kinds of findings to mend.
-    """
+
+def _on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]) -> Mended:
+    """Labels on the image's grid where that is asked for."""
     relation = compare_grids(image, labels.geometry)
-    if _KIND_OF.get(relation) not in kinds:
+    kind, sentence = _ON_GRID.get(relation, ("", ""))
+    if kind not in kinds:
         return labels, []
+    done = [(kind, f"{path.name} {sentence.format(grid_words(labels.geometry))}")]
     if relation is Grids.DIFFERENT:
-        done = (
-            "grid-mismatch",
-            f"{path.name} was resampled from {grid_words(labels.geometry)} onto the image's grid",
-        )
-        return resample_labels_onto(labels, image), [done]
-    if relation is Grids.ROUNDING:
-        return Volume(labels.array, image), [
-            ("grid-rounding", f"{path.name} took the image's grid")
-        ]
-    return Volume(labels.array, image), [
-        ("grid-header", f"{path.name} took the image's grid, voxel by voxel")
-    ]
+        return resample_labels_onto(labels, image), done
+    return Volume(labels.array, image), done
 
 
 def renumbered(labels: Volume, table: LabelTable) -> Volume:
@@ -166,16 +160,14 @@ def renumbered(labels: Volume, table: LabelTable) -> Volume:
     order = label_order(table)
     if order == list(range(len(order))):
         return labels
-    array = labels.array.astype(np.int32)
-    unknown = sorted(set(np.unique(array).tolist()) - set(order))
+    values, places = np.unique(labels.array, return_inverse=True)
+    unknown = sorted(set(values.tolist()) - set(order))
     if unknown:
         raise LabelError(
             f"labels {unknown} cannot be numbered anew", needed=f"labels among {order}"
         )
-    mended = array.copy()
-    for new, old in enumerate(order):
-        mended[array == old] = new
-    return labels.with_array(mended)
+    new = np.array([order.index(value) for value in values.tolist()], dtype=np.int32)
+    return labels.with_array(new[places].reshape(labels.array.shape))
 
 
 def label_order(table: LabelTable) -> list[int]:

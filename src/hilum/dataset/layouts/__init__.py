@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset.case import Dataset
-    from hilum.dataset.layouts.listing import Orphan
 
 
 class Reader(Protocol):
@@ -46,64 +45,32 @@ class Layout:
         looks_like: what a user would see, for messages.
         recognises: whether a path has this layout; cheap, reads no image.
         read: opens it; reads no image but where only the values can say what the labels are.
-        orphans: images without annotation and annotations without image.
     """
 
     looks_like: str
     recognises: Callable[[Path], bool]
     read: Reader
-    orphans: Callable[[Path], tuple[Orphan, ...]]
 
+
+_RAW = "imagesTr/{}.nii.gz, labelsTr/CASE.nii.gz, dataset.json"
+_BIDS = (
+    "a BIDS data set: sub-01/anat/sub-01_T1w.nii.gz,"
+    " derivatives/NAME/sub-01/anat/sub-01_dseg.nii.gz"
+)
+_TABLE = "a CSV table with the columns case, patient, image, mask, label"
+_MASKS = "PATIENT/ct.nii.gz, PATIENT/segmentations/LABEL.nii.gz"
+_PATIENTS = "PATIENT/PATIENT_t1.nii.gz, PATIENT/PATIENT_seg.nii.gz"
+_PAIRS = "images/CASE.png, masks/CASE.png"
 
 LAYOUTS: dict[str, Layout] = {
-    "medmnist": Layout(
-        "a MedMNIST file SET.npz", medmnist.recognises, medmnist.read, medmnist.orphans
-    ),
-    "nnunet": Layout(
-        "imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
-        nnunet.recognises_nnunet,
-        nnunet.read_nnunet,
-        nnunet.orphans,
-    ),
-    "decathlon": Layout(
-        "imagesTr/CASE.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
-        nnunet.recognises_decathlon,
-        nnunet.read_decathlon,
-        nnunet.orphans,
-    ),
-    "table": Layout(
-        "a CSV table with the columns case, patient, image, mask, label",
-        table.recognises,
-        table.read,
-        table.orphans,
-    ),
-    "bids": Layout(
-        "a BIDS data set: sub-01/anat/sub-01_T1w.nii.gz,"
-        " derivatives/NAME/sub-01/anat/sub-01_dseg.nii.gz",
-        bids.recognises,
-        bids.read,
-        bids.orphans,
-    ),
-    "paired-folders": Layout(
-        "images/CASE.png, masks/CASE.png",
-        paired_folders.recognises,
-        paired_folders.read,
-        paired_folders.orphans,
-    ),
-    "patient-masks": Layout(
-        "PATIENT/ct.nii.gz, PATIENT/segmentations/LABEL.nii.gz",
-        patient_masks.recognises,
-        patient_masks.read,
-        patient_masks.orphans,
-    ),
-    "patient-folders": Layout(
-        "PATIENT/PATIENT_t1.nii.gz, PATIENT/PATIENT_seg.nii.gz",
-        patient_folders.recognises,
-        patient_folders.read,
-        patient_folders.orphans,
-    ),
-    "class-folders": Layout(
-        "CLASS/CASE.png", class_folders.recognises, class_folders.read, class_folders.orphans
-    ),
+    "medmnist": Layout("a MedMNIST file SET.npz", medmnist.recognises, medmnist.read),
+    "nnunet": Layout(_RAW.format("CASE_0000"), nnunet.recognises_nnunet, nnunet.read_nnunet),
+    "decathlon": Layout(_RAW.format("CASE"), nnunet.recognises_decathlon, nnunet.read_decathlon),
+    "table": Layout(_TABLE, table.recognises, table.read),
+    "bids": Layout(_BIDS, bids.recognises, bids.read),
+    "paired-folders": Layout(_PAIRS, paired_folders.recognises, paired_folders.read),
+    "patient-masks": Layout(_MASKS, patient_masks.recognises, patient_masks.read),
+    "patient-folders": Layout(_PATIENTS, patient_folders.recognises, patient_folders.read),
+    "class-folders": Layout("CLASS/CASE.png", class_folders.recognises, class_folders.read),
 }
 """Every layout, in the order in which a path is tried."""

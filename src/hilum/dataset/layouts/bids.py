@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles, annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, orphans_of, some
+from hilum.dataset.layouts.listing import WRITE_TABLE, orphans_of, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import facts_of
-from hilum.dataset.layouts.shared_images import (
-    channel_images,
-    common_words,
-    dataset_of,
-    incomplete_note,
-)
+from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
 from hilum.errors import DataError
 from hilum.io import image_stem, image_suffix, supported
 from hilum.io.text import name_key, read_table
@@ -27,12 +23,13 @@ from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
 """Folders of images of structure; func, dwi, fmap and others hold series in time, directions or
 helpers."""
 _LABEL_MAPS, _MASKS = ("dseg", "seg"), ("mask", "roi")
+_TEMPLATES = ("mni", "fs", "oasis", "template")
+_OF_LABELS = "masks of labels"
 
 
 @dataclass(frozen=True)
@@ -78,43 +75,38 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no case has an annotation, or there are several kinds of them.
     """
     raw = _raw(path)
-    names = common_words(raw.values())
-    channels, images = channel_images(names, raw)
+    words = common_words(raw.values())
+    channels, images, note = complete_cases(words, raw)
     annotations, table, notes = _annotations(path)
-    annotated = [case for case in images if case in annotations]
-    if not annotated and values:
+    annotated = [annotations[case] for case in images if case in annotations]
+    if values and not annotated:
         raise DataError(
             f"no case of {path} has both an annotation in derivatives and the images"
-            f" {', '.join(names)}",
+            f" {', '.join(words)}",
             needed="derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz",
-            cure=(
-                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
-            ),
+            cure=WRITE_TABLE,
         )
-    if table is None and values:
-        table, said = labels_of(
-            path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)]
-        )
-        notes += said
-    notes += incomplete_note(sorted(set(raw) - set(images)), names)
-    known, said = facts_of(
-        path / "participants.tsv", "participant_id", [case.partition("_")[0] for case in raw]
-    )
-    notes += said
+    if values and table is None:
+        table, assumed = labels_of(path, [one for one in annotated if isinstance(one, Path)])
+        notes += assumed
+    subjects = {case: case.partition("_")[0] for case in raw}
+    known, said = facts_of(path / "participants.tsv", "participant_id", list(subjects.values()))
     cases = []
     for case, held in images.items():
-        subject = case.partition("_")[0]
-        columns = known.get(subject, {})
-        cases.append(Case(case, subject, held, annotations.get(case), columns=columns))
-    labels = table if values else None
-    return dataset_of(path, "bids", cases, channels=channels, labels=labels, notes=notes)
-
-
-def orphans(path: Path) -> tuple[Orphan, ...]:
-    """Cases without annotation, and annotations without an image."""
-    images = {case: min(files.values()) for case, files in _raw(path).items()}
-    annotations = {case: min(annotation_files(one)) for case, one in _annotations(path)[0].items()}
-    return orphans_of(images, annotations)
+        columns = known.get(subjects[case], {})
+        cases.append(Case(case, subjects[case], held, annotations.get(case), columns=columns))
+    return dataset_of(
+        path,
+        "bids",
+        cases,
+        channels=channels,
+        labels=table if values else None,
+        notes=(*notes, note, *said),
+        orphans=orphans_of(
+            {case: min(files.values()) for case, files in raw.items()},
+            {case: min(annotation_files(one)) for case, one in annotations.items()},
+        ),
+    )
 
 
 def _raw(path: Path) -> dict[str, dict[str, Path]]:
@@ -131,41 +123,36 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
     found: dict[tuple[str, str], list[_File]] = defaultdict(list)
     for pipeline in sorted(path.glob("derivatives/*/")):
         for file in _files(pipeline):
-            if file.suffix in (*_LABEL_MAPS, *_MASKS) and not _is_elsewhere(file):
-                found[pipeline.name, "masks of labels" if _is_labelled(file) else file.word].append(
-                    file
-                )
-    better = {key: files for key, files in found.items() if not _is_brain(files[0])} or dict(found)
+            elsewhere = file.entities.get("space", "").lower().startswith(_TEMPLATES)
+            if file.suffix in (*_LABEL_MAPS, *_MASKS) and not elsewhere:
+                labelled = file.suffix in _MASKS and "label" in file.entities
+                found[pipeline.name, _OF_LABELS if labelled else file.word].append(file)
+    brains = {
+        key for key, files in found.items() if files[0].entities.get("desc", "").lower() == "brain"
+    }
+    better = {key: found[key] for key in found if key not in brains or len(brains) == len(found)}
     if len(better) > 1:
         kinds = "; ".join(
             f"derivatives/{name}: {kind} of {len(files)} files"
             for (name, kind), files in better.items()
         )
         raise DataError(
-            f"several kinds of annotations in {path}: {kinds}",
-            needed="one kind",
-            cure=(
-                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
-            ),
+            f"several kinds of annotations in {path}: {kinds}", needed="one kind", cure=WRITE_TABLE
         )
     if not better:
         return {}, None, ()
     (name, kind), files = next(iter(better.items()))
     note = f"annotations are {kind} of derivatives/{name}"
-    if kind != "masks of labels":
+    if kind != _OF_LABELS:
         labels, said = _named_labels(path / "derivatives" / name)
         return {file.case: file.path for file in files}, labels, (note, *said)
     names = sorted({file.entities["label"] for file in files})
-    numbers = {name: number for number, name in enumerate(names, start=1)}
     masks: dict[str, dict[int, Path]] = defaultdict(dict)
     for file in files:
-        masks[file.case][numbers[file.entities["label"]]] = file.path
-    table = LabelTable.from_names({number: name for name, number in numbers.items()})
-    return (
-        {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()},
-        table,
-        (f"{note}; {OVERLAPS}",),
-    )
+        masks[file.case][names.index(file.entities["label"]) + 1] = file.path
+    table = LabelTable.from_names(dict(enumerate(names, start=1)))
+    annotations = {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()}
+    return {**annotations}, table, (f"{note}; {OVERLAPS}",)
 
 
 def _files(root: Path) -> Iterator[_File]:
@@ -180,38 +167,18 @@ def _files(root: Path) -> Iterator[_File]:
             yield _File(path, case, entities, suffix)
 
 
-def _is_elsewhere(file: _File) -> bool:
-    """Return True if an annotation lies in the space of a template."""
-    return file.entities.get("space", "").lower().startswith(("mni", "fs", "oasis", "template"))
-
-
-def _is_labelled(file: _File) -> bool:
-    return file.suffix in _MASKS and "label" in file.entities
-
-
-def _is_brain(file: _File) -> bool:
-    return file.entities.get("desc", "").lower() == "brain"
-
-
 def _named_labels(pipeline: Path) -> tuple[LabelTable | None, tuple[str, ...]]:
     """Read the labels from a table of index and name beside the label maps; with a note."""
     file = next(iter(sorted(pipeline.rglob("*dseg.tsv"))), None)
-    table = read_table(file) if file is not None else None
-    if table is None or not {"index", "name"} <= set(table.header):
-        return None, (
-            () if table is None else (f"{file} has no columns index and name, and is not used",)
-        )
+    if file is None:
+        return None, ()
+    table = read_table(file)
+    if not {"index", "name"} <= set(table.header):
+        return None, (f"{file} has no columns index and name, and is not used",)
     named = {name_key(row["index"]): row["name"] for row in table.rows}
     wrong = [index for index in named if not index.isdecimal()]
-    notes = (
-        *table.notes,
-        *(
-            [f"{file}: no whole number is the index {some(map(repr, wrong))}: left out"]
-            if wrong
-            else []
-        ),
-    )
-    numbers = {
-        int(index): name for index, name in named.items() if index not in wrong and int(index) > 0
-    }
-    return (LabelTable.from_names(numbers), notes) if numbers else (None, notes)
+    numbers = {int(index): name for index, name in named.items() if index not in wrong}
+    numbers.pop(0, None)
+    note = f"{file}: no whole number is the index {some(map(repr, wrong))}: left out"
+    notes = (*table.notes, *([note] if wrong else []))
+    return (LabelTable.from_names(numbers) if numbers else None), notes

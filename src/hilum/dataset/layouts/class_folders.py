@@ -7,10 +7,10 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, some
+from hilum.dataset.case import Case, Dataset
+from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_entries, some
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
-from hilum.dataset.layouts.splits import tests_note
+from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError, readable
 from hilum.io import is_output, supported
 
@@ -31,9 +31,12 @@ _KIND_WORDS = {
 }
 """Words before the numbers of classes: grade0, BI-RADS 4; numbers alone too. Any other, as in
 patient7, is a case's."""
-_TRAIN = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
-_TEST = ("test", "testing")
+_PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_RESERVED = (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS, "imagestr", "labelstr", "imagests", "labelsts")
 
 
 def recognises(path: Path) -> bool:
@@ -42,14 +45,10 @@ def recognises(path: Path) -> bool:
     Folders of patients hold the same few names each (ct, seg), or are numbered themselves
     (patient7, S012). In train/ and val/ classes have the same names.
     """
-    if not path.is_dir():
-        return False
-    parts = {part: _class_folders(root) for part, root in _parts(path).items()}
+    parts = _class_folders(path)
+    names = [folder.name for folders in parts.values() for folder in folders]
     if "" not in parts:
-        return len({folder.name for folders in parts.values() for folder in folders}) < sum(
-            map(len, parts.values())
-        )
-    names = [folder.name for folder in parts[""]]
+        return len(set(names)) < len(names)
     return (
         2 <= len(names) <= MOST_CLASSES
         and not _numbered_like_cases(names)
@@ -59,28 +58,28 @@ def recognises(path: Path) -> bool:
 
 def holds_folders(path: Path) -> bool:
     """Return True if at least two folders hold images, which are classes if the user says so."""
-    return path.is_dir() and any(
-        len(_class_folders(folder)) >= 2 for folder in _parts(path).values()
-    )
+    return any(len(folders) >= 2 for folders in _class_folders(path).values())
+
+
+def holds_one_class(path: Path) -> bool:
+    """Return True if only one sub-folder holds images: a second class is missing."""
+    return len({one.name for folders in _class_folders(path).values() for one in folders}) == 1
 
 
 def no_classes(path: Path) -> DataError:
     """The error for folders that do not look like classes."""
-    folders = [folder for root in _parts(path).values() for folder in _class_folders(root)]
-    images = sum(len(_names(folder)) for folder in folders)
-    shown = some(f"{folder.name}/{_names(folder)[0]}" for folder in folders)
+    held = {folder: _names(folder) for one in _class_folders(path).values() for folder in one}
+    images = sum(map(len, held.values()))
+    shown = some(f"{folder.name}/{names[0]}" for folder, names in held.items())
     return DataError(
-        f"{path} holds {images} images in {len(folders)} folders ({shown}): these may be classes,"
-        " or patients",
+        f"{path} holds {images} images in {len(held)} folders ({shown}): these may be classes, or"
+        " patients",
         needed=(
             f"at most {MOST_CLASSES} classes of several images each; or the files of each patient"
             " under the same words, an annotation among them (PATIENT/PATIENT_t1.nii.gz,"
             " PATIENT/PATIENT_seg.nii.gz)"
         ),
-        cure=(
-            'if each folder is a class: task="classification"; else write a cases.csv with the'
-            " columns case, patient, image, mask (or label), one row a case"
-        ),
+        cure=f'if each folder is a class: task="classification"; else {WRITE_TABLE}',
     )
 
 
@@ -112,13 +111,29 @@ def _names(folder: Path) -> list[str]:
     return [entry.name for entry in entries if not is_output(entry) and supported(entry)]
 
 
-def holds_one_class(path: Path) -> bool:
-    """Return True if only one sub-folder holds images: a second class is missing."""
+def _class_folders(path: Path) -> dict[str, list[Path]]:
+    """The class folders by part of the split ("" without a split); {} where `path` is no folder."""
     if not path.is_dir():
-        return False
-    return (
-        len({folder.name for root in _parts(path).values() for folder in _class_folders(root)}) == 1
-    )
+        return {}
+    folders = {entry.name.lower(): entry for entry in sorted(path.iterdir()) if entry.is_dir()}
+    parts = {
+        part: next(folders[name] for name in names if name in folders)
+        for part, names in _PARTS.items()
+        if any(name in folders for name in names)
+    }
+    if "train" not in parts or len(parts) < 2:
+        parts = {"": path}
+    return {
+        part: [
+            one
+            for one in sorted(root.iterdir())
+            if one.is_dir()
+            and not one.name.startswith(".")
+            and one.name.lower() not in _RESERVED
+            and _names(one)
+        ]
+        for part, root in parts.items()
+    }
 
 
 # one signature for all layouts
@@ -135,92 +150,39 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
     Raises:
         DataError: fewer than two classes hold images.
     """
-    parts = _parts(path)
     listed = [
         (part, readable(folder.name), image_entries(folder))
-        for part, root in parts.items()
-        for folder in _class_folders(root)
+        for part, folders in _class_folders(path).items()
+        for folder in folders
     ]
-    found = [
-        (part, name, stem, image)
-        for part, name, entries in listed
-        for stem, image in entries.items()
-    ]
-    faults = {
-        entries[stem]: fault for *_, entries in listed for stem, fault in entries.faults.items()
-    }
-    classes = tuple(sorted({name for _, name, _, _ in found}))
+    classes = sorted({name for _, name, entries in listed if entries})
     if len(classes) < 2:
+        one = f"one class found ({''.join(classes)}), two needed: no other folder in {path} holds"
         raise DataError(
-            (
-                f"one class found ({classes[0]}), two needed: no other folder in {path} holds"
-                " images"
-                if classes
-                else f"no class folders with images in {path}"
-            ),
+            f"{one} images" if classes else f"no class folders with images in {path}",
             needed="at least two sub-folders with images, named after their classes",
             cure=(
                 "put the images of each class into a folder of their own, or write a cases.csv with"
                 " the columns case, patient, image, label (or mask), one row a case"
             ),
         )
-    channels = guess_channels(image for *_, image in found)
-    repeated = {
-        stem
-        for stem, count in Counter(stem.casefold() for _, _, stem, _ in found).items()
-        if count > 1
-    }
-    ids = [_id(part, name, stem, repeated) for part, name, stem, _ in found]
-    cases = [
-        Case(case_id, None, dict.fromkeys(channels, image), None, name, fault=faults.get(image))
-        for case_id, (_, name, _, image) in zip(ids, found, strict=True)
-    ]
-    split = {
-        part: tuple(sorted(i for i, row in zip(ids, found, strict=True) if row[0] == part))
-        for part in parts
-    }
-    splits = (Fold(split["train"], split["val"]),) if {"train", "val"} <= set(split) else ()
-    tests = frozenset(split.get("test", ()))
-    return Dataset(
+    channels = guess_channels(file for *_, entries in listed for file in entries.values())
+    often = Counter(stem.casefold() for *_, entries in listed for stem in entries)
+    cases: list[Case] = []
+    parts: dict[str, str] = {}
+    for part, name, entries in listed:
+        for stem, file in entries.items():
+            longer = "__".join(filter(None, (part, name, stem)))
+            case = stem if often[stem.casefold()] == 1 else longer
+            images = dict.fromkeys(channels, file)
+            cases.append(Case(case, None, images, label=name, fault=entries.faults.get(stem)))
+            parts[case] = part
+    dataset = Dataset(
         name=path.name,
         root=path,
         layout="class-folders",
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         channels=channels,
         labels=None,
-        splits=splits,
-        tests=tests,
-        notes=tests_note(tests),
     )
-
-
-def orphans(path: Path) -> tuple[Orphan, ...]:  # noqa: ARG001 - one signature for all layouts
-    """None: a folder gives every image its class."""
-    return ()
-
-
-def _id(part: str, name: str, stem: str, repeated: set[str]) -> str:
-    if stem.casefold() not in repeated:
-        return stem
-    return f"{part}__{name}__{stem}" if part else f"{name}__{stem}"
-
-
-def _parts(path: Path) -> dict[str, Path]:
-    """The folders that hold class folders, by part of the split; {"": path} without a split."""
-    folders = {entry.name.lower(): entry for entry in sorted(path.iterdir()) if entry.is_dir()}
-    parts: dict[str, Path] = {}
-    for part, names in (("train", _TRAIN), ("val", _VALIDATION), ("test", _TEST)):
-        found = next((folders[name] for name in names if name in folders), None)
-        if found is not None:
-            parts[part] = found
-    return parts if "train" in parts and len(parts) > 1 else {"": path}
-
-
-def _class_folders(path: Path) -> list[Path]:
-    reserved = (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS, "imagestr", "labelstr", "imagests", "labelsts")
-    folders = [
-        entry
-        for entry in sorted(path.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    ]
-    return [folder for folder in folders if folder.name.lower() not in reserved and _names(folder)]
+    return with_parts(dataset, parts)

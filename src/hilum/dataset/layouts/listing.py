@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum.dataset.case import Orphan
 from hilum.errors import DataError, ResourceError
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
 from hilum.io.files import PICTURE_SUFFIXES
@@ -20,21 +20,11 @@ _ANNOTATION_ENDINGS = (
     *("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask"),
     *("-seg", "-label"),
 )
-
-
-@dataclass(frozen=True)
-class Orphan:
-    """A file that has no partner.
-
-    Args:
-        case: the id the file would have as a case.
-        path: the file.
-        kind: "orphan-image" (an image without annotation) or "orphan-annotation".
-    """
-
-    case: str
-    path: Path
-    kind: str
+WRITE_TABLE = (
+    "write a cases.csv with the columns case, patient, image, mask (or label), one row a case;"
+    " image_NAME for each of several channels"
+)
+"""The cure for every folder that no layout fits."""
 
 
 class Entries(dict[str, Path]):
@@ -104,31 +94,28 @@ def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[st
     Returns:
         Image stem to annotation file.
     """
-    pairs: dict[str, Path] = {}
     composed = {unicodedata.normalize("NFC", stem): path for stem, path in annotations.items()}
+    pairs: dict[str, Path] = {}
     for stem in images:
-        candidates = [
-            unicodedata.normalize("NFC", stem + ending) for ending in ("", *_ANNOTATION_ENDINGS)
-        ]
-        found = next((name for name in candidates if name in composed), None)
+        plain = unicodedata.normalize("NFC", stem)
+        names = [plain + ending for ending in ("", *_ANNOTATION_ENDINGS)]
+        found = next((composed[name] for name in names if name in composed), None)
         if found is not None:
-            pairs[stem] = composed[found]
+            pairs[stem] = found
     return pairs
 
 
 def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> tuple[Orphan, ...]:
     """Every image without annotation and every annotation without image, by id."""
     pairs = pair(images, annotations)
+    lonely = [("orphan-image", stem) for stem in images if stem not in pairs]
     used = set(pairs.values())
-    lonely = [
-        Orphan(stem, path, "orphan-image") for stem, path in images.items() if stem not in pairs
-    ]
     lonely += [
-        Orphan(stem, path, "orphan-annotation")
-        for stem, path in annotations.items()
-        if path not in used
+        ("orphan-annotation", stem) for stem, path in annotations.items() if path not in used
     ]
-    return tuple(sorted(lonely, key=lambda orphan: (orphan.case, orphan.kind)))
+    files = {"orphan-image": images, "orphan-annotation": annotations}
+    found = [Orphan(stem, files[kind][stem], kind) for kind, stem in lonely]
+    return tuple(sorted(found, key=lambda orphan: (orphan.case, orphan.kind)))
 
 
 def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
@@ -152,15 +139,6 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
         if image_suffix(image) not in PICTURE_SUFFIXES:
             break
     return ("image",)
-
-
-def channels_of_word(word: str, images: Iterable[Path]) -> tuple[str, ...]:
-    """The word that names the only image of each case, as its channel.
-
-    Of images of several channels their own names.
-    """
-    guessed = guess_channels(images)
-    return (word,) if len(guessed) == 1 else guessed
 
 
 def some(names: Iterable[str], *, shown: int = 3) -> str:

@@ -6,20 +6,18 @@ Source: https://medmnist.com
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.case import Case, Dataset
 from hilum.dataset.classes import SEPARATOR, ClassTable
-from hilum.dataset.layouts.listing import Orphan, guess_channels
-from hilum.dataset.layouts.splits import tests_note
+from hilum.dataset.layouts.listing import guess_channels
+from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError
 from hilum.io.medmnist import ArchivePart, archive_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
 
@@ -44,8 +42,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
         DataError: the archive has no labels, or another number of labels than images, or labels
             that are no classes.
     """
-    parts = archive_parts(path)
-    labels = {part.name: _labels(path, part) for part in parts}
+    labels = {part.name: _labels(path, part) for part in archive_parts(path)}
     several = sorted({array.shape[1] for array in labels.values()})
     if len(several) > 1:
         raise DataError(
@@ -54,52 +51,31 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
             cure="check the file",
         )
     one_each = several == [1] or all((array.sum(axis=1) == 1).all() for array in labels.values())
-    channels = guess_channels([_reference(path, parts[0].name, 0)])
-    named = tuple(
-        Case(
-            f"{part.name}_{index:05d}",
-            None,
-            dict.fromkeys(channels, _reference(path, part.name, index)),
-            None,
-            text,
-        )
-        for part in parts
-        for index, text in enumerate(_texts(labels[part.name], one_each=one_each))
-    )
-    by_part = {
-        part.name: tuple(case.id for case in named if case.id.startswith(f"{part.name}_"))
-        for part in parts
-    }
-    splits = (Fold(by_part["train"], by_part["val"]),) if {"train", "val"} <= set(by_part) else ()
-    tests = frozenset(by_part.get("test", ()))
-    return Dataset(
+    channels = guess_channels([Path(f"{path}#{next(iter(labels))}/0")])
+    cases: list[Case] = []
+    parts: dict[str, str] = {}
+    for part, array in labels.items():
+        for index, row in enumerate(array):
+            held = [str(int(row[0]))] if several == [1] else map(str, np.flatnonzero(row).tolist())
+            images = dict.fromkeys(channels, Path(f"{path}#{part}/{index}"))
+            case = Case(f"{part}_{index:05d}", None, images, label=SEPARATOR.join(held))
+            cases.append(case)
+            parts[case.id] = part
+    table = ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel")
+    dataset = Dataset(
         name=path.stem,
         root=path,
         layout="medmnist",
-        cases=tuple(sorted(named, key=lambda case: case.id)),
+        cases=tuple(sorted(cases, key=lambda case: case.id)),
         channels=channels,
         labels=None,
-        classes=(
-            None
-            if one_each
-            else ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel")
-        ),
-        splits=splits,
-        tests=tests,
-        notes=("the classes have numbers only: the archive does not name them", *tests_note(tests)),
+        classes=None if one_each else table,
+        notes=("the classes have numbers only: the archive does not name them",),
     )
+    return with_parts(dataset, parts)
 
 
-def orphans(path: Path) -> tuple[Orphan, ...]:  # noqa: ARG001 - one signature for all layouts
-    """None: every image has its label."""
-    return ()
-
-
-def _reference(path: Path, part: str, index: int) -> Path:
-    return Path(f"{path}#{part}/{index}")
-
-
-def _labels(path: Path, part: ArchivePart) -> NDArray[Any]:
+def _labels(path: Path, part: ArchivePart) -> NDArray[np.generic]:
     """The labels of a part, (N, K): the class (K = 1), or 0 and 1 for each of K findings."""
     if part.labels is None:
         raise DataError(
@@ -115,13 +91,3 @@ def _labels(path: Path, part: ArchivePart) -> NDArray[Any]:
             cure="write a cases.csv with one of the labels as the column label",
         )
     return labels
-
-
-def _texts(labels: NDArray[Any], *, one_each: bool) -> Iterable[str]:
-    """The label of each image as text."""
-    for row in labels:
-        if len(row) == 1:
-            yield str(int(row[0]))
-        else:
-            members = map(str, np.flatnonzero(row).tolist())
-            yield next(members) if one_each else SEPARATOR.join(members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.conversion import background_of, contents_of
@@ -41,7 +42,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return document
 
 
-def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
+def json_facts(folder: Path) -> dict[str, Any]:
+    """Parse the dataset.json of a folder; {} where there is none.
+
+    Raises:
+        FormatError: it is not JSON, or no object.
+    """
+    file = folder / "dataset.json"
+    return read_json_object(file) if file.is_file() else {}
+
+
+def channel_names(facts: Mapping[str, object], source: Path) -> tuple[str, ...]:
     """Read channel names from dataset.json, by number; () where it has none.
 
     Two channels of the same name, but for letter case and blanks, get their number appended, so
@@ -51,17 +62,15 @@ def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
         FormatError: the numbers are not 0, 1, 2, ...
     """
     names = facts.get("channel_names") or facts.get("modality") or {}
-    if not isinstance(names, dict) or sorted(names, key=_as_number) != [
-        str(n) for n in range(len(names))
-    ]:
+    keys = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not isinstance(names, dict) or set(names) != set(keys):
         raise FormatError(
             f"channels {names!r} in {source}",
             needed='one name for each number from 0: {"0": "CT"}',
             cure=f'correct "channel_names" in {source}',
         )
     ordered = [
-        str(names[key]).strip() if is_known(str(names[key])) else f"channel_{key}"
-        for key in map(str, range(len(names)))
+        str(names[key]).strip() if is_known(str(names[key])) else f"channel_{key}" for key in keys
     ]
     counts = Counter(map(name_key, ordered))
     return tuple(
@@ -77,15 +86,10 @@ def stated_channels(folder: Path) -> tuple[str, ...]:
     Raises:
         FormatError: it is no JSON object, or its numbers are not 0, 1, 2, ...
     """
-    file = folder / "dataset.json"
-    return channel_names(read_json_object(file), file) if file.is_file() else ()
+    return channel_names(json_facts(folder), folder / "dataset.json")
 
 
-def _as_number(text: str) -> int:
-    return int(text) if str(text).isdigit() else -1
-
-
-def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
+def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
     """Label table from dataset.json's "labels".
 
     Both spellings are understood: nnU-Net's {"liver": 1} and the Decathlon's {"1": "liver"}; a list
@@ -108,40 +112,37 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
             needed='"labels": {"background": 0, "liver": 1}',
             cure=f'add "labels" to {source}',
         )
+    pairs = list(entries.items())
     if all(str(key).lstrip("-").isdigit() for key in entries):
-        pairs = [(_label_name(str(name), key), key) for key, name in entries.items()]
-    else:
-        pairs = [(_label_name(name, value), value) for name, value in entries.items()]
+        pairs = [(str(name), key) for key, name in pairs]
+    pairs = [(_label_name(name, value), value) for name, value in pairs]
     counts = Counter(name_key(name) for name, _ in pairs)
     if twice := [name for name, _ in pairs if counts[name_key(name)] > 1]:
         raise LabelError(
             f"labels of one name in {source}: {', '.join(map(repr, twice))}",
             needed="names that differ in more than letter case and blanks",
         )
-    entries = dict(pairs)
-    named = {name: _ids(value, name, source) for name, value in entries.items()}
-    ignore = named.pop("ignore", None)
-    if ignore is not None and len(ignore) != 1:
+    named = {name: _ids(value, name, source) for name, value in pairs}
+    ignore = named.pop("ignore", (None,))
+    if len(ignore) != 1:
         raise LabelError(f'"ignore" names ids {list(ignore)} in {source}', needed="one id")
-    ignore_id = ignore[0] if ignore else None
-    if misplaced := [
-        name for name, ids in named.items() if name_key(name) in _BACKGROUND and ids != (0,)
-    ]:
+    for name, value in pairs:
+        if name_key(name) in _BACKGROUND and named[name] != (0,):
+            raise LabelError(
+                f"{name!r} has the id {value!r} in {source}",
+                needed="0 for the background, in the file and in the label maps",
+                cure=(
+                    "correct the ids; where label maps have another background, renumber them first"
+                ),
+            )
+    if any(isinstance(value, list) for _, value in pairs):
+        return _region_table(named, facts.get("regions_class_order"), ignore[0], source)
+    names = {i: name for name, ids in named.items() for i in ids}
+    if len(names) != len(named):
         raise LabelError(
-            f"{misplaced[0]!r} has the id {entries[misplaced[0]]!r} in {source}",
-            needed="0 for the background, in the file and in the label maps",
-            cure="correct the ids; where label maps have another background, renumber them first",
+            f"an id with two names in {source}: {dict(pairs)}", needed="one name for each id"
         )
-    if any(isinstance(value, list) for value in entries.values()):
-        return _region_table(named, facts.get("regions_class_order"), ignore_id, source)
-    ids = [i for value in named.values() for i in value]
-    if len(set(ids)) != len(ids):
-        raise LabelError(
-            f"an id with two names in {source}: {entries}", needed="one name for each id"
-        )
-    return LabelTable.from_names(
-        {value[0]: name for name, value in named.items()}, ignore=ignore_id
-    )
+    return LabelTable.from_names(names, ignore=ignore[0])
 
 
 def _label_name(name: str, value: object) -> str:
@@ -151,29 +152,23 @@ def _label_name(name: str, value: object) -> str:
     return "ignore" if name_key(name) == "ignore" else name.strip()
 
 
-def _ids(value: Any, name: str, source: Path) -> tuple[int, ...]:
-    items = value if isinstance(value, list) else [value]
+def _ids(value: object, name: str, source: Path) -> tuple[int, ...]:
+    items: list[Any] = value if isinstance(value, list) else [value]
     try:
         ids = tuple(int(item) for item in items)
+        whole = all(not isinstance(one, float) or one == int(one) for one in items)
     except (TypeError, ValueError, OverflowError):
-        ids = ()
-    if not ids or any(
-        isinstance(item, float) and item != number for item, number in zip(items, ids, strict=True)
-    ):
-        raise LabelError(
-            f"label {name!r} has the id {value!r} in {source}",
-            needed="a whole number, or a list of them",
-        )
-    if min(ids) < 0 or max(ids) > LARGEST_ID:
-        raise LabelError(
-            f"label {name!r} has the id {value!r} in {source}",
-            needed=f"whole numbers from 0 to {LARGEST_ID}",
-        )
-    return ids
+        ids, whole = (), False
+    needed = "a whole number, or a list of them"
+    if ids and whole:
+        if min(ids) >= 0 and max(ids) <= LARGEST_ID:
+            return ids
+        needed = f"whole numbers from 0 to {LARGEST_ID}"
+    raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed=needed)
 
 
 def _region_table(
-    named: Mapping[str, tuple[int, ...]], order: Any, ignore: int | None, source: Path
+    named: Mapping[str, tuple[int, ...]], order: object, ignore: int | None, source: Path
 ) -> LabelTable:
     regions = {name: ids for name, ids in named.items() if set(ids) != {0}}
     if not isinstance(order, list) or len(order) != len(regions):
@@ -186,14 +181,11 @@ def _region_table(
             ),
             cure=f'add e.g. "regions_class_order": {list(range(1, len(regions) + 1))} to {source}',
         )
-    ids = sorted({i for value in regions.values() for i in value} - {0})
-    names = {value[0]: name for name, value in regions.items() if len(value) == 1}
-    background = next((name for name, value in named.items() if set(value) == {0}), "background")
-    labels = [Label(id=0, name=background)] + [
-        Label(id=i, name=names.get(i, f"label_{i}")) for i in ids
-    ]
+    ids = sorted({0}.union(*regions.values()))
+    names = {i: f"label_{i}" for i in ids} | {0: "background"}
+    names |= {value[0]: name for name, value in named.items() if len({*value}) == 1}
     return LabelTable(
-        labels=tuple(labels),
+        labels=tuple(Label(id=i, name=names[i]) for i in ids),
         regions=tuple(Region(name=name, labels=value) for name, value in regions.items()),
         decode_ids=tuple(int(i) for i in order),
         ignore=ignore,
@@ -225,22 +217,30 @@ def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tu
     Raises:
         LabelError: a file gives no usable labels.
     """
-    facts_file, names_file = folder / "dataset.json", folder / "labels.json"
-    facts = read_json_object(facts_file) if facts_file.is_file() else {}
-    if facts.get("labels"):
-        return _with_note(label_table(facts, facts_file))
-    if names_file.is_file() and not is_output(names_file):
-        return _with_note(labels_file(names_file))
-    table, note = labels_from_values(annotations)
-    return table, (note,)
-
-
-def _with_note(table: LabelTable) -> tuple[LabelTable, tuple[str, ...]]:
-    """The table, and a note where its background is named like a structure."""
+    table, _ = stated_labels(folder)
+    if table is None:
+        table, note = labels_from_values(annotations)
+        return table, (note,)
     name = table.labels[0].name
     if name_key(name) in _NOTHING:
         return table, ()
     return table, (f"0 is called {name!r}: it counts as the background, and is not learnt",)
+
+
+def stated_labels(folder: Path) -> tuple[LabelTable | None, Path]:
+    """Read the label table that a dataset.json or labels.json states, None where neither does.
+
+    Returns:
+        The table, and the file that states it.
+
+    Raises:
+        LabelError: a file gives no usable labels.
+    """
+    facts, names_file = json_facts(folder), folder / "labels.json"
+    if facts.get("labels"):
+        return label_table(facts, folder / "dataset.json"), folder / "dataset.json"
+    stated = names_file.is_file() and not is_output(names_file)
+    return labels_file(names_file) if stated else None, names_file
 
 
 def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
@@ -265,54 +265,39 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
             LabelTable.from_names(segments),
             f"labels are named by the segments of the annotations: {shown}",
         )
-    values: set[int] = set()
     files: Counter[frozenset[int]] = Counter()
     colours: Counter[Colour] = Counter()
     for annotation in annotations:
-        try:
+        with suppress(DataError, ResourceError):  # the doctor reads them and says which and why
             contents = contents_of(annotation)
-        except (
-            DataError,
-            ResourceError,
-        ):  # the doctor reads them one by one and says which and why
-            continue
-        values.update(contents.labels)
-        files[contents.labels] += 1
-        colours.update(contents.colours)
-    ones, whites = files[frozenset({1})], files[frozenset({255})]
+            files[contents.labels] += 1
+            colours.update(contents.colours)
+    values = sorted(frozenset[int]().union(*files))
     mixed = ""
-    if values == {1, 255} and frozenset(values) not in files:
-        values = {1 if ones > whites else 255}
+    if values == [1, 255] and frozenset(values) not in files:
+        ones, whites = files[frozenset({1})], files[frozenset({255})]
+        values = [1 if ones > whites else 255]
         mixed = f"{ones} masks of 0 and 1 beside {whites} of 0 and 255 count as one label; "
-    painted = sorted(set(colours) - {background_of(colours)}) if colours else []
-    if len(values) + len(painted) >= MOST_LABELS:
-        values, painted = set(), []
-    if not values and not painted:
+    background = background_of(colours) if colours else None
+    painted = sorted(set(colours) - {background})
+    count = len(values) + len(painted)
+    if not 0 < count < MOST_LABELS:
         return (
             LabelTable.from_names({}),
             f"no label names found, and none of the {len(annotations)} annotations holds labels",
         )
-    foreground = sorted(values)
-    names = (
-        {foreground[0]: "foreground"}
-        if len(foreground) == 1 and not painted
-        else {i: f"label_{i}" for i in foreground}
-    )
-    labels = [Label(id=i, name=name) for i, name in names.items()]
-    for number, colour in enumerate(painted, start=max(foreground, default=0) + 1):
-        labels.append(
-            Label(id=number, name="colour_{:02x}{:02x}{:02x}".format(*colour), colour=colour)
-        )
-    background = Label(id=0, name="background", colour=background_of(colours) if painted else None)
+    labels = [Label(id=i, name="foreground" if count == 1 else f"label_{i}") for i in values]
+    for number, colour in enumerate(painted, start=max(values, default=0) + 1):
+        name = "colour_{:02x}{:02x}{:02x}".format(*colour)
+        labels.append(Label(id=number, name=name, colour=colour))
     shown = some([f"{label.id} = {label.name}" for label in labels], shown=_SHOWN_LABELS)
-    naming = f'a labels.json {{"{labels[0].id}": "NAME"}} in the folder names them'
+    naming = f'{{"{labels[0].id}": "NAME"}}'
     if painted:
         first = f'{{"id": {labels[-1].id}, "name": "NAME", "colour": {list(painted[-1])}}}'
-        naming = (
-            f'a labels.json {{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}} in the'
-            " folder names them"
-        )
-    return (
-        LabelTable(labels=(background, *labels)),
-        f"{mixed}no label names found, so the values in the annotations decide: {shown}; {naming}",
+        naming = f'{{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}}'
+    note = (
+        f"{mixed}no label names found, so the values in the annotations decide: {shown}; a"
+        f" labels.json {naming} in the folder names them"
     )
+    zero = Label(id=0, name="background", colour=background if painted else None)
+    return LabelTable(labels=(zero, *labels)), note

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import (
-    Entries,
-    Orphan,
-    guess_channels,
-    image_entries,
-    orphans_of,
-    pair,
-    some,
-)
-from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
+from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair, some
+from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
+from hilum.dataset.layouts.shared_images import dataset_of
 from hilum.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 ANNOTATION_FOLDERS = (
@@ -31,10 +23,8 @@ ANNOTATION_FOLDERS = (
 
 def recognises(path: Path) -> bool:
     """Recognise a folder with an images folder and an annotations folder."""
-    return (
-        path.is_dir()
-        and sub_folder(path, IMAGE_FOLDERS) is not None
-        and sub_folder(path, ANNOTATION_FOLDERS) is not None
+    return path.is_dir() and all(
+        sub_folder(path, names) is not None for names in (IMAGE_FOLDERS, ANNOTATION_FOLDERS)
     )
 
 
@@ -60,64 +50,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     Raises:
         DataError: no image has an annotation of the same name.
     """
-    images, annotations = _entries(path)
-    pairs = pair(images, annotations)
-    if not pairs:
-        raise DataError(
-            f"no file in {sub_folder(path, IMAGE_FOLDERS)} has an annotation of the same name in "
-            f"{sub_folder(path, ANNOTATION_FOLDERS)}",
-            needed="images/CASE.png with masks/CASE.png",
-            cure="rename the files so that an image and its annotation share their name",
-        )
-    facts = read_json_object(path / "dataset.json") if (path / "dataset.json").is_file() else {}
-    channels = channel_names(facts, path / "dataset.json") or guess_channels(
-        images[stem] for stem in sorted(pairs)
-    )
-    labels, notes = (
-        labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
-    )
-    alone = sorted(set(images) - set(pairs))
-    if alone:
-        notes += (f"{some(alone)} without annotation: counted as unlabelled",)
-    masks = {
-        file: annotations.faults[stem]
-        for stem, file in annotations.items()
-        if stem in annotations.faults
-    }
-    cases = tuple(
-        Case(
-            stem,
-            None,
-            dict.fromkeys(channels, images[stem]),
-            pairs.get(stem),
-            fault=images.faults.get(stem) or masks.get(pairs.get(stem, path)),
-        )
-        for stem in sorted(images)
-    )
-    return Dataset(
-        name=str(facts.get("name") or path.name),
-        root=path,
-        layout="paired-folders",
-        cases=tuple(case for case in cases if case.annotation is not None),
-        channels=channels,
-        labels=labels,
-        unlabelled=tuple(case for case in cases if case.annotation is None),
-        splits=_splits(facts),
-        notes=notes,
-    )
-
-
-def orphans(path: Path) -> tuple[Orphan, ...]:
-    """Images without annotation and annotations without image."""
-    return orphans_of(*_entries(path))
-
-
-def _entries(path: Path) -> tuple[Entries, Entries]:
-    image_folder, annotation_folder = (
-        sub_folder(path, IMAGE_FOLDERS),
-        sub_folder(path, ANNOTATION_FOLDERS),
-    )
-    if image_folder is None or annotation_folder is None:
+    folders = [sub_folder(path, names) for names in (IMAGE_FOLDERS, ANNOTATION_FOLDERS)]
+    found = [image_entries(folder) for folder in folders if folder is not None]
+    if len(found) < 2:
         raise DataError(
             f"{path} has not both an images and a masks folder",
             needed=(
@@ -125,11 +60,45 @@ def _entries(path: Path) -> tuple[Entries, Entries]:
                 f" {' or '.join(ANNOTATION_FOLDERS)}"
             ),
         )
-    return image_entries(image_folder), image_entries(annotation_folder)
-
-
-def _splits(facts: Mapping[str, Any]) -> tuple[Fold, ...]:
+    images, annotations = found
+    pairs = pair(images, annotations)
+    if not pairs:
+        raise DataError(
+            f"no file in {folders[0]} has an annotation of the same name in {folders[1]}",
+            needed="images/CASE.png with masks/CASE.png",
+            cure="rename the files so that an image and its annotation share their name",
+        )
+    facts = json_facts(path)
+    channels = channel_names(facts, path / "dataset.json") or guess_channels(
+        images[stem] for stem in sorted(pairs)
+    )
+    labels, notes = (
+        labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
+    )
+    alone = some(sorted(set(images) - set(pairs)))
+    faults = {annotations[stem]: fault for stem, fault in annotations.faults.items()}
+    cases = [
+        Case(
+            stem,
+            None,
+            dict.fromkeys(channels, file),
+            pairs.get(stem),
+            fault=images.faults.get(stem) or faults.get(pairs.get(stem, path)),
+        )
+        for stem, file in images.items()
+    ]
+    dataset = dataset_of(
+        path,
+        "paired-folders",
+        cases,
+        channels=channels,
+        labels=labels,
+        notes=(*notes, f"{alone} without annotation: counted as unlabelled" if alone else ""),
+        orphans=orphans_of(images, annotations),
+        name=facts.get("name"),
+    )
     given = facts.get("splits")
     if not isinstance(given, dict) or not given.get("train") or not given.get("val"):
-        return ()
-    return (Fold(tuple(sorted(given["train"])), tuple(sorted(given["val"]))),)
+        return dataset
+    fold = Fold(tuple(sorted(given["train"])), tuple(sorted(given["val"])))
+    return replace(dataset, splits=(fold,))

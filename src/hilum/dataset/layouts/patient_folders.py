@@ -9,15 +9,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, image_files, orphans_of, some
+from hilum.dataset.layouts.listing import WRITE_TABLE, image_files, orphans_of, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import PATIENTS_FILE
-from hilum.dataset.layouts.shared_images import (
-    channel_images,
-    common_words,
-    dataset_of,
-    incomplete_note,
-)
+from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import DataError
 
@@ -54,13 +49,14 @@ class _Layout:
 def recognises(path: Path) -> bool:
     """Recognise folders of the same few file words, one of them an annotation's.
 
-    One folder alone needs its name.
+    The files of one folder alone need its name.
     """
     found = _find(path) if path.is_dir() else None
-    return (
-        found is not None
-        and bool(found.channels and found.masks)
-        and (len(found.folders) > 1 or _is_named(found))
+    if found is None or not (found.channels and found.masks):
+        return False
+    folder, words = next(iter(found.folders.items()))
+    return len(found.folders) > 1 or all(
+        file.name.startswith(folder.name) for file in words.values()
     )
 
 
@@ -85,49 +81,51 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         raise DataError(
             f"{len(found.masks)} annotations in most folders of {path}: {', '.join(found.masks)}",
             needed="one annotation in each patient's folder",
-            cure=(
-                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
-            ),
+            cure=WRITE_TABLE,
         )
-    mask = found.masks[0]
-    ids = _ids(path, list(found.folders))
+    (mask,) = found.masks
+    names = Counter(folder.name for folder in found.folders)
+    ids = {
+        folder: folder.name
+        if names[folder.name] == 1
+        else "__".join(folder.relative_to(path).parts)
+        for folder in found.folders
+    }
     files = {ids[folder]: words for folder, words in found.folders.items()}
-    channels, images = channel_images(found.channels, files)
-    masks = {case: files[case][mask] for case in images if mask in files[case]}
-    if not masks:
+    masks = {case: words[mask] for case, words in files.items() if mask in words}
+    channels, images, incomplete = complete_cases(found.channels, files)
+    annotated = [masks[case] for case in images if case in masks]
+    if not annotated:
         raise DataError(
             f"no folder of {path} holds {', '.join(found.channels)} and {mask}",
             needed="the images and the annotation of a patient in one folder",
             cure="add the missing files",
         )
-    labels, notes = labels_of(path, list(masks.values())) if values else (None, ())
-    notes += incomplete_note([case for case in files if case not in images], found.channels)
-    bare = [case for case in images if case not in masks]
-    if bare:
-        notes += (f"{some(bare)} without {mask}: counted as unlabelled",)
-    patients, patient_notes = _patients(path, list(found.folders))
-    cases = [
-        Case(ids[folder], patients[folder], images[ids[folder]], masks.get(ids[folder]))
-        for folder in found.folders
-        if ids[folder] in images
-    ]
-    notes += patient_notes
-    return dataset_of(path, "patient-folders", cases, channels=channels, labels=labels, notes=notes)
-
-
-def orphans(path: Path) -> tuple[Orphan, ...]:
-    """Folders without annotation, and annotations without an image."""
-    found = _find(path)
-    ids = _ids(path, list(found.folders))
-    images, masks = (
-        {
-            ids[folder]: next(words[name] for name in names if name in words)
-            for folder, words in found.folders.items()
-            if set(names) & set(words)
-        }
-        for names in (found.channels, found.masks[:1])
+    labels, notes = labels_of(path, annotated) if values else (None, ())
+    bare = some(case for case in images if case not in masks)
+    patients, note = _patients(path, list(found.folders))
+    firsts = {
+        case: next(words[word] for word in found.channels if word in words)
+        for case, words in files.items()
+        if {*found.channels} & {*words}
+    }
+    return dataset_of(
+        path,
+        "patient-folders",
+        [
+            Case(case, patients[folder], images[case], masks.get(case))
+            for folder, case in ids.items()
+            if case in images
+        ],
+        channels=channels,
+        labels=labels,
+        notes=(
+            *(*notes, incomplete),
+            f"{bare} without {mask}: counted as unlabelled" if bare else "",
+            note,
+        ),
+        orphans=orphans_of(firsts, masks),
     )
-    return orphans_of(images, masks)
 
 
 def _find(path: Path) -> _Layout:
@@ -157,24 +155,7 @@ def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
     return found
 
 
-def _is_named(found: _Layout) -> bool:
-    """Return True if the files of the only folder carry its name."""
-    folder, words = next(iter(found.folders.items()))
-    return all(file.name.startswith(folder.name) for file in words.values())
-
-
-def _ids(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
-    """A name for each folder: its own, with those above it where it repeats."""
-    counts = Counter(folder.name for folder in folders)
-    return {
-        folder: (
-            folder.name if counts[folder.name] == 1 else "__".join(folder.relative_to(root).parts)
-        )
-        for folder in folders
-    }
-
-
-def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], tuple[str, ...]]:
+def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], str]:
     """The patient of each folder, and a note where it is a folder above.
 
     Taking two patients for one costs nothing; taking one for two would let training see the
@@ -185,24 +166,16 @@ def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], tup
         held = Counter(own[:level] for own in parts.values())
         if median(held.values()) <= len(held):
             break
-    patients = {folder: _without_examination(own[:level][-1]) for folder, own in parts.items()}
+    patients = {folder: own[:level][-1] for folder, own in parts.items()}
+    for folder, name in patients.items():
+        match = _TIMEPOINT.match(name)
+        patients[folder] = next(filter(None, match.groups())) if match else name
+    if not any(len(own) > level for own in parts.values()):
+        return patients, ""
     counts = Counter(patients.values())
-    above = [folder for folder, own in parts.items() if len(own) > level]
-    if not above:
-        return patients, ()
     most, count = counts.most_common(1)[0]
-    note = (
-        f"{len(counts)} folders count as the patients of {len(folders)} cases ({most} holds"
-        f" {count})"
-    )
     return patients, (
-        (
-            f"{note}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the"
-            " folder"
-        ),
+        f"{len(counts)} folders count as the patients of {len(folders)} cases ({most} holds"
+        f" {count}); if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the"
+        " folder"
     )
-
-
-def _without_examination(name: str) -> str:
-    match = _TIMEPOINT.match(name)
-    return next(filter(None, match.groups())) if match else name

@@ -24,10 +24,13 @@ from hilum.io.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from hilum.dataset.case import Case, Dataset
+    from hilum.dataset.case import Dataset
+
+    Rows = dict[str, dict[str, str]]
+    """The cells of each case or patient, by its name."""
 
 PATIENTS_FILE = "patients.csv"
 _SIDED = re.compile(r"^(.*\d)[ _-]?(?:(L|left|OS)|(R|right|OD))$", re.IGNORECASE)
@@ -49,72 +52,66 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         UsageError: the pattern is no regular expression, or is not found in a case id.
         DataError: patients.csv lacks its columns.
     """
+    ids = [case.id for case in dataset.every]
     file = dataset.root / PATIENTS_FILE
     rows, notes = read_patients(file) if file.is_file() else ({}, ())
-    rows, otherwise = _matched(
-        rows, [case.id for case in (*dataset.cases, *dataset.unlabelled)], file
-    )
-    notes += otherwise
+    rows, otherwise = _matched(rows, ids, file)
     known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
-        known = _by_pattern(dataset, pattern)
-    sides = {} if known or any(case.patient for case in dataset.cases) else _by_sides(dataset)
-    known = known or sides
-    cases = [_named(case, known, rows) for case in (*dataset.cases, *dataset.unlabelled)]
-    strange = [case for case in rows if case not in {case.id for case in cases}]
-    if strange:
-        notes = (
-            *notes,
-            (
-                f"{len(strange)} of {len(rows)} rows of {file} name no case that is here:"
-                f" {some(strange)}"
-            ),
-        )
-    spelled, several = one_spelling(case.patient for case in cases if case.patient is not None)
-    cases = [replace(case, patient=spelled.get(case.patient or "", case.patient)) for case in cases]
-    count = len(dataset.cases)
-    return replace(
-        dataset,
-        cases=tuple(cases[:count]),
-        unlabelled=tuple(cases[count:]),
-        notes=(
-            *dataset.notes,
-            *notes,
-            *([f"patients in several spellings: {several}"] if several else []),
-            *_sides_note(sides),
-        ),
+        known = _by_pattern(ids, pattern)
+    paired = ""
+    if not known and not any(case.patient for case in dataset.cases):
+        known, paired = _by_sides(ids)
+    patients = {case.id: known.get(case.id, case.patient) for case in dataset.every}
+    spelled, several = one_spelling(name for name in patients.values() if name is not None)
+    cases = []
+    for case in dataset.every:
+        patient, row = patients[case.id], rows.get(case.id, {})
+        further = {name: text for name, text in row.items() if name not in {"case", "patient"}}
+        name = None if patient is None else spelled[patient]
+        cases.append(replace(case, patient=name, columns={**further, **case.columns}))
+    return dataset.with_cases(cases).with_notes(
+        *(*notes, otherwise, _strangers(rows, ids, file)),
+        f"patients in several spellings: {several}" if several else "",
+        paired,
     )
 
 
-def _matched(
-    rows: dict[str, dict[str, str]], ids: Sequence[str], file: Path
-) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+def _matched(rows: Rows, ids: Sequence[str], file: Path) -> tuple[Rows, str]:
     """Match rows to cases where only leading zeros, letter case or blanks differ; note it."""
     often = Counter(map(name_key, ids))
     by_key = {name_key(one): one for one in ids if often[name_key(one)] == 1}
     named = {case: case if case in ids else by_key.get(name_key(case), case) for case in rows}
     changed = [case for case, one in named.items() if case != one]
     if not changed or len(set(named.values())) < len(named):
-        return rows, ()
-    note = (
-        f"{len(changed)} of {len(rows)} rows of {file} write their case otherwise: {changed[0]} is"
-        f" {named[changed[0]]}"
-    )
-    return {named[case]: row for case, row in rows.items()}, (note,)
+        return rows, ""
+    example = f"{changed[0]} is {named[changed[0]]}"
+    note = f"{len(changed)} of {len(rows)} rows of {file} write their case otherwise: {example}"
+    return {named[case]: row for case, row in rows.items()}, note
+
+
+def _strangers(rows: Rows, names: Collection[str], file: Path) -> str:
+    strange = sorted(set(rows) - set(names))
+    found = f"{len(strange)} of {len(rows)} rows of {file} name no case that is here"
+    return f"{found}: {some(map(repr, strange))}" if strange else ""
 
 
 def with_plain_columns(dataset: Dataset) -> Dataset:
     """Write each word of further columns in one spelling; note that and unknown values."""
-    cases = (*dataset.cases, *dataset.unlabelled)
-    rows, several = with_one_spelling([case.columns for case in cases])
+    rows, several = with_one_spelling([case.columns for case in dataset.every])
     words = unknown_words(rows, dict.fromkeys(name for row in rows for name in row))
-    cases = tuple(replace(case, columns=row) for case, row in zip(cases, rows, strict=True))
-    count = len(dataset.cases)
-    notes = dataset.notes + _patient_note(dataset.cases) + several + words
-    return replace(dataset, cases=cases[:count], unlabelled=cases[count:], notes=notes)
+    cases = (replace(case, columns=row) for case, row in zip(dataset.every, rows, strict=True))
+    unknown = sum(case.patient is None for case in dataset.cases)
+    of = "" if unknown == len(dataset.cases) else f" of {unknown} cases"
+    patients = (
+        f"the patients{of} are not known, so each case counts as one patient; if some are of one"
+        f" patient, name them in {PATIENTS_FILE} (columns case, patient) in the folder"
+    )
+    noted = dataset.with_cases(cases)
+    return noted.with_notes(patients if unknown else "", *several, *words)
 
 
-def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
     """Case id to the row of a table with the columns case and patient, and any others.
 
     And what was assumed.
@@ -131,14 +128,10 @@ def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...
             f"{file} has the columns {', '.join(table.header)}",
             needed="the columns case and patient",
         )
-    rows: dict[str, dict[str, str]] = {}
+    rows: Rows = {}
     for row in table.rows:
-        further = {name: text for name, text in row.items() if name not in {case, patient}}
-        one = {
-            "case": row[case],
-            "patient": row[patient] if is_known(row[patient]) else "",
-            **further,
-        }
+        one = {"case": row[case], "patient": row[patient] if is_known(row[patient]) else ""}
+        one |= {name: text for name, text in row.items() if name not in {case, patient}}
         if row[case] and rows.setdefault(row[case], one) != one:
             raise DataError(
                 f"{file} has several rows for {row[case]} that differ", needed="one row a case"
@@ -146,9 +139,7 @@ def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...
     return rows, (*table.notes, *unknown_words(table.rows, [patient]))
 
 
-def facts_of(
-    file: Path, key: str, names: Sequence[str]
-) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
     """Further facts of each case or patient, by name; and what was assumed.
 
     Args:
@@ -161,102 +152,54 @@ def facts_of(
     table = read_table(file)
     column = table.column(key) or table.header[0]
     known = {name.removeprefix("sub-"): name for name in names}
-    rows: dict[str, dict[str, str]] = {}
+    rows: Rows = {}
     for row in table.rows:
-        rows.setdefault(known.get(row[column].removeprefix("sub-"), row[column]), row)
-    notes = [
+        further = {name: text for name, text in row.items() if name != column}
+        rows.setdefault(known.get(row[column].removeprefix("sub-"), row[column]), further)
+    twice = len(table.rows) - len(rows)
+    other = f"{file} has no column {key}: {column} is taken"
+    repeated = f"{twice} of {len(table.rows)} rows of {file} name what another one names: left out"
+    notes = (
         *table.notes,
-        *([f"{file} has no column {key}: {column} is taken"] if name_key(column) != key else []),
-    ]
-    if len(rows) < len(table.rows):
-        notes.append(
-            f"{len(table.rows) - len(rows)} of {len(table.rows)} rows of {file} name what another"
-            " one names: left out"
-        )
-    strange = sorted(set(rows) - set(names))
-    if strange:
-        notes.append(
-            f"{len(strange)} of {len(rows)} rows of {file} name no case that is here:"
-            f" {some(map(repr, strange))}"
-        )
-    return {
-        one: {name: text for name, text in row.items() if name != column}
-        for one, row in rows.items()
-    }, tuple(notes)
+        other if name_key(column) != key else "",
+        repeated if twice else "",
+        _strangers(rows, names, file),
+    )
+    return rows, notes
 
 
-def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
+def _by_pattern(ids: Sequence[str], pattern: str) -> dict[str, str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(
             f"patients={pattern!r} is no regular expression: {error}", needed="e.g. '(Image_\\d+)'"
         ) from error
-    found = {case.id: expression.search(case.id) for case in (*dataset.cases, *dataset.unlabelled)}
-    missing = [case for case, match in found.items() if match is None]
+    matches = {case: match for case in ids if (match := expression.search(case))}
+    missing = [case for case in ids if case not in matches]
     if missing:
         raise UsageError(
             f"the pattern {pattern!r} is not in the case ids {some(missing)}",
             needed="a pattern that fits every id",
         )
-    return {
-        case: match[1] if expression.groups else match[0]
-        for case, match in found.items()
-        if match is not None
-    }
+    group = min(expression.groups, 1)
+    return {case: match[group] for case, match in matches.items()}
 
 
-def _by_sides(dataset: Dataset) -> dict[str, str]:
-    """Case id to what the names of both its sides share.
+def _by_sides(ids: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Case id to what the names of both its sides share, and a note.
 
     {} unless nearly all cases come in such pairs.
     """
-    matches = {case.id: _SIDED.match(case.id) for case in (*dataset.cases, *dataset.unlabelled)}
-    stems = {case: match[1] for case, match in matches.items() if match is not None}
-    left = {match[1] for match in matches.values() if match is not None and match[2]}
-    right = {match[1] for match in matches.values() if match is not None and match[3]}
-    paired = sum(stem in left & right for stem in stems.values())
-    return stems if paired and paired >= _PAIRED_SHARE * len(matches) else {}
-
-
-def _sides_note(sides: dict[str, str]) -> tuple[str, ...]:
-    if not sides:
-        return ()
-    one, *_ = sides
-    found = (
+    matches = {case: match for case in ids if (match := _SIDED.match(case))}
+    left, right = ({match[1] for match in matches.values() if match[side]} for side in (2, 3))
+    paired = sum(match[1] in left & right for match in matches.values())
+    if not paired or paired < _PAIRED_SHARE * len(ids):
+        return {}, ""
+    example, match = next(iter(matches.items()))
+    note = (
         "cases come in pairs of a left and a right side, and each pair counts as one patient"
-        f" ({one} is of {sides[one]})"
+        f" ({example} is of {match[1]}); if that is wrong, name them in {PATIENTS_FILE} (columns"
+        " case, patient) in the folder, or by --patients"
     )
-    return (
-        (
-            f"{found}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in"
-            " the folder, or by --patients"
-        ),
-    )
-
-
-def _named(case: Case, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> Case:
-    further = {
-        name: text
-        for name, text in rows.get(case.id, {}).items()
-        if name not in {"case", "patient"}
-    }
-    return replace(
-        case, patient=known.get(case.id, case.patient), columns={**further, **case.columns}
-    )
-
-
-def _patient_note(cases: tuple[Case, ...]) -> tuple[str, ...]:
-    unknown = sum(case.patient is None for case in cases)
-    if not unknown:
-        return ()
-    which = (
-        "the patients are not known"
-        if unknown == len(cases)
-        else f"the patients of {unknown} cases are not known"
-    )
-    cure = (
-        f"if some are of one patient, name them in {PATIENTS_FILE} (columns case, patient) in the"
-        " folder"
-    )
-    return (f"{which}, so each case counts as one patient; {cure}",)
+    return {case: match[1] for case, match in matches.items()}, note

@@ -1,4 +1,4 @@
-"""Images that most cases of a data set have under the same words, and data sets made of cases."""
+"""Data sets whose cases have their images under the same words: t1, flair; ct; T1w."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Dataset
-from hilum.dataset.layouts.listing import channels_of_word, some
+from hilum.dataset.layouts.listing import guess_channels, some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from hilum.dataset.case import Case
+    from hilum.dataset.case import Case, Orphan
     from hilum.volume import LabelTable
 
 
@@ -22,51 +22,62 @@ def common_words(files: Collection[Mapping[str, Path]]) -> tuple[str, ...]:
     return tuple(sorted(word for word, count in counts.items() if 2 * count > len(files)))
 
 
-def channel_images(
-    names: Sequence[str], files: Mapping[str, Mapping[str, Path]]
-) -> tuple[tuple[str, ...], dict[str, dict[str, Path]]]:
-    """Name the channels, and give each complete case its image by channel.
+def complete_cases(
+    words: Sequence[str], files: Mapping[str, Mapping[str, Path]]
+) -> tuple[tuple[str, ...], dict[str, dict[str, Path]], str]:
+    """Name the channels, give each complete case its image by channel, and note the others.
 
     Args:
-        names: words of the images that a complete case has; of a single image of several channels
-            their own names are taken.
+        words: of the images that a complete case has; of a single image of several channels their
+            own names are taken.
         files: case to image by word.
     """
-    whole = {case: words for case, words in files.items() if names and set(names) <= set(words)}
-    if len(names) != 1:
-        return tuple(names), {
-            case: {name: words[name] for name in names} for case, words in whole.items()
-        }
-    channels = channels_of_word(names[0], [words[names[0]] for words in whole.values()])
-    return channels, {
-        case: dict.fromkeys(channels, words[names[0]]) for case, words in whole.items()
-    }
-
-
-def incomplete_note(cases: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Note the cases that lack one of the images; () where there are none."""
-    lacking = list(cases)
-    return (f"{some(lacking)} lack one of {', '.join(names)}: left out",) if lacking else ()
+    whole = {case: held for case, held in files.items() if words and {*words} <= {*held}}
+    lacking = some(sorted(set(files) - set(whole)))
+    note = f"{lacking} lack one of {', '.join(words)}: left out" if lacking else ""
+    guessed = guess_channels(held[words[0]] for held in whole.values()) if len(words) == 1 else ()
+    if len(guessed) > 1:
+        return (
+            guessed,
+            {c: dict.fromkeys(guessed, held[words[0]]) for c, held in whole.items()},
+            note,
+        )
+    images = {case: {word: held[word] for word in words} for case, held in whole.items()}
+    return tuple(words), images, note
 
 
 def dataset_of(
     path: Path,
     layout: str,
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     *,
     channels: tuple[str, ...],
     labels: LabelTable | None,
-    notes: tuple[str, ...],
+    notes: Iterable[str] = (),
+    orphans: tuple[Orphan, ...] = (),
+    name: object = None,
 ) -> Dataset:
-    """Make a data set of cases by id, those without an annotation as unlabelled."""
+    """Make a data set of cases by id, those without an annotation as unlabelled.
+
+    Args:
+        path: its folder.
+        layout: a key of `LAYOUTS`.
+        cases: in any order.
+        channels: in order.
+        labels: what the integers mean; None where classes are wanted.
+        notes: what had to be assumed; "" is none.
+        orphans: files without a partner.
+        name: for people; None takes the folder's.
+    """
     ordered = sorted(cases, key=lambda case: case.id)
     return Dataset(
-        name=path.absolute().name,
+        name=str(name or path.absolute().name),
         root=path,
         layout=layout,
         cases=tuple(case for case in ordered if case.annotation is not None),
         channels=channels,
         labels=labels,
         unlabelled=tuple(case for case in ordered if case.annotation is None),
-        notes=notes,
+        notes=tuple(filter(None, notes)),
+        orphans=orphans,
     )

@@ -11,7 +11,7 @@ from hilum.errors import DataError, FormatError
 from hilum.io.text import is_known, name_key, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 SPLITS_FILE = "splits_final.json"
@@ -86,10 +86,13 @@ def with_split_column(dataset: Dataset) -> Dataset:
     column = next((known[name] for name in FOLD_COLUMNS if name in known), None)
     if column is None:
         return dataset
-    split = folds_from_column({case.id: case.columns.get(column, "") for case in dataset.cases})
-    return replace(
-        dataset, splits=split.folds, tests=split.tests, notes=(*dataset.notes, *split.notes)
-    )
+    return with_parts(dataset, {case.id: case.columns.get(column, "") for case in dataset.cases})
+
+
+def with_parts(dataset: Dataset, parts: Mapping[str, str]) -> Dataset:
+    """Take folds and test cases from what is said of each case, as `folds_from_column` does."""
+    split = folds_from_column(parts)
+    return replace(dataset, splits=split.folds, tests=split.tests).with_notes(*split.notes)
 
 
 def with_given_splits(dataset: Dataset) -> Dataset:
@@ -110,18 +113,19 @@ def with_given_splits(dataset: Dataset) -> Dataset:
         return dataset
     folds = read_splits(file)
     known = {case.id for case in dataset.cases}
-    if file.parent != dataset.root and not known & {
-        case for fold in folds for case in (*fold.train, *fold.validation)
-    }:
+    if file.parent != dataset.root and not known & _named(folds):
         return dataset
     return _cleaned(dataset, folds, str(file))
 
 
+def _named(folds: tuple[Fold, ...]) -> set[str]:
+    return {case for fold in folds for case in (*fold.train, *fold.validation)}
+
+
 def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
-    known = {case.id for case in dataset.cases}
-    named = {case for fold in folds for case in (*fold.train, *fold.validation)}
+    known, named = {case.id for case in dataset.cases}, _named(folds)
     kept = tuple(
-        Fold(tuple(sorted(known & set(fold.train))), tuple(sorted(known & set(fold.validation))))
+        Fold(tuple(sorted(known & {*fold.train})), tuple(sorted(known & {*fold.validation})))
         for fold in folds
     )
     if any(not fold.train or not fold.validation for fold in kept):
@@ -130,19 +134,13 @@ def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
             needed="folds that name cases of this data set",
             cure=f"correct or remove {source}",
         )
-    notes = [
-        f"the split is the one given by {source}: {len(kept)} fold{'s' if len(kept) > 1 else ''}"
-    ]
-    if named - known:
-        notes.append(
-            "the split names cases that are not here, they are left out:"
-            f" {some(sorted(named - known))}"
-        )
-    if known - named:
-        notes.append(
-            f"{len(known - named)} cases are in no fold of the split: {some(sorted(known - named))}"
-        )
-    return replace(dataset, splits=kept, notes=(*dataset.notes, *notes))
+    gone, free = sorted(named - known), sorted(known - named)
+    plural = "s" if len(kept) > 1 else ""
+    return replace(dataset, splits=kept).with_notes(
+        f"the split is the one given by {source}: {len(kept)} fold{plural}",
+        f"the split names cases that are not here, they are left out: {some(gone)}" * bool(gone),
+        f"{len(free)} cases are in no fold of the split: {some(free)}" * bool(free),
+    )
 
 
 def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
@@ -160,8 +158,8 @@ def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
     """
     given = {case: name_key(value) for case, value in values.items() if is_known(value)}
     tests = frozenset(case for case, value in given.items() if value in _TEST)
-    notes = tests_note(tests)
-    given = {case: value for case, value in given.items() if case not in tests}
+    notes = (f"{len(tests)} test cases are in no fold",) if tests else ()
+    given = {case: value for case, value in sorted(given.items()) if case not in tests}
     words = set(given.values())
     if words & (_TRAIN | _VALIDATION):
         if not words <= _TRAIN | _VALIDATION:
@@ -170,8 +168,8 @@ def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
                 needed="train, val and test, or a number for each fold",
                 cure="write train, val or test for each case; one left blank is in no fold",
             )
-        train = tuple(sorted(case for case, value in given.items() if value in _TRAIN))
-        validation = tuple(sorted(case for case, value in given.items() if value in _VALIDATION))
+        train = tuple(case for case, value in given.items() if value in _TRAIN)
+        validation = tuple(case for case, value in given.items() if value in _VALIDATION)
         return ColumnSplit((Fold(train, validation),) if train and validation else (), tests, notes)
     if len(words) < 2:
         return ColumnSplit((), tests, notes)
@@ -180,14 +178,9 @@ def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
     )
     folds = tuple(
         Fold(
-            train=tuple(sorted(case for case, value in given.items() if value != word)),
-            validation=tuple(sorted(case for case, value in given.items() if value == word)),
+            train=tuple(case for case, value in given.items() if value != word),
+            validation=tuple(case for case, value in given.items() if value == word),
         )
         for word in order
     )
     return ColumnSplit(folds, tests, notes)
-
-
-def tests_note(tests: Collection[str]) -> tuple[str, ...]:
-    """Note how many cases the data set keeps for testing."""
-    return (f"{len(tests)} test cases are in no fold",) if tests else ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair
+from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.io.text import Table
-    from hilum.volume import LabelTable
 
 TABLE_FILES = ("cases.csv", "dataset.csv", "table.csv", "labels.csv", "metadata.csv")
 _ALIASES = {
     "case": ("case", "case_id", "id", "name"),
-    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id"),
+    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "group"),
     "image": ("image", "image_path", "file", "filename", "file_name", "path"),
     "mask": ("mask", "mask_path", "annotation", "segmentation", "seg"),
     "region": ("region", "region_path"),
 }
 _MASKS_OR_CLASSES = ("label", "labels")
 _REGION_FOLDERS = ("regions", "region", *ANNOTATION_FOLDERS)
-_GROUP = "group"
 _CHANNEL_PREFIX = "image_"
+_NO_CHANNELS = {"image_path", "image_id"}
 
 
 def recognises(path: Path) -> bool:
@@ -77,53 +76,44 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     table = read_table(file)
     columns = _Columns.of(table.header)
-    _refuse_useless(table, columns, file)
+    if not columns.images:
+        raise DataError(
+            f"{file} has the columns {', '.join(table.header)}",
+            needed="a column of image files: image, or image_CT and image_PET for several channels",
+            cure=f"rename the column in the first line of {file}",
+        )
+    if not table.rows:
+        raise DataError(f"{file} has no rows", needed="one row a case")
     columns, notes = columns.with_masks(table.rows)
-    rows = zip(table.rows, table.lines, strict=True)
-    cases = tuple(
-        sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id)
-    )
-    notes += [
-        *table.notes,
-        *unknown_words(
-            table.rows, filter(None, (columns.case, columns.patient, columns.mask, columns.region))
-        ),
-    ]
-    if columns.patient.lower() == _GROUP:
+    named = filter(None, (columns.case, columns.patient, columns.mask, columns.region))
+    notes += [*table.notes, *unknown_words(table.rows, named)]
+    if columns.patient.lower() == "group":
         notes.append(
             'the column "group" stands for the patient: cases of one group stay in one fold'
         )
-    cases, channels = _with_channels(cases, columns, file)
+    cases, channels = _cases(table, columns, file)
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
-    labels: LabelTable | None = None
+    labels = None
     if annotated:
-        labels, label_notes = labels_of(
-            file.parent, [file for case in annotated for file in annotation_files(case.annotation)]
-        )
-        notes.extend(label_notes)
-    usable = annotated or cases
-    chosen = {case.id for case in usable}
-    if len(usable) < len(cases):
-        notes.append(
-            f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled"
-        )
+        masks = [one for case in annotated for one in annotation_files(case.annotation)]
+        labels, label_notes = labels_of(file.parent, masks)
+        notes += label_notes
+        if len(annotated) < len(cases):
+            bare = len(cases) - len(annotated)
+            notes.append(f"{bare} rows without annotation are counted as unlabelled")
+    folders = [sub_folder(file.parent, names) for names in (IMAGE_FOLDERS, ANNOTATION_FOLDERS)]
+    images, beside = (image_entries(folder) if folder is not None else {} for folder in folders)
     return Dataset(
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
         layout="table",
-        cases=usable,
+        cases=annotated or cases,
         channels=channels,
         labels=labels,
-        unlabelled=tuple(case for case in cases if case.id not in chosen),
+        unlabelled=tuple(case for case in cases if annotated and case.annotation is None),
         notes=tuple(notes),
+        orphans=orphans_of(images, beside) if None not in folders else (),
     )
-
-
-def orphans(path: Path) -> tuple[Orphan, ...]:
-    """Files in the images/ and masks/ folders beside the table that have no partner."""
-    root = path if path.is_dir() else path.parent
-    images, masks = sub_folder(root, IMAGE_FOLDERS), sub_folder(root, ANNOTATION_FOLDERS)
-    return orphans_of(image_entries(images), image_entries(masks)) if images and masks else ()
 
 
 @dataclass(frozen=True)
@@ -144,22 +134,15 @@ class _Columns:
             key: next((lower[a] for a in aliases if a in lower), "")
             for key, aliases in _ALIASES.items()
         }
-        channels = {
-            lower[name][len(_CHANNEL_PREFIX) :]: lower[name]
-            for name in lower
-            if name.startswith(_CHANNEL_PREFIX)
-            and name not in _ALIASES["image"]
-            and name != "image_id"
-        }
-        images = channels or ({"": found["image"]} if found["image"] else {})
-        used = {*found.values(), *images.values()}
+        image = found.pop("image")
+        images = {
+            column[len(_CHANNEL_PREFIX) :]: column
+            for name, column in lower.items()
+            if name.startswith(_CHANNEL_PREFIX) and name not in _NO_CHANNELS
+        } or ({"": image} if image else {})
+        used = {*found.values(), image, *images.values()}
         return cls(
-            case=found["case"],
-            patient=found["patient"] or lower.get(_GROUP, ""),
-            images=images,
-            mask=found["mask"],
-            region=found["region"],
-            others=tuple(name for name in header if name not in used),
+            images=images, others=tuple(name for name in header if name not in used), **found
         )
 
     def with_masks(self, rows: Sequence[Mapping[str, str]]) -> tuple[_Columns, list[str]]:
@@ -190,15 +173,109 @@ def table_file(folder: Path) -> Path | None:
     return named or (tables[0] if len(tables) == 1 else None)
 
 
-def _refuse_useless(table: Table, columns: _Columns, file: Path) -> None:
-    if not columns.images:
-        raise DataError(
-            f"{file} has the columns {', '.join(table.header)}",
-            needed="a column of image files: image, or image_CT and image_PET for several channels",
-            cure=f"rename the column in the first line of {file}",
+def _cases(table: Table, columns: _Columns, file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """The cases by id, and the channels.
+
+    Those of the only image column are named by dataset.json, else by the first image.
+    """
+    reader = _RowReader(file, columns)
+    rows = zip(table.rows, table.lines, strict=True)
+    cases = sorted((reader.case(row, line) for row, line in rows), key=lambda case: case.id)
+    if "" not in columns.images:
+        return tuple(cases), tuple(columns.images)
+    files = {case.id: case.images[""] for case in cases if case.images}
+    channels = stated_channels(file.parent) or guess_channels(files.values())
+    whole = (
+        replace(case, images=dict.fromkeys(channels, case.images[""])) if case.images else case
+        for case in cases
+    )
+    return tuple(whole), channels
+
+
+@dataclass(frozen=True)
+class _RowReader:
+    """Makes cases of rows.
+
+    Args:
+        file: the table.
+        columns: what its columns mean.
+    """
+
+    file: Path
+    columns: _Columns
+
+    def case(self, row: Mapping[str, str], line: int) -> Case:
+        """Make a case of a row; an image that is not there is its fault, so that others go on."""
+        columns = self.columns
+        found = {
+            channel: self._find(row[column], IMAGE_FOLDERS, line)
+            for channel, column in columns.images.items()
+        }
+        faults = [place for place in found.values() if isinstance(place, DataError)]
+        images = {
+            channel: place for channel, place in found.items() if not isinstance(place, DataError)
+        }
+        named = PureWindowsPath(row[next(iter(columns.images.values()))]).name
+        stem = image_stem(next(iter(images.values()), self.file.parent / named))
+        case_id = _cell(row, columns.case) or stem
+        if not case_id or "/" in case_id or "\\" in case_id:
+            raise DataError(
+                f"{self.file}, line {line}: the case id {case_id!r}",
+                needed="an id that can be a file name, without slashes",
+            )
+        annotation = self._mask(row, columns.mask, ANNOTATION_FOLDERS, line)
+        if not columns.mask and not columns.region:
+            annotation = self._mask_of(stem)
+        return Case(
+            id=case_id,
+            patient=_cell(row, columns.patient) or None,
+            images=images,
+            annotation=annotation if not columns.region else None,
+            columns={name: row.get(name, "") for name in columns.others},
+            region=self._mask(row, columns.region, _REGION_FOLDERS, line),
+            fault=faults[0] if faults else None,
         )
-    if not table.rows:
-        raise DataError(f"{file} has no rows", needed="one row a case")
+
+    def _mask_of(self, stem: str) -> Path | None:
+        """Find the mask of an image's name in a usual folder."""
+        folder = sub_folder(self.file.parent, ANNOTATION_FOLDERS)
+        if folder is None:
+            return None
+        entries = filter(supported, folder.glob(f"{glob.escape(stem)}*"))
+        return pair({stem: folder}, {image_stem(entry): entry for entry in entries}).get(stem)
+
+    def _mask(
+        self, row: Mapping[str, str], column: str, folders: tuple[str, ...], line: int
+    ) -> Path | None:
+        """The file of a mask.
+
+        Where it is not there, whoever reads it says so, and an image alone is enough to predict.
+        """
+        text = _cell(row, column)
+        found = self._find(text, folders, line) if text else None
+        return self.file.parent / text if isinstance(found, DataError) else found
+
+    def _find(self, text: str, folders: tuple[str, ...], line: int) -> Path | DataError:
+        """Find the file a cell names: relative to the table, or to a usual folder beside it.
+
+        A file that is not there is given as the error that says so.
+        """
+        beside = sub_folder(self.file.parent, folders)
+        roots = [self.file.parent, *([beside] if beside is not None else [])]
+        slashed = text.replace("\\", "/")
+        names = [
+            unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")
+        ]  # Macs: the latter
+        for path in (root / name for name in (text, *names) for root in roots):
+            if is_known(text) and (path.exists() or "#" in text):
+                return path
+        gone = f"the file {text!r} does not exist"
+        return DataError(
+            f"{self.file}, line {line}: "
+            + (gone if is_known(text) else f"the image is not known ({text!r})"),
+            needed=f"a file relative to {' or '.join(map(str, roots))}",
+            cure=_meant(text, roots) or "correct the path, or remove the row",
+        )
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
@@ -206,131 +283,14 @@ def _cell(row: Mapping[str, str], column: str) -> str:
     return row[column] if column and is_known(row[column]) else ""
 
 
-def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> Case:
-    found = {
-        channel: _find(row[column], IMAGE_FOLDERS, file, line)
-        for channel, column in columns.images.items()
-    }
-    images = {
-        channel: place for channel, place in found.items() if not isinstance(place, DataError)
-    }
-    first = next(
-        iter(images.values()),
-        file.parent / PureWindowsPath(row[next(iter(columns.images.values()))]).name,
-    )
-    stem = image_stem(first)
-    mask = None if columns.region else _annotation(row, columns, file, line, stem)
-    region = _mask(row, columns.region, _REGION_FOLDERS, file, line)
-    faults = [place for place in found.values() if isinstance(place, DataError)]
-    case_id = _cell(row, columns.case) or stem
-    if not case_id or "/" in case_id or "\\" in case_id:
-        raise DataError(
-            f"{file}, line {line}: the case id {case_id!r}",
-            needed="an id that can be a file name, without slashes",
-        )
-    return Case(
-        id=case_id,
-        patient=_cell(row, columns.patient) or None,
-        images=images,
-        annotation=mask,
-        columns={name: row.get(name, "") for name in columns.others},
-        region=region,
-        fault=faults[0] if faults else None,
-    )
-
-
-def _annotation(
-    row: Mapping[str, str], columns: _Columns, file: Path, line: int, stem: str
-) -> Path | None:
-    if columns.mask:
-        return _mask(row, columns.mask, ANNOTATION_FOLDERS, file, line)
-    folder = sub_folder(file.parent, ANNOTATION_FOLDERS)
-    if folder is None:
-        return None
-    candidates = {
-        image_stem(entry): entry
-        for entry in folder.glob(f"{glob.escape(stem)}*")
-        if supported(entry)
-    }
-    return pair({stem: folder}, candidates).get(stem)
-
-
-def _mask(
-    row: Mapping[str, str], column: str, folders: tuple[str, ...], file: Path, line: int
-) -> Path | None:
-    """The file of a mask.
-
-    Where it is not there, whoever reads it says so, and an image alone is enough to predict.
-    """
-    text = _cell(row, column)
-    found = _find(text, folders, file, line) if text else None
-    return file.parent / text if isinstance(found, DataError) else found
-
-
-def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | DataError:
-    """Find the file a cell names: relative to the table, or to a usual folder beside it.
-
-    A file that is not there is given as the error that says so, so that the other rows go on.
-    """
-    roots = [
-        file.parent,
-        *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None),
-    ]
-    slashed = text.replace("\\", "/")
-    names = dict.fromkeys(
-        (text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
-    )  # a Mac has the latter
-    candidates = [root / name for name in names for root in roots]
-    found = next(
-        (path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None
-    )
-    if found is None:
-        what = (
-            f"the file {text!r} does not exist"
-            if is_known(text)
-            else f"the image is not known ({text!r})"
-        )
-        return DataError(
-            f"{file}, line {line}: {what}",
-            needed=f"a file relative to {' or '.join(str(root) for root in roots)}",
-            cure=_meant(text, roots) or "correct the path, or remove the row",
-        )
-    return found
-
-
 def _meant(text: str, roots: Sequence[Path]) -> str:
     """Suggest the path that was meant: its end, or a file of its name with another suffix."""
     parts = PureWindowsPath(text).parts  # which knows slashes of either kind
-    ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
-    there = next((end for end in ends for root in roots if (root / end).exists()), "")
-    if there:
-        return f"write {there}: paths of another computer or folder do not lead here"
+    for end in ("/".join(parts[start:]) for start in range(1, len(parts))):
+        if any((root / end).exists() for root in roots):
+            return f"write {end}: paths of another computer or folder do not lead here"
     wanted = parts[-1].casefold() if parts else ""
-    files = [entry for root in roots for entry in root.iterdir() if supported(entry)]
-    near = next(
-        (
-            file.name
-            for file in files
-            if wanted in {file.name.casefold(), image_stem(file).casefold()}
-        ),
-        "",
-    )
-    return f"write {near}, with its suffix as the file has it" if near else ""
-
-
-def _with_channels(
-    cases: tuple[Case, ...], columns: _Columns, file: Path
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Name the only image column's channels: from dataset.json, else from the first image."""
-    if "" not in columns.images:
-        return cases, tuple(columns.images)
-    channels = stated_channels(file.parent) or guess_channels(
-        case.images[""] for case in cases if case.images
-    )
-    return (
-        tuple(
-            replace(one, images=dict.fromkeys(channels, one.images[""])) if one.images else one
-            for one in cases
-        ),
-        channels,
-    )
+    for file in (entry for root in roots for entry in root.iterdir() if supported(entry)):
+        if wanted in {file.name.casefold(), image_stem(file).casefold()}:
+            return f"write {file.name}, with its suffix as the file has it"
+    return ""

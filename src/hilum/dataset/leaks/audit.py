@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.folds import fold_groups, groups_on_both_sides, leaking_patients
+from hilum.dataset.folds import fold_groups, groups_on_both_sides, leaking_patients, patient_of
 from hilum.dataset.joining import joined
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hilum.dataset.case import Dataset, Fold
-    from hilum.dataset.leaks.pictures import Match
     from hilum.dataset.leaks.thumbnail import Look
 
     Progress = Callable[[int, int, str], None]
@@ -65,7 +64,7 @@ def audit(
     }
     size = sum(file.stat().st_size for file in files if file.is_file())
     if size > limit_gb * 1e9:
-        return _audit_of_files(dataset, folds, size, limit_gb, progress)
+        return _audit_of_files(dataset, folds, f"{size / 1e9:.3g} GB", limit_gb, progress)
     looks, unread = [], []
     for done, case in enumerate(dataset.cases, start=1):
         try:
@@ -93,120 +92,97 @@ def audit_of(
         folds: the split in question; None takes the one that the data set brings.
         notes: what to say besides.
     """
-    pairs, more = _pairs(looks)
-    return _audited(
-        dataset, pairs, {one.case: one.facts for one in looks}, len(looks), folds, (*notes, *more)
-    )
+    same: dict[str, list[Look]] = defaultdict(list)
+    for one in looks:
+        if one.thumbnail is not None:
+            same[one.digest].append(one)
+    copies = [sorted(group, key=lambda one: one.case) for group in same.values()]
+    pairs = _copies([one.case for one in group] for group in copies)
+    for axes, matching in ((2, matching_pictures), (3, matching_volumes)):
+        known = [
+            (first, first.thumbnail.astype(np.float32))
+            for first, *_ in copies
+            if first.thumbnail is not None and first.thumbnail.ndim == axes
+        ]
+        if axes == 2 and len(known) > PARTS_LIMIT:
+            count = f"there are {len(known)} pictures, more than {PARTS_LIMIT}"
+            notes += (f"parts cut out of pictures were not looked for: {count}",)
+        detail = int(np.median([one.detail for one, _ in known])) if known else 0
+        for match in matching(np.stack([small for _, small in known]), detail) if known else ():
+            pairs.append(
+                Pair(
+                    one=known[match.one][0].case,
+                    other=known[match.other][0].case,
+                    kind="mirrored" if match.mirrored else "near",
+                    likeness=round(match.likeness, 4),
+                    how=match.how,
+                )
+            )
+    facts = {one.case: one.facts for one in looks}
+    return _audited(dataset, pairs, facts, len(looks), folds, notes)
+
+
+def _copies(groups: Iterable[Sequence[str]]) -> list[Pair]:
+    """The first of each group of copies paired with each of the others."""
+    return [
+        Pair(one=group[0], other=other, kind="exact", likeness=1.0)
+        for group in groups
+        for other in group[1:]
+    ]
 
 
 def _audit_of_files(
     dataset: Dataset,
     folds: Sequence[Fold] | None,
-    size: int,
+    size: str,
     limit_gb: float,
     progress: Progress | None,
 ) -> Audit:
     """The audit of images that are too many to be read: copies of files, patients, columns."""
     copies = file_copies(dataset.cases, progress=progress)
-    pairs = tuple(
-        Pair(one=group[0], other=other, kind="exact", likeness=1.0)
-        for group in copies.groups
-        for other in group[1:]
-    )
-    looked = (
-        "only copies of files were looked for, byte for byte"
-        if copies.compared
-        else "they were not compared"
-    )
-    told = (
-        f"the images are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are read for it:"
-        f" {looked}; `hilum check` looks for near-duplicates too, and for what images tell by their"
-        " size or spacing"
-    )
-    notes = [told]
+    looked = "only copies of files were looked for, byte for byte"
+    if not copies.compared:
+        looked = "they were not compared"
+    limit = f"more than the {limit_gb:.3g} GB that are read for it"
+    more = "looks for near-duplicates too, and for what images tell by their size or spacing"
+    notes = [f"the images are {size}, {limit}: {looked}; `hilum check` {more}"]
     if copies.archived and copies.compared:
         notes.append(f"{some(copies.archived)} are parts of archives and were not compared")
     if copies.unread:
         notes.append(f"{some(copies.unread)} cannot be read and were not compared")
-    return _audited(dataset, pairs, {}, copies.compared, folds, tuple(notes))
+    return _audited(dataset, _copies(copies.groups), {}, copies.compared, folds, tuple(notes))
 
 
 def _audited(
     dataset: Dataset,
-    pairs: tuple[Pair, ...],
+    pairs: Sequence[Pair],
     facts: Mapping[str, dict[str, str]],
     compared: int,
     folds: Sequence[Fold] | None,
     notes: tuple[str, ...],
 ) -> Audit:
     split = tuple(dataset.splits if folds is None else folds)
-    groups = tuple(group for group in joined((pair.one, pair.other) for pair in pairs))
-    groups_of_cases = fold_groups(dataset, groups)
-    found = (
-        predictors(dataset.cases, dataset.classes, groups_of_cases, facts)
-        if dataset.classes is not None
-        else ()
+    groups = joined((pair.one, pair.other) for pair in pairs)
+    split_groups = groups_on_both_sides(split, groups)
+    patients = patient_of(dataset)
+    labels = {case.id: case.label for case in dataset.cases}
+    harmless = tuple(
+        group
+        for group in groups
+        if group not in split_groups
+        and all(case in patients for case in group)
+        and len({(patients[case], labels[case]) for case in group}) == 1
     )
+    together = fold_groups(dataset, groups)
+    found = dataset.classes and predictors(dataset.cases, dataset.classes, together, facts)
+    shared = leaking_patients(dataset, split)
     return Audit(
         compared=compared,
-        pairs=pairs,
+        pairs=tuple(sorted(pairs, key=lambda pair: (pair.one, pair.other))),
         groups=groups,
-        split_groups=groups_on_both_sides(split, groups),
-        split_patients=tuple(
-            SharedPatient(patient=patient, cases=cases)
-            for patient, cases in leaking_patients(dataset, split).items()
-        ),
-        predictors=found,
+        split_groups=split_groups,
+        harmless_groups=harmless,
+        split_patients=tuple(SharedPatient(patient=p, cases=cases) for p, cases in shared.items()),
+        predictors=found or (),
         notes=notes,
     )
-
-
-def _pairs(looks: Sequence[Look]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """Exact pairs, and near ones among one of each; and what was not looked for."""
-    same: dict[str, list[Look]] = defaultdict(list)
-    for one in looks:
-        if one.thumbnail is not None:
-            same[one.digest].append(one)
-    copies = [sorted(group, key=lambda one: one.case) for group in same.values()]
-    pairs = [
-        Pair(one=group[0].case, other=other.case, kind="exact", likeness=1.0)
-        for group in copies
-        for other in group[1:]
-    ]
-    firsts = [group[0] for group in copies]
-    pictures = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 2]
-    volumes = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 3]
-    pairs += (
-        _near(pictures, matching_pictures(_stack(pictures), _detail(pictures))) if pictures else []
-    )
-    pairs += _near(volumes, matching_volumes(_stack(volumes), _detail(volumes))) if volumes else []
-    notes: tuple[str, ...] = ()
-    if len(pictures) > PARTS_LIMIT:
-        notes = (
-            (
-                f"parts cut out of pictures were not looked for: there are {len(pictures)}"
-                f" pictures, more than {PARTS_LIMIT}"
-            ),
-        )
-    return tuple(sorted(pairs, key=lambda pair: (pair.one, pair.other))), notes
-
-
-def _near(looks: Sequence[Look], matches: Iterable[Match]) -> list[Pair]:
-    def pair(match: Match) -> Pair:
-        kind: Literal["near", "mirrored"] = "mirrored" if match.mirrored else "near"
-        one, other = looks[match.one].case, looks[match.other].case
-        return Pair(
-            one=one, other=other, kind=kind, likeness=round(match.likeness, 4), how=match.how
-        )
-
-    return [pair(match) for match in matches]
-
-
-def _stack(looks: Sequence[Look]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.stack([one.thumbnail for one in looks if one.thumbnail is not None]).astype(
-        np.float32
-    )
-
-
-def _detail(looks: Sequence[Look]) -> int:
-    return int(np.median([one.detail for one in looks]))

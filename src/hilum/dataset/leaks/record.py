@@ -6,11 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.dataset.leaks.words import sentences
+from hilum.dataset.layouts.listing import some
 
 LEAK_AUROC = 0.95
 """From this AUROC on, a column that is not the label itself tells nearly everything: the label
 leaks."""
+
+_SHOWN = 3
 
 
 class Pair(BaseModel):
@@ -73,6 +75,13 @@ class Predictor(BaseModel):
             return "predicts"
         return "restates" if self.restates else "leak"
 
+    @property
+    def sentence(self) -> str:
+        """A statement of how well the column alone tells the class."""
+        what = f"the {'column ' if self.origin == 'table' else ''}{self.column}"
+        area = f"AUROC {self.auroc:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{what} alone tells {self.target}: {area}"
+
 
 class SharedPatient(BaseModel):
     """A patient on both sides of a split, and the cases."""
@@ -92,6 +101,8 @@ class Audit(BaseModel):
         groups: near-duplicates that hang together, sorted: `make_folds(together=...)` keeps each in
             one fold.
         split_groups: the groups that have cases on both sides of the split in question.
+        harmless_groups: the groups of one patient and one label on one side of it: folds keep them
+            together anyway.
         split_patients: the patients that have.
         predictors: columns that alone tell a class surely better than chance, best first.
         notes: what was not looked at, and why.
@@ -103,6 +114,7 @@ class Audit(BaseModel):
     pairs: tuple[Pair, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     split_groups: tuple[tuple[str, ...], ...] = ()
+    harmless_groups: tuple[tuple[str, ...], ...] = ()
     split_patients: tuple[SharedPatient, ...] = ()
     predictors: tuple[Predictor, ...] = ()
     notes: tuple[str, ...] = ()
@@ -111,6 +123,38 @@ class Audit(BaseModel):
     def sentences(self) -> tuple[str, ...]:
         """Sentences for the user, the worst first.
 
-        () where nothing was found and everything was compared.
+        () where nothing was found and everything was compared. Near-duplicates of one patient, such
+        as a follow-up, harm nothing and need none.
         """
-        return sentences(self)
+        found = []
+        if self.split_patients:
+            names = some(shared.patient for shared in self.split_patients)
+            count = _count(len(self.split_patients), "patient")
+            found.append(f"{count} on both sides of the split: {names}")
+        if self.split_groups:
+            groups = some((" = ".join(group[:_SHOWN]) for group in self.split_groups), shown=2)
+            count = f"{_count(len(self.split_groups), 'group')} of near-duplicates"
+            found.append(f"{count} on both sides of the split: {groups}")
+        found += [one.sentence for one in self.predictors if one.verdict == "leak"]
+        exact = {pair.one for pair in self.pairs if pair.kind == "exact"}
+        told = [one for one in self.groups if one not in self.harmless_groups or exact & {*one}]
+        if told:
+            cases = {case for group in told for case in group}
+            pairs = [pair.kind for pair in self.pairs if pair.one in cases]
+            kinds = [
+                f"{pairs.count(kind)} {kind}" for kind in ("exact", "mirrored") if kind in pairs
+            ]
+            found.append(
+                f"{len(cases)} of {self.compared} images are near-duplicates in"
+                f" {_count(len(told), 'group')} ({', '.join([_count(len(pairs), 'pair'), *kinds])})"
+            )
+        found += [one.sentence for one in self.predictors if one.verdict == "predicts"]
+        restating = sorted({one.column for one in self.predictors if one.verdict == "restates"})
+        if restating:
+            verb = "restates" if len(restating) == 1 else "restate"
+            found.append(f"{some(restating)} {verb} the label")
+        return (*found, *self.notes)
+
+
+def _count(number: int, name: str) -> str:
+    return f"1 {name}" if number == 1 else f"{number} {name}s"
