@@ -400,7 +400,7 @@ def test_paths_and_layouts_that_do_not_exist(tmp_path):
     nnunet(tmp_path / "liver", ids=("a",))
     with pytest.raises(UsageError, match=r"did you mean .*liver"):
         open_dataset(tmp_path / "livver")
-    with pytest.raises(UsageError, match="did you mean 'nnunet'"):
+    with pytest.raises(UsageError, match="did you mean layout='nnunet'"):
         open_dataset(tmp_path / "liver", layout="nnunett")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no layout that hilum knows"):

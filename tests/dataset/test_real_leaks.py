@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hilum.dataset import audit, check, make_folds, open_dataset
-from hilum.dataset.doctor.leaks import leak_findings
+from hilum.dataset.doctor.check import leak_findings
 from hilum.dataset.leaks import audit_of
 
 pytestmark = pytest.mark.real_data

@@ -44,10 +44,14 @@ def match_channels(
         return tuple(range(len(found)))
     if sorted(ours) == sorted(theirs) and len(set(ours)) == len(ours):
         return tuple(theirs.index(name) for name in ours)
-    if not _unnamed(ours) and not _unnamed(theirs):
+    sides = f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}"
+    if not any(all(map(_NO_NAME.fullmatch, keys)) for keys in (ours, theirs)):
+        unknown = [name for name, key in zip(found, theirs, strict=True) if key not in ours]
+        missing = [name for name, key in zip(wanted, ours, strict=True) if key not in theirs]
+        parts = [f"unknown: {', '.join(unknown)}"] if unknown else []
+        parts += [f"missing: {', '.join(missing)}"] if missing else []
         raise DataError(
-            f"{where} has the channels {', '.join(found)}, {holder}"
-            f" {', '.join(wanted)}{_difference(wanted, found)}",
+            f"{sides} ({'; '.join(parts) or 'names that cannot be told apart'})",
             needed="the same channels on both sides, each under its own name, in any order",
             cure=(
                 'where they are the same images, give them the same names ("channel_names" in'
@@ -55,17 +59,19 @@ def match_channels(
                 " set (CASE_0000.nii.gz, CASE_0001.nii.gz) go by number"
             ),
         )
-    if len(ours) != len(theirs) or _gap(theirs):
+    numbers, others = _numbers(ours), _numbers(theirs)
+    first = min(others, default=0)
+    if len(ours) != len(theirs) or sorted(others) != list(range(first, first + len(others))):
         raise DataError(
-            f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}",
+            sides,
             needed=f"one image for each of {', '.join(wanted)}",
             cure=(
                 "give one file a channel, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... in this"
                 " order"
             ),
         )
-    by_number = dict(zip(_by_number(ours), _by_number(theirs), strict=True))
-    return tuple(by_number[position] for position in range(len(ours)))
+    ranks = sorted(range(len(numbers)), key=numbers.__getitem__)
+    return tuple(others.index(first + ranks.index(place)) for place in range(len(numbers)))
 
 
 def arrange_channels(
@@ -82,7 +88,8 @@ def arrange_channels(
     order = match_channels(wanted, names, where=where or f"case {case.id}", holder=holder)
     if names == list(wanted):
         return case
-    files, positions = list(case.images.values()), case.positions or _positions(case)
+    files = list(case.images.values())
+    positions = case.positions or [files[:place].count(file) for place, file in enumerate(files)]
     images = {name: files[position] for name, position in zip(wanted, order, strict=True)}
     return replace(case, images=images, positions=tuple(positions[position] for position in order))
 
@@ -96,17 +103,8 @@ def arrange_dataset(
         DataError: as `match_channels`.
     """
     match_channels(wanted, dataset.channels, where=str(dataset.root), holder=holder)
-    cases, unlabelled = (
-        tuple(arrange_channels(case, wanted, holder=holder) for case in group)
-        for group in (dataset.cases, dataset.unlabelled)
-    )
-    return replace(dataset, cases=cases, unlabelled=unlabelled, channels=tuple(wanted))
-
-
-def _positions(case: Case) -> tuple[int, ...]:
-    """Return each channel's position in its file, where files hold the channels in order."""
-    files = list(case.images.values())
-    return tuple(files[:position].count(file) for position, file in enumerate(files))
+    cases = [arrange_channels(case, wanted, holder=holder) for case in dataset.every]
+    return replace(dataset.with_cases(cases), channels=tuple(wanted))
 
 
 def plain_name(name: str) -> str:
@@ -115,32 +113,8 @@ def plain_name(name: str) -> str:
     return _COLOURS.get(plain, plain)
 
 
-def _unnamed(keys: Sequence[str]) -> bool:
-    return all(_NO_NAME.fullmatch(key) for key in keys)
-
-
 def _numbers(keys: Sequence[str]) -> list[int]:
     """The numbers that stand for names; the positions where there are names, or no numbers."""
     found = [_NO_NAME.fullmatch(key) for key in keys]
     numbers = [int(one[1]) for one in found if one and one[1]]
     return numbers if len(numbers) == len(keys) else list(range(len(keys)))
-
-
-def _by_number(keys: Sequence[str]) -> list[int]:
-    numbers = _numbers(keys)
-    return sorted(range(len(keys)), key=numbers.__getitem__)
-
-
-def _gap(keys: Sequence[str]) -> bool:
-    """Return True if a number between the first and the last one is missing or repeated."""
-    numbers = sorted(_numbers(keys))
-    return numbers != list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def _difference(wanted: Sequence[str], found: Sequence[str]) -> str:
-    ours, theirs = {plain_name(name) for name in wanted}, {plain_name(name) for name in found}
-    unknown = [name for name in found if plain_name(name) not in ours]
-    missing = [name for name in wanted if plain_name(name) not in theirs]
-    parts = [f"unknown: {', '.join(unknown)}"] if unknown else []
-    parts += [f"missing: {', '.join(missing)}"] if missing else []
-    return f" ({'; '.join(parts) or 'names that cannot be told apart'})"

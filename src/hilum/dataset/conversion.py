@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,14 @@ from hilum.volume import LARGEST_ID
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hilum.volume import LabelTable
+
+    Numbers = NDArray[np.number]
 
 Colour = tuple[int, int, int]
 
@@ -85,29 +87,27 @@ def contents_of(path: Path) -> Contents:
     return Contents() if len(values) > 1 and is_jpeg(path) else Contents(values)
 
 
-def _contents_of_others(array: NDArray[Any]) -> Contents:
+def _contents_of_others(array: Numbers) -> Contents:
     if is_colour(array):
-        values, counts = np.unique(_packed(array), return_counts=True)
-        colours = {_unpacked(int(value)): int(n) for value, n in zip(values, counts, strict=True)}
-        return Contents(colours=colours if len(colours) <= _MOST_COLOURS else {})
+        colours, _, counts = _colours(array)
+        known = len(colours) <= _MOST_COLOURS
+        return Contents(colours=dict(zip(colours, counts.tolist(), strict=True)) if known else {})
+    labels: Iterable[int] = ()
     if array.shape[0] > 1:
         numbers = _layer_numbers(array)
-        return (
-            Contents() if numbers is None else Contents(frozenset(range(1, int(numbers.max()) + 1)))
-        )
-    if not np.isfinite(array).all():
-        return Contents()
-    rounded = np.rint(array)
-    if float(np.abs(array - rounded).max()) <= NEARLY_WHOLE:
-        return Contents(
-            frozenset(int(value) for value in np.unique(rounded) if 0 < value <= LARGEST_ID)
-        )
-    if array.min() >= -NEARLY_WHOLE and array.max() <= 1 + NEARLY_WHOLE:
-        return Contents(frozenset({1}))
-    return Contents(frozenset({_WHITE})) if _is_blurred_mask(array) else Contents()
+        labels = () if numbers is None else range(1, int(numbers.max()) + 1)
+    elif not np.isfinite(array).all():
+        pass
+    elif _is_nearly_whole(array):
+        labels = (int(value) for value in np.unique(np.rint(array)) if 0 < value <= LARGEST_ID)
+    elif array.min() >= -NEARLY_WHOLE and array.max() <= 1 + NEARLY_WHOLE:
+        labels = (1,)
+    elif _is_blurred_mask(array):
+        labels = (_WHITE,)
+    return Contents(frozenset(labels))
 
 
-def convert(array: NDArray[Any], table: LabelTable) -> Conversion | None:
+def convert(array: Numbers, table: LabelTable) -> Conversion | None:
     """Make labels of an array (C, Z, Y, X) that holds none; None where nothing safe does."""
     if is_colour(array):
         return _from_colours(array, table)
@@ -117,61 +117,52 @@ def convert(array: NDArray[Any], table: LabelTable) -> Conversion | None:
     return None if how is None else Conversion("fractional-labels", how, whole(array, table))
 
 
-def kind_of(array: NDArray[Any]) -> str:
+def kind_of(array: Numbers) -> str:
     """The kind of finding for an array (C, Z, Y, X) that holds no labels."""
     if is_colour(array):
         return "coloured-labels"
     if array.shape[0] > 1:
         return "layered-labels"
-    is_whole = array.dtype.kind != "f" or bool(
-        (np.isfinite(array) & (array == np.rint(array))).all()
-    )
-    return "unknown-label" if is_whole else "fractional-labels"
+    integers = np.isfinite(array).all() and (array == np.rint(array)).all()
+    return "unknown-label" if integers else "fractional-labels"
 
 
-def describe(array: NDArray[Any]) -> str:
+def describe(array: Numbers) -> str:
     """An array (C, Z, Y, X) of several channels in words."""
     if is_colour(array):
-        colours = [_unpacked(int(value)) for value in np.unique(_packed(array))]
+        colours = _colours(array)[0]
         return f"{len(colours)} colours ({some(map(str, colours))})"
-    return (
-        f"{array.shape[0]} layers that differ, of values from {array.min():.4g} to"
-        f" {array.max():.4g}"
-    )
+    values = f"of values from {array.min():.4g} to {array.max():.4g}"
+    return f"{array.shape[0]} layers that differ, {values}"
 
 
-def is_colour(array: NDArray[Any]) -> bool:
+def is_colour(array: Numbers) -> bool:
     """Return True if an array (C, Z, Y, X) holds colours: 8-bit RGB, not all 0 or 1."""
     return array.shape[0] == 3 and array.dtype == np.uint8 and int(array.max(initial=0)) > 1
 
 
-def _packed(array: NDArray[Any]) -> NDArray[np.int32]:
+def _colours(array: Numbers) -> tuple[list[Colour], NDArray[np.intp], NDArray[np.intp]]:
+    """The colours of (3, Z, Y, X), the place of each voxel's among them, and their counts."""
     red, green, blue = array.astype(np.int32)
-    return np.asarray(red << 16 | green << 8 | blue)
+    values, places, counts = np.unique(
+        red << 16 | green << 8 | blue, return_inverse=True, return_counts=True
+    )
+    colours = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
+    return colours, places.reshape(1, *array.shape[1:]), counts
 
 
-def _unpacked(value: int) -> Colour:
-    return value >> 16, value >> 8 & 255, value & 255
-
-
-def _from_colours(array: NDArray[Any], table: LabelTable) -> Conversion | None:
+def _from_colours(array: Numbers, table: LabelTable) -> Conversion | None:
     known = {label.colour: label.id for label in table.labels if label.colour is not None}
     known.setdefault((0, 0, 0), 0)
-    packed = _packed(array)
-    values, places = np.unique(packed, return_inverse=True)
-    colours = [_unpacked(int(value)) for value in values]
+    colours, places, _ = _colours(array)
     if not set(colours) <= set(known):
         return None
     ids = np.array([known[colour] for colour in colours], dtype=np.int32)
     told = ", ".join(f"{colour} becomes {known[colour]}" for colour in colours)
-    return Conversion(
-        "coloured-labels",
-        f"gives each colour its label: {told}",
-        ids[places].reshape(1, *packed.shape),
-    )
+    return Conversion("coloured-labels", f"gives each colour its label: {told}", ids[places])
 
 
-def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
+def _layer_numbers(array: Numbers) -> NDArray[np.int32] | None:
     """The number of the layer (from 1; 0 for none) that holds each voxel, (1, Z, Y, X).
 
     None where layers overlap or hold more.
@@ -181,9 +172,9 @@ def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
     """
     if not np.isfinite(array).all() or array.min() < -NEARLY_WHOLE:
         return None
-    top = 1.0 if array.dtype.kind == "f" and array.max() <= 1 + NEARLY_WHOLE else float(array.max())
-    binary = np.isin(array, (0, top)).all()
-    if top == 0 or not (binary or (top == 1.0 and array.dtype.kind == "f")):
+    shares = array.dtype.kind == "f" and array.max() <= 1 + NEARLY_WHOLE
+    top = 1.0 if shares else float(array.max())
+    if top == 0 or not (shares or np.isin(array, (0, top)).all()):
         return None
     if np.allclose(array.sum(axis=0, dtype=np.float64), top, atol=NEARLY_WHOLE):
         return np.asarray(array.argmax(axis=0)[np.newaxis], dtype=np.int32)
@@ -193,40 +184,31 @@ def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
     return np.where(inside.any(axis=0), inside.argmax(axis=0) + 1, 0)[np.newaxis].astype(np.int32)
 
 
-def foreground_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+def foreground_of(array: Numbers) -> NDArray[np.uint8]:
     """Mask (1, Z, Y, X) where a channel of (C, Z, Y, X) reaches half the largest number."""
     values = np.nan_to_num(array)
     inside = np.asarray((values > 0) & (values >= values.max() / 2))
     return np.asarray(inside.any(axis=0, keepdims=True), dtype=np.uint8)
 
 
-def _from_layers(array: NDArray[Any], table: LabelTable) -> Conversion | None:
-    numbers = _layer_numbers(array)
-    layers = array.shape[0]
-    if (
-        numbers is None
-        or len(table.foreground) not in {layers, layers - 1}
-        or int(numbers.max()) > len(table.foreground)
-    ):
+def _from_layers(array: Numbers, table: LabelTable) -> Conversion | None:
+    numbers, layers = _layer_numbers(array), array.shape[0]
+    background = layers - len(table.foreground)  # one more layer than labels: the first is it
+    if numbers is None or background not in {0, 1} or int(numbers.max()) > len(table.foreground):
         return None
     ids = np.array(table.ids, dtype=np.int32)
     told = ", ".join(
         f"layer {number} becomes {label.id} ({label.name})"
-        for number, label in _layers_of(layers, table)
+        for number, label in enumerate(table.foreground, start=1 + background)
     )
     return Conversion("layered-labels", f"gives each layer its label: {told}", ids[numbers])
 
 
-def _layers_of(layers: int, table: LabelTable) -> list[tuple[int, Any]]:
-    """Layers, from 1, with their labels.
-
-    One more layer than labels means that the first is the background.
-    """
-    first = 1 if len(table.foreground) == layers else 2
-    return list(enumerate(table.foreground, start=first))
+def _is_nearly_whole(array: Numbers) -> bool:
+    return float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE
 
 
-def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
+def rounding_rule(array: Numbers, table: LabelTable) -> str | None:
     """Describe the rule that makes labels of fractional numbers without inventing any.
 
     None where none is safe.
@@ -237,35 +219,28 @@ def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
     """
     if array.shape[0] != 1 or array.dtype.kind != "f" or not np.isfinite(array).all():
         return None
-    if (
-        float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE
-        and float(np.abs(array).max()) <= LARGEST_ID
-    ):
+    if _is_nearly_whole(array) and float(np.abs(array).max()) <= LARGEST_ID:
         return "rounds the nearly whole numbers"
     return cutting_rule(array, table)
 
 
-def cutting_rule(array: NDArray[Any], table: LabelTable) -> str | None:
+def cutting_rule(array: Numbers, table: LabelTable) -> str | None:
     """Cut numbers between 0 and the id of the only label at half of it.
 
     None where there are several labels or other numbers.
     """
-    only = table.foreground[0].id if len(table.foreground) == 1 else None
-    if (
-        only is not None
-        and table.ignore is None
-        and array.min() >= -NEARLY_WHOLE
-        and array.max() <= only + NEARLY_WHOLE
-    ):
-        return f"gives label {only} to values of at least {only / 2:g}"
-    return None
+    if len(table.foreground) != 1 or table.ignore is not None:
+        return None
+    only = table.foreground[0].id
+    if array.min() < -NEARLY_WHOLE or array.max() > only + NEARLY_WHOLE:
+        return None
+    return f"gives label {only} to values of at least {only / 2:g}"
 
 
-def whole(array: NDArray[Any], table: LabelTable, *, cut: bool = False) -> NDArray[np.int32]:
+def whole(array: Numbers, table: LabelTable, *, cut: bool = False) -> NDArray[np.int32]:
     """Labels of fractional numbers, as `rounding_rule` says; with `cut`, as `cutting_rule` says."""
-    rounded = np.rint(array)
-    if not cut and float(np.abs(array - rounded).max()) <= NEARLY_WHOLE:
-        return np.asarray(rounded, dtype=np.int32)
+    if not cut and _is_nearly_whole(array):
+        return np.asarray(np.rint(array), dtype=np.int32)
     only = table.foreground[0].id
     return np.where(array >= only / 2, only, 0).astype(np.int32)
 
@@ -275,14 +250,14 @@ def is_jpeg(path: Path) -> bool:
     return path.suffix.lower() in {".jpg", ".jpeg"}
 
 
-def is_blurred(path: Path, array: NDArray[Any], table: LabelTable) -> bool:
+def is_blurred(path: Path, array: Numbers, table: LabelTable) -> bool:
     """Return True if JPEG or interpolation changed the numbers and a cut restores the label."""
     if cutting_rule(array, table) is None or set(np.unique(array).tolist()) <= set(table.ids):
         return False
     return is_jpeg(path) or (table.ids == (0, _WHITE) and _is_blurred_mask(array))
 
 
-def _is_blurred_mask(array: NDArray[Any]) -> bool:
+def _is_blurred_mask(array: Numbers) -> bool:
     """Return True for numbers of a blurred black and white mask: most near 0 or 255."""
     if array.min() < -NEARLY_WHOLE or array.max() > _WHITE + NEARLY_WHOLE:
         return False

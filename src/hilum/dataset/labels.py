@@ -51,20 +51,18 @@ def match_labels(
         ids |= {theirs[name]: ours[name] for name in theirs if agreed}
     else:  # what has no name goes by its id
         shared = set(ours) & set(theirs)
-        others = {ours[name] for name in ours if name not in shared} & {
-            theirs[name] for name in theirs if name not in shared
-        }
-        agreed = not others and all(ours[name] == theirs[name] for name in shared)
-    if not agreed or (
-        wanted.regions and found.regions and _regions(wanted, {}) != _regions(found, ids)
-    ):
+        ours_alone, theirs_alone = (
+            {i for name, i in named.items() if name not in shared} for named in (ours, theirs)
+        )
+        agreed = not ours_alone & theirs_alone and all(ours[n] == theirs[n] for n in shared)
+    if wanted.regions and found.regions:
+        agreed = agreed and _regions(wanted, {}) == _regions(found, ids)
+    if not agreed:
         raise LabelError(
             f"{where} has the labels {listed(found)}; {holder} has {listed(wanted)}",
             needed="the same labels on both sides, each under its own name; their ids may differ",
-            cure=(
-                'where they mean the same, give them the same names ("labels" in dataset.json,'
-                " labels.json beside label maps)"
-            ),
+            cure='where they mean the same, give them the same names ("labels" in dataset.json,'
+            " labels.json beside label maps)",
         )
     if found.ignore is not None:
         ids[found.ignore] = found.ignore if wanted.ignore is None else wanted.ignore
@@ -102,37 +100,27 @@ def arranged(
         DataError: the channels, labels or classes differ.
         UsageError: it has labels where classes are wanted, or classes where labels are wanted.
     """
-    own = dataset.labels if isinstance(targets, LabelTable) else dataset.classes
-    if own is None:
-        kinds = ("a classification", "a segmentation")[
-            :: 1 if isinstance(targets, LabelTable) else -1
-        ]
+    segmentation = isinstance(targets, LabelTable)
+    if (dataset.labels if segmentation else dataset.classes) is None:
+        kinds = ("a classification", "a segmentation")
+        opened, wanted = kinds if segmentation else kinds[::-1]
         raise UsageError(
-            f"{dataset.root} is opened as {kinds[0]}; {holder} is of {kinds[1]}",
+            f"{dataset.root} is opened as {opened}; {holder} is of {wanted}",
             needed="one task on both sides",
         )
-    notes = []
-    if [plain_name(name) for name in channels] != [plain_name(name) for name in dataset.channels]:
-        notes.append(
-            f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of"
-            f" {holder}"
-        )
+    note = (
+        f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of"
+        f" {holder}"
+    )
+    if [plain_name(name) for name in channels] == [plain_name(name) for name in dataset.channels]:
+        note = ""
     dataset = arrange_dataset(dataset, channels, holder=holder)
-    if isinstance(targets, LabelTable):
-        arrange = _with_labels(dataset, targets, holder)
-        changed = {
-            old: new
-            for old, new in (arrange.cases[0].label_ids if arrange.cases else {}).items()
-            if old != new
-        }
-        if changed:
-            notes.append(
-                "labels are matched by name:"
-                f" {', '.join(f'{old} is read as {new}' for old, new in changed.items())}"
-            )
-    else:
-        arrange = _with_classes(dataset, targets, holder)
-    return replace(arrange, notes=(*arrange.notes, *notes))
+    if not isinstance(targets, LabelTable):
+        return _with_classes(dataset, targets, holder).with_notes(note)
+    dataset = _with_labels(dataset, targets, holder)
+    ids = dataset.cases[0].label_ids if dataset.cases else {}
+    changed = ", ".join(f"{old} is read as {new}" for old, new in ids.items() if old != new)
+    return dataset.with_notes(note, f"labels are matched by name: {changed}" if changed else "")
 
 
 def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
@@ -146,19 +134,13 @@ def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
             needed="the same labels on both sides",
             cure="give the labels the ids of the other side, or names",
         )
-    if any(old != new for old, new in ids.items()):
-        own = {
-            case.id: case.label_ids or dict.fromkeys(ids) for case in dataset.cases
-        }  # by names of the file's segments
-        by_case = {
-            case: {old: ids[old if new is None else new] for old, new in read.items()}
-            for case, read in own.items()
-        }
-        dataset = replace(
-            dataset,
-            cases=tuple(replace(case, label_ids=by_case[case.id]) for case in dataset.cases),
-        )
-    return replace(dataset, labels=wanted)
+    if all(old == new for old, new in ids.items()):
+        return replace(dataset, labels=wanted)
+    cases = []
+    for case in dataset.cases:
+        own = case.label_ids or {old: old for old in ids}  # by names of the file's segments
+        cases.append(replace(case, label_ids={old: ids[new] for old, new in own.items()}))
+    return replace(dataset, cases=tuple(cases), labels=wanted)
 
 
 def match_classes(
@@ -191,16 +173,15 @@ def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
     if found is None:
         return dataset
     names = match_classes(wanted, found, where=str(dataset.root), holder=holder)
-    if len(names) < len(wanted.names) or (wanted.kind == "multilabel") != (
-        found.kind == "multilabel"
-    ):
+    one_kind = (wanted.kind == "multilabel") == (found.kind == "multilabel")
+    if len(names) < len(wanted.names) or not one_kind:
         raise LabelError(
             f"{dataset.root} has the classes {', '.join(found.names)} ({found.kind}); {holder} has "
             f"{', '.join(wanted.names)} ({wanted.kind})",
             needed="the same classes on both sides; their order may differ",
             cure=(
-                "open the data set as the other side was, with label, classes or task, or"
-                " train without its plan"
+                "open the data set as the other side was, with label, classes or task, or train"
+                " without its plan"
             ),
         )
     cases = tuple(replace(case, label=renamed(case.label, names)) for case in dataset.cases)

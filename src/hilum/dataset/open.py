@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import annotation_files, read_label_map
+from hilum.dataset.annotation import read_label_map
 from hilum.dataset.grids import UNLIKE, Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.labels import relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
-from hilum.dataset.layouts.label_options import LabelOptions
+from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
 from hilum.dataset.layouts.labelling import with_classes
-from hilum.dataset.layouts.listing import some
+from hilum.dataset.layouts.listing import WRITE_TABLE, some
 from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import (
     PATIENTS_FILE,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case, Dataset
     from hilum.dataset.layouts import Layout
-    from hilum.io.inventory import Inventory
 
 DESCRIPTIONS = (
     "dataset.json",
@@ -95,14 +93,17 @@ def open_dataset(
     """
     options = LabelOptions.of(label, classes, task, positive)
     root = Path(path)
-    dataset = _distinct(
-        _layout_of(root, layout, classes=options.classification).read(
-            root, values=not options.classification
-        )
-    )
+    found = _layout_of(root, layout, classes=options.classification)
+    dataset = _distinct(found.read(root, values=not options.classification))
     classified = with_classes(with_split_column(with_patients(dataset, patients)), options)
     opened = with_segment_names(with_plain_columns(with_given_splits(classified)))
-    files = _account(opened, root)
+    images = [file for case in opened.every for file in case.images.values()]
+    masks = [file for case in opened.every for file in case.masks]
+    files = take_inventory(
+        [root],
+        [*images, *masks, *describing_files(root, opened.layout)],
+        reasons={opened.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")},
+    )
     files.log()
     return replace(opened, files=files)
 
@@ -120,21 +121,16 @@ def open_cases(
         DataError: no layout fits, or there is no case.
     """
     root = Path(path)
-    dataset = with_centres(
-        with_patients(_distinct(_layout_of(root, layout).read(root, values=False)), patients)
-    )
-    cases = (
-        replace(case, region=case.region or case.annotation)
-        for case in (*dataset.cases, *dataset.unlabelled)
-    )
+    dataset = _distinct(_layout_of(root, layout).read(root, values=False))
+    found = with_centres(with_patients(dataset, patients)).every
+    cases = (replace(case, region=case.region or case.annotation) for case in found)
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
 def _distinct(dataset: Dataset) -> Dataset:
     """The data set, where files can be named after its cases on every file system."""
-    cases = (*dataset.cases, *dataset.unlabelled)
-    often = Counter(case.id.casefold() for case in cases)
-    repeated = sorted(case.id for case in cases if often[case.id.casefold()] > 1)
+    often = Counter(case.id.casefold() for case in dataset.every)
+    repeated = sorted(case.id for case in dataset.every if often[case.id.casefold()] > 1)
     if repeated:
         raise DataError(
             f"{dataset.root} has several cases of one name: {some(repeated)}",
@@ -147,32 +143,20 @@ def _distinct(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _account(dataset: Dataset, root: Path) -> Inventory:
-    """Account for every file: those of cases and those that describe the data set are taken."""
-    cases = (*dataset.cases, *dataset.unlabelled)
-    images = [file for case in cases for file in case.images.values()]
-    masks = [
-        file
-        for case in cases
-        for one in (case.annotation, case.region)
-        for file in annotation_files(one)
-    ]
-    taken = [*images, *masks, *describing_files(root, dataset.layout)]
-    return take_inventory(
-        [root], taken, reasons={dataset.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")}
-    )
-
-
 def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
     """List the files that describe a data set: its table, labels, patients and splits.
 
     `layout` is found out if None.
     """
     home = path if path.is_dir() else path.parent
-    name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(path)), None)
     described = [home / one for one in DESCRIPTIONS if not is_output(home / one)]
-    files = [*described, splits_file(home), table_file(path) if name == "table" else None]
+    table = table_file(path) if (layout or _recognised(path)) == "table" else None
+    files = [*described, splits_file(home), table]
     return tuple(file for file in files if file is not None and file.is_file())
+
+
+def _recognised(path: Path) -> str | None:
+    return next((name for name, known in LAYOUTS.items() if known.recognises(path)), None)
 
 
 def known_patients(path: str | Path) -> dict[str, str]:
@@ -186,12 +170,9 @@ def known_patients(path: str | Path) -> dict[str, str]:
     if place.suffix.lower() in {".csv", ".tsv"} and place.is_file():
         with suppress(
             DataError
-        ):  # of other columns: a table of a data set, which says what is missing
-            return {
-                case: row["patient"]
-                for case, row in read_patients(place)[0].items()
-                if row["patient"]
-            }
+        ):  # of other columns: a table of a data set, which says what it lacks
+            rows, _ = read_patients(place)
+            return {case: row["patient"] for case, row in rows.items() if row["patient"]}
     return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
 
 
@@ -201,7 +182,7 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root)
         )
     refuse_spreadsheet(root)
-    name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
+    name = layout or _recognised(root)
     if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
         name = "class-folders"  # of one class it says what is missing
     if name is None and (root / "cases.csv").is_file():
@@ -209,21 +190,17 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     if name is None and holds_folders(root):
         raise no_classes(root)
     if name is None:
+        known = (f"  {key}: {layout.looks_like}" for key, layout in LAYOUTS.items())
         raise DataError(
             f"{root} has no layout that hilum knows",
-            needed="one of:\n"
-            + "\n".join(f"  {key}: {known.looks_like}" for key, known in LAYOUTS.items()),
-            cure=(
-                "write a cases.csv with the columns case, patient, image, mask (or label), one row"
-                " a case"
-            ),
+            needed="\n".join(("one of:", *known)),
+            cure=WRITE_TABLE,
         )
     if name not in LAYOUTS:
-        near = difflib.get_close_matches(name, LAYOUTS, n=1)
         raise UsageError(
             f"layout {name!r}",
             needed=f"one of {', '.join(LAYOUTS)}",
-            cure=f"did you mean {near[0]!r}?" if near else "",
+            cure=did_you_mean(name, LAYOUTS, "layout"),
         )
     return LAYOUTS[name]
 
@@ -268,17 +245,11 @@ def read_annotation(case: Case) -> Volume:
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:
+        cure = "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid"
         raise GeometryError(
             f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on"
             f" {grid_words(grid)}",
             needed="one grid for both",
-            cure=(
-                cure_of_unplaced(grid, labels.geometry)
-                if relation is Grids.UNPLACED
-                else (
-                    "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's"
-                    " grid"
-                )
-            ),
+            cure=cure_of_unplaced(grid, labels.geometry) if relation is Grids.UNPLACED else cure,
         )
     return Volume(labels.array, grid)

@@ -55,15 +55,14 @@ def with_segment_names(dataset: Dataset) -> Dataset:
     cases, changed = [], []
     for case in dataset.cases:
         ids = ids_of_segments(case.annotation, dataset.labels, holder="the data set")
-        changed += [case.id] if any(old != new for old, new in ids.items()) else []
-        cases.append(replace(case, label_ids=ids) if case.id in changed[-1:] else case)
-    if not changed:
-        return dataset
+        differ = any(old != new for old, new in ids.items())
+        changed += [case.id] * differ
+        cases.append(replace(case, label_ids=ids) if differ else case)
     note = (
         f"{len(changed)} annotations number the names of their segments otherwise, e.g."
-        f" {changed[0]}; labels are read by name"
+        f" {''.join(changed[:1])}; labels are read by name"
     )
-    return replace(dataset, cases=tuple(cases), notes=(*dataset.notes, note))
+    return replace(dataset, cases=tuple(cases)).with_notes(note if changed else "")
 
 
 def ids_of_segments(annotation: object, table: LabelTable, *, holder: str) -> dict[int, int]:
@@ -79,20 +78,16 @@ def ids_of_segments(annotation: object, table: LabelTable, *, holder: str) -> di
     """
     segments, known = segments_in(annotation), ids_by_name(table)
     names = {segment.value: plain_name(segment.name) for segment in segments}
-    strange = [
-        one.name
-        for one in segments
-        if names[one.value] not in known and names_something(names[one.value])
-    ]
-    if known and strange:
-        raise LabelError(
-            f"{annotation} has the segments {', '.join(segment.name for segment in segments)};"
-            f" {holder} has the labels {', '.join(label.name for label in table.foreground)}",
-            needed="the same names on both sides",
-            cure=f"name {strange[0]} among these labels, or rename the segment",
-        )
-    return (
-        {0: 0} | {value: known.get(name, value) for value, name in names.items()}
-        if known.keys() & names.values()
-        else {}
-    )
+    for segment in segments if known else ():
+        plain = names[segment.value]
+        if plain not in known and names_something(plain):
+            held = ", ".join(one.name for one in segments)
+            labels = ", ".join(label.name for label in table.foreground)
+            raise LabelError(
+                f"{annotation} has the segments {held}; {holder} has the labels {labels}",
+                needed="the same names on both sides",
+                cure=f"name {segment.name} among these labels, or rename the segment",
+            )
+    if not known.keys() & names.values():
+        return {}
+    return {0: 0} | {value: known.get(name, value) for value, name in names.items()}

@@ -20,8 +20,12 @@ from hilum.errors import DataError
 from hilum.io import read_geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.dataset.case import Case, Dataset
     from hilum.volume import Geometry
+
+    Point = tuple[float, float, float]
 
 _NAMES = (
     *("centre_{}", "center_{}", "coord{}", "centre_{}_mm", "center_{}_mm", "coord_{}", "centre{}"),
@@ -37,18 +41,12 @@ def with_centres(dataset: Dataset) -> Dataset:
     Only the images' headers are read.
     """
     axes = _axes(dataset)
-    if axes is None:
-        return dataset
-    points: dict[str, tuple[tuple[float, float, float], Geometry]] = {}
-    for case in (*dataset.cases, *dataset.unlabelled):
-        point = _point(case, axes)
-        if point is not None:
-            points[case.id] = point
+    points = {case.id: found for case in dataset.every if (found := _point(case, axes))}
     if not points:
         return dataset
     inside = {case for case, (point, grid) in points.items() if _is_inside(point, grid)}
     if len(inside) < _INSIDE_SHARE * len(points):
-        return replace(dataset, notes=(*dataset.notes, _elsewhere_note(axes, points, len(inside))))
+        return dataset.with_notes(_elsewhere_note(axes, [*points.values()], len(inside)))
     note = (
         f"{', '.join(axes)} are the point to look at, in LPS millimetres: {len(inside)} cases"
         " have it"
@@ -56,47 +54,43 @@ def with_centres(dataset: Dataset) -> Dataset:
     outside = sorted(set(points) - inside)
     if outside:
         note += f"; that of {some(outside)} lies outside of its image and is left out"
-    return replace(
-        dataset,
-        cases=tuple(_centred(case, points, inside) for case in dataset.cases),
-        unlabelled=tuple(_centred(case, points, inside) for case in dataset.unlabelled),
-        notes=(*dataset.notes, note),
+    cases = (
+        replace(case, centre_mm=points[case.id][0]) if case.id in inside else case
+        for case in dataset.every
     )
+    return dataset.with_cases(cases).with_notes(note)
 
 
-def _axes(dataset: Dataset) -> tuple[str, ...] | None:
-    """The columns of x, y and, where there is one, z."""
-    names = dict.fromkeys(name for case in dataset.cases for name in case.columns)
-    lower = {name.lower(): name for name in names}
+def _axes(dataset: Dataset) -> tuple[str, ...]:
+    """The columns of x, y and, where there is one, z; () where there are none."""
+    lower = {name.lower(): name for case in dataset.cases for name in case.columns}
     for pattern in _NAMES:
         found = tuple(lower[name] for axis in "xyz" if (name := pattern.format(axis)) in lower)
         if len(found) == 3 or (len(found) == 2 and pattern.format("z") not in lower):
             return found
-    return None
+    return ()
 
 
-def _point(case: Case, axes: tuple[str, ...]) -> tuple[tuple[float, float, float], Geometry] | None:
+def _point(case: Case, axes: tuple[str, ...]) -> tuple[Point, Geometry] | None:
     """A case's point and its image's grid.
 
     None where a number is missing, or the header cannot be read (the doctor says so).
     """
-    if case.fault is not None:
+    if case.fault is not None or not axes:
         return None
     try:
         numbers = [float(case.columns.get(name, "")) for name in axes]
         grid = read_geometry(next(iter(case.images.values())))
     except (ValueError, DataError):
         return None
-    if not all(math.isfinite(number) for number in numbers) or (
-        len(numbers) == 2 and not grid.is_2d
-    ):
+    if not all(map(math.isfinite, numbers)) or (len(numbers) == 2 and not grid.is_2d):
         return None
     x, y, *z = numbers
     return (x, y, z[0] if z else grid.origin[2]), grid
 
 
-def _is_inside(point: tuple[float, float, float] | np.ndarray, grid: Geometry) -> bool:
-    return _has_index(grid.world_to_index(np.asarray(point)), grid)
+def _is_inside(point: Point, grid: Geometry) -> bool:
+    return _has_index(grid.world_to_index(np.array(point)), grid)
 
 
 def _has_index(index: np.ndarray, grid: Geometry) -> bool:
@@ -104,29 +98,19 @@ def _has_index(index: np.ndarray, grid: Geometry) -> bool:
 
 
 def _elsewhere_note(
-    axes: tuple[str, ...],
-    points: dict[str, tuple[tuple[float, float, float], Geometry]],
-    inside: int,
+    axes: tuple[str, ...], points: Sequence[tuple[Point, Geometry]], inside: int
 ) -> str:
     """Say why the columns are left alone, and in which convention the points would fit."""
     needed = _INSIDE_SHARE * len(points)
-    turned = sum(_is_inside(np.array(point) * (-1, -1, 1), grid) for point, grid in points.values())
-    voxels = sum(_has_index(np.array(point)[::-1], grid) for point, grid in points.values())
-    found = (
-        f"{', '.join(axes)} are left alone: as LPS millimetres {inside} of {len(points)} points lie"
-        " in their images"
-    )
-    if turned >= needed:
-        return (
-            f"{found}; with x and y negated they do, so write them so (they are right-anterior, as"
-            " NIfTI has it)"
+    cure = ""
+    if sum(_is_inside((-x, -y, z), grid) for (x, y, z), grid in points) >= needed:
+        cure = (
+            "; with x and y negated they do, so write them so (they are right-anterior, as NIfTI"
+            " has it)"
         )
-    if voxels >= needed:
-        return f"{found}; they look like voxels, so write millimetres (Geometry.index_to_world)"
-    return found
-
-
-def _centred(
-    case: Case, points: dict[str, tuple[tuple[float, float, float], Geometry]], inside: set[str]
-) -> Case:
-    return replace(case, centre_mm=points[case.id][0]) if case.id in inside else case
+    elif sum(_has_index(np.array(point)[::-1], grid) for point, grid in points) >= needed:
+        cure = "; they look like voxels, so write millimetres (Geometry.index_to_world)"
+    return (
+        f"{', '.join(axes)} are left alone: as LPS millimetres {inside} of {len(points)} points lie"
+        f" in their images{cure}"
+    )

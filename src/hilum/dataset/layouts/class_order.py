@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
+from hilum.dataset.layouts.label_options import did_you_mean
 from hilum.errors import UsageError
 from hilum.io.text import name_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from hilum.dataset.classes import ClassKind
 
@@ -32,18 +32,7 @@ _SCALE = (
     ("severe", "high", "large", "marked", "advanced"),
     ("very severe", "very high", "very large", "extreme", "critical", "proliferative"),
 )
-_ROMAN = {
-    "I": 1,
-    "II": 2,
-    "III": 3,
-    "IV": 4,
-    "V": 5,
-    "VI": 6,
-    "VII": 7,
-    "VIII": 8,
-    "IX": 9,
-    "X": 10,
-}
+_ROMAN = ("", *["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X"])
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
@@ -98,36 +87,28 @@ def class_order(
             needed="two exclusive classes",
             cure=f"leave positive={positive!r} out",
         )
+    ordered = sorted(names, key=natural)
     spelled = {name_key(name): name for name in names}
     if positive is not None and name_key(positive) not in spelled:
-        near = difflib.get_close_matches(positive, names, n=1)
-        cure = f"did you mean positive={near[0]!r}?" if near else ""
         raise UsageError(
             f"positive class {positive!r}",
-            needed=f"one of {', '.join(sorted(names, key=natural))}",
-            cure=cure,
+            needed=f"one of {', '.join(ordered)}",
+            cure=did_you_mean(positive, names, "positive"),
         )
     if kind == "ordinal":
         grades = _grades(names)
         return grades, f"the grades are, lowest first: {', '.join(grades)}"
-    ordered = sorted(names, key=natural)
     if len(ordered) != 2:
         return tuple(ordered), ""
     if positive is not None:
-        positive = spelled[name_key(positive)]
-        return (next(name for name in ordered if name != positive), positive), ""
+        last = spelled[name_key(positive)]
+        return tuple(sorted(ordered, key=lambda name: name == last)), ""
     if _is_negative(ordered[1]) and not _is_negative(ordered[0]):
         ordered.reverse()
     negative, positive = ordered
-    return (
-        (
-            negative,
-            positive,
-        ),
-        (
-            f"{positive} is the positive class, {negative} the negative one; --positive {negative}"
-            " turns it round"
-        ),
+    return (negative, positive), (
+        f"{positive} is the positive class, {negative} the negative one; --positive {negative}"
+        " turns it round"
     )
 
 
@@ -142,10 +123,11 @@ def _is_negative(name: str) -> bool:
 
 def _grades(names: Collection[str]) -> tuple[str, ...]:
     """Order names by numbers, a number in each, I II III, single letters, or a scale's words."""
-    ranks = by_number(names) or next(
-        (found for rule in _RULES if (found := _ranks(names, rule)) is not None), None
-    )
-    if ranks is None:
+    ranks = by_number(names) or {}
+    for rule in (_number_in, _roman_in, _letter, _word_in):
+        if len(set(ranks.values())) < len(names):  # each needs a rank of its own
+            ranks = {name: rank for name in names if (rank := rule(name)) is not None}
+    if len(set(ranks.values())) < len(names):
         raise UsageError(
             f"the names {', '.join(sorted(names, key=natural))} do not say which grade is lower",
             needed=(
@@ -163,8 +145,8 @@ def _number_in(name: str) -> float | None:
 
 
 def _roman_in(name: str) -> float | None:
-    found = [_ROMAN[part] for part in re.findall(r"[A-Za-z]+", name) if part in _ROMAN]
-    return float(found[0]) if len(found) == 1 else None
+    found = [part for part in re.findall(r"[A-Za-z]+", name) if part in _ROMAN]
+    return float(_ROMAN.index(found[0])) if len(found) == 1 else None
 
 
 def _letter(name: str) -> float | None:
@@ -177,12 +159,3 @@ def _word_in(name: str) -> float | None:
         rank for rank, words in enumerate(_SCALE) if any(f" {word} " in plain for word in words)
     ]
     return float(max(found)) if found else None  # very severe is severe too
-
-
-_RULES = (_number_in, _roman_in, _letter, _word_in)
-
-
-def _ranks(names: Collection[str], rule: Callable[[str], float | None]) -> dict[str, float] | None:
-    """Rank every name by a rule; None unless each has a rank of its own."""
-    found = {name: rank for name in names if (rank := rule(name)) is not None}
-    return found if len(set(found.values())) == len(names) else None

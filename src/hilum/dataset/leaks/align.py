@@ -9,7 +9,7 @@ correlation coefficient maximization", IEEE TPAMI 30, 2008), many pairs at once.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def points(size: int) -> Pictures:
 
 
 def sample(
-    pictures: Pictures, poses: NDArray[Any], *, margin: float = 0.0
+    pictures: Pictures, poses: Poses, *, margin: float = 0.0
 ) -> tuple[Pictures, NDArray[np.bool_]]:
     """Read pictures at their posed pixel centres, bilinearly.
 
@@ -146,10 +146,10 @@ def _stepped(
     normal = (jacobian @ jacobian.transpose(0, 2, 1)).astype(np.float64) + _RIDGE * np.eye(6)
     change = np.linalg.solve(normal, (jacobian @ residual[:, :, None]).astype(np.float64))[:, :, 0]
     change = np.clip(change, -_LARGEST_STEP, _LARGEST_STEP).reshape(-1, 2, 3)
-    return (square(poses) @ np.linalg.inv(square(change) + np.diag([1.0, 1.0, 0.0])))[:, :2]
+    return (_square(poses) @ np.linalg.inv(_square(change) + np.diag([1.0, 1.0, 0.0])))[:, :2]
 
 
-def square(poses: NDArray[Any]) -> Poses:
+def _square(poses: Poses) -> Poses:
     """(B, 3, 3): poses that can be multiplied and inverted."""
     whole = np.zeros((len(poses), 3, 3))
     whole[:, :2] = poses

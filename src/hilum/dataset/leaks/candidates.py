@@ -14,15 +14,16 @@ one of them:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.leaks.align import points, sample, square
+from hilum.dataset.leaks.align import points, sample
 from hilum.dataset.leaks.thumbnail import averaging, without_shades
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,25 +39,29 @@ _LIKELY = 0.5
 _SPREAD = 2.0
 _BATCH = 256
 _BLOCK = 512
+
+
+def _pose(linear: Sequence[Sequence[float]], move: tuple[float, float] = (0.0, 0.0)) -> Poses:
+    """(3, 3): a pose that can be multiplied and inverted."""
+    pose = np.eye(3)
+    pose[:2, :2], pose[:2, 2] = linear, move
+    return pose
+
+
+_SIGNS = tuple(product((1.0, -1.0), repeat=2))
 _FLIPS = (
-    *(
-        np.array(rows, float)
-        for rows in ([[1, 0], [0, 1]], [[1, 0], [0, -1]], [[-1, 0], [0, 1]], [[-1, 0], [0, -1]])
-    ),
-    *(
-        np.array(rows, float)
-        for rows in ([[0, 1], [1, 0]], [[0, 1], [-1, 0]], [[0, -1], [1, 0]], [[0, -1], [-1, 0]])
-    ),
+    *(_pose([[y, 0.0], [0.0, x]]) for y, x in _SIGNS),
+    *(_pose([[0.0, y], [x, 0.0]]) for y, x in _SIGNS),
 )
 _CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 _SIDES = ((0, -1), (0, 1), (-1, 0), (1, 0))
 _PARTS = tuple(
-    np.array([[scale, 0.0, y * (1 - scale)], [0.0, scale, x * (1 - scale)]])
+    _pose([[scale, 0.0], [0.0, scale]], (y * (1 - scale), x * (1 - scale)))
     for scale, places in ((0.85, _CORNERS), (0.7, _CORNERS + _SIDES))
     for y, x in places
 )
 _TURNS = tuple(
-    np.array([[np.cos(angle), np.sin(angle), 0.0], [-np.sin(angle), np.cos(angle), 0.0]])
+    _pose([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     for angle in np.deg2rad((-9.0, 9.0))
 )
 
@@ -83,49 +88,77 @@ def candidates(pictures: Pictures) -> Candidates:
     Args:
         pictures: (N, n, n).
     """
-    found: dict[tuple[int, int, int], tuple[float, Poses]] = {}
-    for kind, (row, column, score, pose) in _found(pictures):
-        one, other = min(row, column), max(row, column)
-        if score > found.get((one, other, kind), (_LIKELY,))[0]:
-            found[one, other, kind] = (
-                score,
-                pose if row < column else np.linalg.inv(square(pose[None])[0])[:2],
-            )
-    keys = sorted(found)
+    best: dict[tuple[int, int, int], tuple[float, Poses]] = {}
+    for kind, (frames, ways, later) in enumerate(_views(pictures)):
+        own = _signatures(_posed(pictures, frames))
+        backs = np.linalg.inv(frames)
+        kept = _KEPT if later else _KEPT_PARTS
+        shapes = [shape for shape, _ in ways]
+        for row, column, score, way in partners(own, shapes, later=later, kept=kept):
+            pose = ways[way][1][column] @ backs[row]
+            pair = (min(row, column), max(row, column), kind)
+            if score > best.get(pair, (0.0,))[0]:
+                best[pair] = score, pose if row < column else np.linalg.inv(pose)
+    keys = sorted(best)
     return Candidates(
         np.array([key[0] for key in keys], np.int64),
         np.array([key[1] for key in keys], np.int64),
-        np.array([found[key][1] for key in keys]).reshape(-1, 2, 3),
+        np.array([best[key][1][:2] for key in keys]).reshape(-1, 2, 3),
     )
 
 
-def _found(pictures: Pictures) -> Iterator[tuple[int, tuple[int, int, float, Poses]]]:
-    """Each frame's number, and a pair with its score and its pose."""
-    count = len(pictures)
-    whole = np.broadcast_to(np.eye(3)[:2], (count, 2, 3))
-    spread = frames_of_brightness(pictures)
-    flips = _FLIPS
-    for kind, frames in enumerate((whole, spread)):
-        signatures = _signatures(_posed(pictures, frames))
-        others = [
-            (_flipped(signatures, flip), frames @ square(_pose(flip)[None])[0]) for flip in flips
-        ]
-        for pair in _best(signatures, others, frames, later=True):
-            yield kind, pair
-    if count <= PARTS_LIMIT:
-        signatures = _signatures(pictures)
-        others = []
+def _views(
+    pictures: Pictures,
+) -> Iterator[tuple[Poses, list[tuple[Pictures, Poses]], bool]]:
+    """Each frame (N, 3, 3), with the signatures and poses of the ways to look at the others.
+
+    And whether a partner must come later: enough where the ways are the same from the other side.
+    """
+    whole = np.broadcast_to(np.eye(3), (len(pictures), 3, 3))
+    for frames in (whole, _frames_of_brightness(pictures)):
+        own = _signatures(_posed(pictures, frames))
+        yield frames, [(_flipped(own, flip), frames @ flip) for flip in _FLIPS], True
+    if len(pictures) <= PARTS_LIMIT:
+        parts = []
         for frame in (*_PARTS, *_TURNS):
-            parts = _signatures(_posed(pictures, np.broadcast_to(frame, (count, 2, 3))))
-            for flip in flips[:2]:
-                pose = (square(frame[None])[0] @ square(_pose(flip)[None])[0])[:2]
-                others.append((_flipped(parts, flip), np.broadcast_to(pose, (count, 2, 3))))
-        for pair in _best(signatures, others, whole, later=False, kept=_KEPT_PARTS):
-            yield 2, pair
+            own = _signatures(_posed(pictures, whole @ frame))
+            parts += [(_flipped(own, flip), whole @ frame @ flip) for flip in _FLIPS[:2]]
+        yield whole, parts, False
 
 
-def frames_of_brightness(pictures: Pictures) -> Poses:
-    """(N, 2, 3): the frame around each centre of brightness, twice its spread."""
+def partners(
+    signatures: Pictures, ways: Sequence[Pictures], *, later: bool, kept: int
+) -> Iterator[tuple[int, int, float, int]]:
+    """The likeliest partners of each image: its index, the partner's, their score, and the way.
+
+    Args:
+        signatures: (N, ...), each of length 1.
+        ways: signatures of the same images looked at in other ways.
+        later: whether a partner must come later.
+        kept: how many partners of each.
+    """
+    count = len(signatures)
+    flat = signatures.reshape(count, -1)
+    for start in range(0, count, _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, count))
+        columns = np.arange(start if later else 0, count)
+        best = np.full((len(rows), len(columns)), -1.0, np.float32)
+        way = np.zeros(best.shape, np.int8)
+        for number, seen in enumerate(ways):
+            score = flat[rows] @ seen.reshape(count, -1)[columns[0] :].T
+            better = score > best
+            best[better], way[better] = score[better], number
+        before = columns[None] <= rows[:, None] if later else columns[None] == rows[:, None]
+        best[before] = -1.0
+        for index, row in enumerate(rows):
+            for place in np.argsort(-best[index])[:kept]:
+                if best[index, place] >= _LIKELY:
+                    found = float(best[index, place])
+                    yield int(row), int(columns[place]), found, int(way[index, place])
+
+
+def _frames_of_brightness(pictures: Pictures) -> Poses:
+    """(N, 3, 3): the frame around each centre of brightness, twice its spread."""
     count, size, _ = pictures.shape
     weights = pictures.reshape(count, -1)
     weights = np.clip(weights - np.percentile(weights, 10, axis=1, keepdims=True), 0, None)
@@ -133,21 +166,17 @@ def frames_of_brightness(pictures: Pictures) -> Poses:
     places = points(size)[:2]
     centres = weights @ places.T  # (N, 2)
     variance = weights @ (places**2).T - centres**2
-    frames = np.zeros((count, 2, 3))
+    frames = np.zeros((count, 3, 3))
     frames[:, 0, 0] = frames[:, 1, 1] = _SPREAD * np.sqrt(np.maximum(variance.mean(axis=1), 1e-4))
-    frames[:, :, 2] = centres
+    frames[:, :2, 2], frames[:, 2, 2] = centres, 1.0
     return frames
-
-
-def _pose(flip: NDArray[np.float64]) -> Poses:
-    return np.concatenate([flip, np.zeros((2, 1))], axis=1)
 
 
 def _posed(pictures: Pictures, poses: Poses) -> Pictures:
     """(N, n, n): the pictures as they look through their frames."""
     size = pictures.shape[1]
     parts = [
-        sample(pictures[s : s + _BATCH], poses[s : s + _BATCH])[0]
+        sample(pictures[s : s + _BATCH], poses[s : s + _BATCH, :2])[0]
         for s in range(0, len(pictures), _BATCH)
     ]
     return np.concatenate(parts).reshape(-1, size, size)
@@ -164,49 +193,9 @@ def _signatures(pictures: Pictures) -> Pictures:
     )
 
 
-def _flipped(signatures: Pictures, flip: NDArray[np.float64]) -> Pictures:
+def _flipped(signatures: Pictures, flip: Poses) -> Pictures:
     """The signatures of the flipped pictures: f(p) = picture(flip p)."""
     if flip[0, 0] == 0:  # y reads along x
         signatures = signatures.transpose(0, 2, 1)
         return signatures[:, :: int(flip[1, 0]), :: int(flip[0, 1])]
     return signatures[:, :: int(flip[0, 0]), :: int(flip[1, 1])]
-
-
-def _best(
-    signatures: Pictures,
-    others: list[tuple[Pictures, Poses]],
-    frames: Poses,
-    *,
-    later: bool,
-    kept: int = _KEPT,
-) -> Iterator[tuple[int, int, float, Poses]]:
-    """The likeliest partners of each picture, with their score and pose.
-
-    Args:
-        signatures: (N, 16, 16).
-        others: signatures of the same pictures seen in other ways, and the pose of each way.
-        frames: the frame in which the signatures were taken.
-        later: whether a partner must come later: enough where the ways are the same seen from the
-            other side.
-        kept: how many partners of each.
-    """
-    count = len(signatures)
-    flat = signatures.reshape(count, -1)
-    backs = np.linalg.inv(square(frames))
-    for start in range(0, count, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, count))
-        first = start if later else 0
-        best = np.full((len(rows), count - first), -1.0, np.float32)
-        way = np.zeros(best.shape, np.int8)
-        for number, (seen, _) in enumerate(others):
-            score = flat[rows] @ seen[first:].reshape(count - first, -1).T
-            better = score > best
-            best[better], way[better] = score[better], number
-        columns = np.arange(first, count)
-        best[columns[None] <= rows[:, None] if later else columns[None] == rows[:, None]] = -1.0
-        for index, row in enumerate(rows):
-            for place in np.argsort(-best[index])[:kept]:
-                if best[index, place] >= _LIKELY:
-                    column = int(columns[place])
-                    pose = (square(others[way[index, place]][1][column][None])[0] @ backs[row])[:2]
-                    yield int(row), column, float(best[index, place]), pose

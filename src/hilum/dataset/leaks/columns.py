@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case
     from hilum.dataset.classes import ClassTable
 
+    Origin = Literal["table", "image"]
     Numbers = NDArray[np.float64]
     Flags = NDArray[np.bool_]
     Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    Way = Callable[[list[str], Flags, Splits], Numbers]
 
 LEAST_AUROC, SURELY = 0.55, 0.5
 """A column is named from the first AUROC on, if the true one surely exceeds the second."""
@@ -78,16 +80,16 @@ def predictors(
 
 
 def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
-    members = np.array([table.indicators(case.label or "") for case in cases])  # (N, K)
+    flags = np.array([table.indicators(case.label or "") for case in cases])  # (N, K)
     if table.kind == "ordinal":
-        grades = members.argmax(axis=1)
-        for number, name in enumerate(table.names[1:], start=1):
-            yield _Target(f"grade {name} or higher", grades >= number)
+        grades = flags.argmax(axis=1)
+        for grade, name in enumerate(table.names[1:], start=1):
+            yield _Target(f"grade {name} or higher", grades >= grade)
     elif table.binary:
-        yield _Target(f"{table.names[1]} from {table.names[0]}", members[:, 1])
+        yield _Target(f"{table.names[1]} from {table.names[0]}", flags[:, 1])
     else:
-        for number, name in enumerate(table.names):
-            yield _Target(f"{name} from the others", members[:, number])
+        for name, held in zip(table.names, flags.T, strict=True):
+            yield _Target(f"{name} from the others", held)
 
 
 def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
@@ -100,25 +102,18 @@ def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
 
 def _columns(
     cases: Sequence[Case], facts: Mapping[str, Mapping[str, str]]
-) -> Iterator[tuple[str, str, list[str]]]:
+) -> Iterator[tuple[str, Origin, list[str]]]:
     """Name, origin and values of every column that has two different values at least."""
-    names = dict.fromkeys(
-        name
-        for case in cases
-        for name in case.columns
-        if role_of(name) != "split" and name.lower() not in _GROUPING
-    )
-    told = dict.fromkeys(name for case in cases for name in facts.get(case.id, {}))
-    for name in names:
-        values = [
-            text.strip() if is_known(text := case.columns.get(name, "")) else "" for case in cases
-        ]
-        if len(set(values)) > 1:
-            yield name, "table", values
-    for name in told:
-        values = [facts.get(case.id, {}).get(name, "") for case in cases]
-        if len(set(values)) > 1:
-            yield name, "image", values
+    tables: dict[Origin, list[Mapping[str, str]]] = {
+        "table": [case.columns for case in cases],
+        "image": [facts.get(case.id, {}) for case in cases],
+    }
+    for origin, rows in tables.items():
+        for name in dict.fromkeys(name for row in rows for name in row):
+            values = [text.strip() if is_known(text := row.get(name, "")) else "" for row in rows]
+            skipped = role_of(name) == "split" or name.lower() in _GROUPING
+            if len(set(values)) > 1 and not (skipped and origin == "table"):
+                yield name, origin, values
 
 
 def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:
@@ -134,7 +129,7 @@ def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:
 
 def _predictor(
     name: str,
-    origin: str,
+    origin: Origin,
     values: list[str],
     target: _Target,
     splits: Splits,
@@ -142,8 +137,13 @@ def _predictor(
     tests: int,
 ) -> Predictor:
     """The column's AUROC, by the way of predicting that serves it best."""
+    ways: tuple[Way, ...] = (_by_order, _by_tree)
+    if not is_numeric(values):
+        words = sorted(set(values))
+        ways = (_by_order,) if len(words) == 2 else (_by_frequency,)
+        values = [str(words.index(value)) for value in values]
     scores = max(
-        (way(values, target.positive, splits) for way in _ways(values)),
+        (way(values, target.positive, splits) for way in ways),
         key=lambda one: auroc(one, target.positive),
     )
     patients = groups.tolist()
@@ -151,25 +151,15 @@ def _predictor(
     strict = delong_interval(scores, target.positive, level=1 - 0.05 / tests, groups=patients)
     return Predictor(
         column=name,
-        origin="table" if origin == "table" else "image",
+        origin=origin,
         target=target.name,
         auroc=usual.estimate,
-        low=_known(usual.low),
-        high=_known(usual.high, otherwise=1.0),
-        surely_above=_known(strict.low),
+        low=0.0 if math.isnan(usual.low) else usual.low,
+        high=1.0 if math.isnan(usual.high) else usual.high,
+        surely_above=0.0 if math.isnan(strict.low) else strict.low,
         cases=len(values),
         restates=origin == "table" and role_of(name) in {"label", "opinion"},
     )
-
-
-def _known(value: float, *, otherwise: float = 0.0) -> float:
-    return otherwise if math.isnan(value) else value
-
-
-def _ways(values: Sequence[str]) -> tuple[Callable[[list[str], Flags, Splits], Numbers], ...]:
-    if is_numeric(values):
-        return _by_order, _by_tree
-    return (_by_one_word,) if len(set(values)) == 2 else (_by_frequency,)
 
 
 def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
@@ -178,15 +168,12 @@ def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers
     scores = np.zeros(len(values))
     for train, test in splits:
         prior = positive[train].mean()
-        seen = np.bincount(codes[train], minlength=codes.max() + 1)
+        counts = np.bincount(codes[train], minlength=codes.max() + 1)
         hits = np.bincount(codes[train], weights=positive[train], minlength=codes.max() + 1)
-        scores[test] = ((hits + _PRIOR_CASES * prior) / (seen + _PRIOR_CASES) - prior)[codes[test]]
+        scores[test] = ((hits + _PRIOR_CASES * prior) / (counts + _PRIOR_CASES) - prior)[
+            codes[test]
+        ]
     return scores
-
-
-def _by_one_word(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """Predict by the one of two words that goes with the class in the other folds."""
-    return _by_order([str(int(value == max(values))) for value in values], positive, splits)
 
 
 def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:

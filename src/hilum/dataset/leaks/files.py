@@ -105,4 +105,4 @@ def _hash_of_parts(file: Path, length: int) -> bytes:
 
 
 def _wholes(files: _Files) -> Hashable:
-    return tuple(tuple(sorted(file_hash(file) for file in channel)) for channel in files)
+    return tuple(tuple(sorted(map(file_hash, channel))) for channel in files)

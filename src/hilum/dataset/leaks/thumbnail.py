@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def together(looks: Sequence[Look], digest: str) -> Look:
     return Look(first.case, digest, small, first.detail, first.facts)
 
 
-def voxel_digest(array: NDArray[Any]) -> str:
+def voxel_digest(array: NDArray[np.generic]) -> str:
     """Hash of shape and values, alike for the same values in another dtype.
 
     One slice at a time, so memory stays small.
@@ -109,7 +109,7 @@ def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
     return np.asarray(np.mean(scaled, axis=0), np.float16)
 
 
-def _shrink(channel: NDArray[Any], size: int) -> NDArray[np.float32]:
+def _shrink(channel: NDArray[np.generic], size: int) -> NDArray[np.float32]:
     """Average (Z, Y, X) over equal parts: to (size, size) where Z is 1, else (size,) * 3."""
     rows, columns = averaging(channel.shape[1], size), averaging(channel.shape[2], size)
     finite = np.nan_to_num(channel.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -166,12 +166,7 @@ def facts(volume: Volume, path: Path) -> dict[str, str]:
         "format of the file": image_suffix(path) or "DICOM",
         "type of the voxels": str(volume.array.dtype),
     }
-    return (
-        told
-        if grid.is_2d
-        else told
-        | {
-            "number of slices": str(slices),
-            "spacing of the slices": f"{grid.spacing[0]:.5g}",
-        }
-    )
+    if not grid.is_2d:
+        told["number of slices"] = str(slices)
+        told["spacing of the slices"] = f"{grid.spacing[0]:.5g}"
+    return told

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.leaks.align import quartiles
+from hilum.dataset.leaks.candidates import partners
 from hilum.dataset.leaks.pictures import ALIKE, Match
 from hilum.dataset.leaks.thumbnail import VOLUME, averaging, even_contrast, without_shades
 
@@ -32,8 +33,7 @@ _SIGNATURE = 12
 _BROAD = 4.0  # voxels of the small version
 _BLOCK = 4
 _KEPT = 3
-_LIKELY = 0.5
-_ROWS, _BATCH = 256, 64
+_BATCH = 64
 _MIRRORS = tuple(product((1, -1), repeat=3))
 _STEPS = [tuple(slice(None, None, step) for step in mirror) for mirror in _MIRRORS]
 _AXES = ("head to foot", "front to back", "left to right")
@@ -57,25 +57,21 @@ def matching_volumes(
     """
     if len(volumes) < 2:
         return ()
-    detailed = np.concatenate(
-        [without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)]
-    )
+    parts = range(0, len(volumes), _BATCH)
+    detailed = np.concatenate([without_shades(volumes[i : i + _BATCH], _BROAD) for i in parts])
     pairs = list(_candidates(detailed))
+    detailed = np.concatenate([even_contrast(detailed[i : i + _BATCH], _BROAD) for i in parts])
     enough = ALIKE_SMALL if detail < _SMALL else ALIKE
-    detailed = np.concatenate(
-        [even_contrast(detailed[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)]
-    )
-    matches = []
+    matches: list[Match] = []
     for start in range(0, len(pairs), _BATCH):
         part = pairs[start : start + _BATCH]
         one = np.stack([detailed[row] for row, _, _ in part])
         other = np.stack([detailed[column][_STEPS[way]] for _, column, way in part])
         alike = quartiles(_blocks(one), _blocks(other))
-        matches += [
-            Match(row, column, float(value), way != 0, _words(way))
-            for (row, column, way), value in zip(part, alike, strict=True)
-            if value >= enough
-        ]
+        for (row, column, way), value in zip(part, alike.tolist(), strict=True):
+            axes = [name for name, sign in zip(_AXES, _MIRRORS[way], strict=True) if sign < 0]
+            how = f"mirrored {' and '.join(axes)}" if axes else ""
+            matches += [Match(row, column, value, way != 0, how)] if value >= enough else []
         if progress is not None:
             progress(min(start + _BATCH, len(pairs)), len(pairs))
     return tuple(sorted(matches, key=lambda match: (match.one, match.other)))
@@ -83,33 +79,13 @@ def matching_volumes(
 
 def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
     """The likeliest later partners of each volume, and how they are mirrored."""
-    count = len(volumes)
     shrink = averaging(VOLUME, _SIGNATURE)
     small = np.einsum("ai,bj,ck,nijk->nabc", shrink, shrink, shrink, volumes, optimize=True)
     small -= small.mean(axis=(1, 2, 3), keepdims=True)
     small /= np.maximum(np.sqrt((small * small).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
-    seen = [small[:, ::z, ::y, ::x] for z, y, x in _MIRRORS]
-    for start in range(0, count - 1, _ROWS):
-        rows = np.arange(start, min(start + _ROWS, count))
-        best = np.full((len(rows), count - start), -1.0, np.float32)
-        way = np.zeros(best.shape, np.int8)
-        for number, signatures in enumerate(seen):
-            score = (
-                small[rows].reshape(len(rows), -1) @ signatures[start:].reshape(count - start, -1).T
-            )
-            better = score > best
-            best[better], way[better] = score[better], number
-        best[np.arange(start, count)[None] <= rows[:, None]] = -1.0
-        kept = min(_KEPT, best.shape[1])
-        for index, row in enumerate(rows):
-            for place in np.argpartition(-best[index], kept - 1)[:kept]:
-                if best[index, place] >= _LIKELY:
-                    yield int(row), start + int(place), int(way[index, place])
-
-
-def _words(way: int) -> str:
-    axes = [name for name, sign in zip(_AXES, _MIRRORS[way], strict=True) if sign < 0]
-    return f"mirrored {' and '.join(axes)}" if axes else ""
+    ways = [small[:, ::z, ::y, ::x] for z, y, x in _MIRRORS]
+    for row, column, _, way in partners(small, ways, later=True, kept=_KEPT):
+        yield row, column, way
 
 
 def _blocks(volumes: Volumes) -> Volumes:
