@@ -15,6 +15,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-8
 
 
@@ -24,6 +29,13 @@ def readable(text: object) -> str:
     if whole.isascii():  # nearly all are, and a ledger or report has very many
         return whole
     return "".join(f"%{ord(c) - _UNDECODED:02X}" if "\udc80" <= c <= "\udcff" else c for c in whole)
+
+
+def some(names: Iterable[str], *, shown: int = 3) -> str:
+    """A list of names, cut short for a sentence: "a, b, c and 5 more"."""
+    listed = list(names)
+    tail = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + tail
 
 
 class HilumError(Exception):

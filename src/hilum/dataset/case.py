@@ -164,13 +164,14 @@ class Dataset:
         Raises:
             DataError: a case has a fault, or its annotation is not there.
         """
-        faults = {case.id: case.fault for case in self.cases if case.fault is not None}
+        faults: dict[str, DataError] = {}
         for case in self.cases:
             gone = [file for file in case.masks if not file.exists()]
-            if gone and case.id not in faults:
-                faults[case.id] = DataError(
-                    f"{gone[0]} does not exist", needed="the annotation of the case"
-                )
+            if case.fault is not None:
+                faults[case.id] = case.fault
+            elif gone:
+                needed = "the annotation of the case"
+                faults[case.id] = DataError(f"{gone[0]} does not exist", needed=needed)
         refuse(faults, len(self.cases), str(self.root))
 
     def __getitem__(self, case_id: str) -> Case:

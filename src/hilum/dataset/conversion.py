@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.layouts.listing import some
-from hilum.errors import LabelError
+from hilum.errors import LabelError, some
 from hilum.io import read_labels, read_volume
 from hilum.volume import LARGEST_ID
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Dataset, Fold
-from hilum.dataset.classes import SEPARATOR
+from hilum.dataset.classes import SEPARATOR, ClassKind
 from hilum.dataset.joining import joined
 from hilum.dataset.open import read_annotation
 from hilum.errors import DataError, ResourceError, UsageError
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 CHEAP_BYTES = 64 * 2**20
 """Annotations of up to this size in all are read for stratification; larger data sets are grouped
 by patient only."""
+
+_STRATA: dict[ClassKind, str] = {
+    "exclusive": "class",
+    "ordinal": "grade",
+    "multilabel": "the rarest finding of each case",
+}
 
 
 def make_folds(
@@ -158,7 +164,7 @@ def _class_strata(dataset: Dataset) -> dict[str, str]:
     }
     counts = Counter(name for names in found.values() for name in names)
     return {
-        case: min(names, key=lambda name: (counts[name], name), default="")
+        case: min(((counts[name], name) for name in names), default=(0, ""))[1]
         for case, names in found.items()
     }
 
@@ -189,7 +195,12 @@ def describe_folds(
         grouping = f"grouped by {known} patients" if known else f"{unknown} cases in all"
         if known and unknown:
             grouping += f" and {unknown} cases without one"
-        stratified = _stratification(dataset)
+        stratified = "stratified by the labels present and the annotated volume"
+        if dataset.labels is None:
+            kind = dataset.classes.kind if dataset.classes is not None else "exclusive"
+            stratified = f"stratified by {_STRATA[kind]}"
+        elif not _is_cheap(dataset):
+            stratified = "not stratified (the annotations are too large to be read first)"
         text = f"{count} of {cases} validation cases each, {grouping}, {stratified}."
         patients = patient_of(dataset)
         joining = [group for group in together if len({patients.get(case) for case in group}) > 1]
@@ -225,27 +236,16 @@ def groups_on_both_sides(
     )
 
 
-def _stratification(dataset: Dataset) -> str:
-    if dataset.labels is None:
-        kind = dataset.classes.kind if dataset.classes is not None else "exclusive"
-        return {
-            "ordinal": "stratified by grade",
-            "multilabel": "stratified by the rarest finding of each case",
-        }.get(kind, "stratified by class")
-    if _is_cheap(dataset):
-        return "stratified by the labels present and the annotated volume"
-    return "not stratified (the annotations are too large to be read first)"
-
-
 def leaking_patients(dataset: Dataset, folds: tuple[Fold, ...]) -> dict[str, tuple[str, ...]]:
     """Patients with cases on both sides of a fold, and those cases; {} where there are none."""
-    patients = {case.id: case.patient for case in dataset.cases}
-    shared: dict[str, set[str]] = {}
+    patients = {case.id: case.patient for case in dataset.cases if case.patient is not None}
+    shared: dict[str, set[str]] = defaultdict(set)
     for fold in folds:
-        train = {patients.get(case) for case in fold.train}
-        both = (train & {patients.get(case) for case in fold.validation}) - {None}
+        train, validation = (
+            {patients[case] for case in side if case in patients}
+            for side in (fold.train, fold.validation)
+        )
         for case in (*fold.train, *fold.validation):
-            patient = patients.get(case)
-            if patient is not None and patient in both:
-                shared.setdefault(patient, set()).add(case)
+            if case in patients and patients[case] in train & validation:
+                shared[patients[case]].add(case)
     return {patient: tuple(sorted(cases)) for patient, cases in sorted(shared.items())}

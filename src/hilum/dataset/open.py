@@ -16,7 +16,7 @@ from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
 from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
 from hilum.dataset.layouts.labelling import with_classes
-from hilum.dataset.layouts.listing import WRITE_TABLE, some
+from hilum.dataset.layouts.listing import WRITE_TABLE
 from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import (
     PATIENTS_FILE,
@@ -27,7 +27,7 @@ from hilum.dataset.layouts.patients import (
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
-from hilum.errors import DataError, GeometryError, LabelError, UsageError
+from hilum.errors import DataError, GeometryError, LabelError, UsageError, some
 from hilum.io import is_output, nearest, read_channels, read_geometry
 from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.io.text import refuse_spreadsheet

@@ -16,8 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, HilumError, ResourceError, missing_package
+from hilum.errors import DataError, HilumError, ResourceError, missing_package, some
 from hilum.inference.case_predictor import P
 from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast

@@ -270,7 +270,7 @@ def build_store(
 
 def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: SegmentationPlan) -> None:
     """Log labels that have no voxel on the network's grid: they are learnt as background."""
-    from hilum.dataset.layouts.listing import some
+    from hilum.errors import some
 
     where: dict[int, list[str]] = {}
     for case in cases:

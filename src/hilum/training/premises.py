@@ -13,8 +13,7 @@ from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
 from hilum.dataset.labels import listed
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, some
 from hilum.io import atomic_write_text
 from hilum.io.content import content_hash, digest
 from hilum.plan.plan import Record

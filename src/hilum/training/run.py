@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, describe_folds, make_folds
 from hilum.dataset.folds import fold_groups, patient_of
-from hilum.dataset.layouts.listing import some
-from hilum.errors import UsageError
+from hilum.errors import UsageError, some
 from hilum.inference import RunClock, TrainedModel, describe_device, resolve_device
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder

@@ -13,9 +13,8 @@ import numpy as np
 from hilum.dataset.doctor.examine import Examination, examine
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.folds import groups_on_both_sides, leaking_patients, patient_of
-from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks import Audit, Pair, audit_of
-from hilum.errors import LabelError
+from hilum.errors import LabelError, some
 from hilum.io import image_stem
 from hilum.io.files import total_memory
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles, annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import WRITE_TABLE, orphans_of, some
+from hilum.dataset.layouts.listing import WRITE_TABLE, orphans_of
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import facts_of
 from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 from hilum.io import image_stem, image_suffix, supported
 from hilum.io.text import name_key, read_table
 from hilum.volume import LabelTable

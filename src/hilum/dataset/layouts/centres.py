@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 from hilum.io import read_geometry
 
 if TYPE_CHECKING:

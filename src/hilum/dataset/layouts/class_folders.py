@@ -8,10 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_entries, some
+from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_entries
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
 from hilum.dataset.layouts.splits import with_parts
-from hilum.errors import DataError, readable
+from hilum.errors import DataError, readable, some
 from hilum.io import is_output, supported
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ from hilum.dataset.layouts.class_order import (
     natural,
 )
 from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, some
 from hilum.io.text import is_known, name_key, one_spelling
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from hilum.dataset.layouts.class_labels import (
 )
 from hilum.dataset.layouts.class_order import is_none_word, natural
 from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, some
 from hilum.io.text import is_known, name_key, unknown_words
 
 if TYPE_CHECKING:

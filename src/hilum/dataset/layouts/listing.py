@@ -139,10 +139,3 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
         if image_suffix(image) not in PICTURE_SUFFIXES:
             break
     return ("image",)
-
-
-def some(names: Iterable[str], *, shown: int = 3) -> str:
-    """A list of names, cut short for a sentence: "a, b, c and 5 more"."""
-    listed = list(names)
-    tail = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + tail

@@ -12,10 +12,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Entries, guess_channels, image_entries, orphans_of, some
+from hilum.dataset.layouts.listing import Entries, guess_channels, image_entries, orphans_of
 from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
 from hilum.dataset.layouts.shared_images import dataset_of
-from hilum.errors import DataError, FormatError
+from hilum.errors import DataError, FormatError, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

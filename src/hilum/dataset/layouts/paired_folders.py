@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair, some
+from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
 from hilum.dataset.layouts.shared_images import dataset_of
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import WRITE_TABLE, image_files, orphans_of, some
+from hilum.dataset.layouts.listing import WRITE_TABLE, image_files, orphans_of
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
 from hilum.dataset.layouts.words import by_words, is_mask_word
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

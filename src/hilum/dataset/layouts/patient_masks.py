@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import OVERLAPS, MaskFiles
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import image_files, orphans_of, some
+from hilum.dataset.layouts.listing import image_files, orphans_of
 from hilum.dataset.layouts.naming import stated_labels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
 from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 from hilum.io import image_stem
 from hilum.volume import LabelTable
 

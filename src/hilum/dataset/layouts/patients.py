@@ -12,8 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, some
 from hilum.io.text import (
     is_known,
     name_key,

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Dataset
-from hilum.dataset.layouts.listing import guess_channels, some
+from hilum.dataset.layouts.listing import guess_channels
+from hilum.errors import some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

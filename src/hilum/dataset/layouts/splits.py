@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hilum.dataset.case import Dataset, Fold
-from hilum.dataset.layouts.listing import some
-from hilum.errors import DataError, FormatError
+from hilum.errors import DataError, FormatError, some
 from hilum.io.text import is_known, name_key, read_json
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ FOLD_COLUMNS = ("fold", "split")
 _TRAIN = {"train", "training", "tr", "trn"}
 _VALIDATION = {"val", "valid", "validation", "va", "vl", "dev", "development"}
 _TEST = {"test", "testing", "te", "tst", "ts", "holdout", "hold-out", "heldout", "held-out"}
+
+
+class _Sides(BaseModel):
+    train: list[object]
+    val: list[object]
+
+
+_FOLDS = TypeAdapter(Annotated[list[_Sides], Field(min_length=1)])
 
 
 @dataclass(frozen=True)
@@ -57,21 +66,14 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
     Raises:
         FormatError: it is something else.
     """
-    document = read_json(file)
-    folds = (
-        [fold for fold in document if isinstance(fold, dict)] if isinstance(document, list) else []
-    )
-    well_formed = all(
-        isinstance(fold.get(side), list) for fold in folds for side in ("train", "val")
-    )
-    if not well_formed or not folds or folds != document:
+    try:
+        folds = _FOLDS.validate_python(read_json(file))
+    except ValidationError as error:
         raise FormatError(
             f"{file} is no list of folds",
             needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]',
-        )
-    return tuple(
-        Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in folds
-    )
+        ) from error
+    return tuple(Fold(tuple(map(str, one.train)), tuple(map(str, one.val))) for one in folds)
 
 
 def with_split_column(dataset: Dataset) -> Dataset:
@@ -173,14 +175,10 @@ def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
         return ColumnSplit((Fold(train, validation),) if train and validation else (), tests, notes)
     if len(words) < 2:
         return ColumnSplit((), tests, notes)
-    order = sorted(
-        words, key=lambda word: (not word.isdigit(), len(word) if word.isdigit() else 0, word)
+    order = sorted(words, key=lambda word: (not word.isdigit(), word.isdigit() * len(word), word))
+    sides = [{case for case, value in given.items() if value == word} for word in order]
+    folds = (
+        Fold(tuple(case for case in given if case not in held), tuple(sorted(held)))
+        for held in sides
     )
-    folds = tuple(
-        Fold(
-            train=tuple(case for case, value in given.items() if value != word),
-            validation=tuple(case for case, value in given.items() if value == word),
-        )
-        for word in order
-    )
-    return ColumnSplit(folds, tests, notes)
+    return ColumnSplit(tuple(folds), tests, notes)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from hilum.io.text import Table
 
 TABLE_FILES = ("cases.csv", "dataset.csv", "table.csv", "labels.csv", "metadata.csv")
 _ALIASES = {
@@ -91,8 +90,18 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         notes.append(
             'the column "group" stands for the patient: cases of one group stay in one fold'
         )
-    cases, channels = _cases(table, columns, file)
-    annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
+    reader = _RowReader(file, columns)
+    rows = zip(table.rows, table.lines, strict=True)
+    cases = sorted((reader.case(row, line) for row, line in rows), key=lambda case: case.id)
+    channels = tuple(columns.images)
+    if channels == ("",):  # named by dataset.json, else by the images
+        whole = {case.id: case.images[""] for case in cases if case.images}
+        channels = stated_channels(file.parent) or guess_channels(whole.values())
+        cases = [
+            replace(one, images=dict.fromkeys(channels, whole[one.id])) if one.images else one
+            for one in cases
+        ]
+    annotated = [case for case in cases if case.annotation is not None and values]
     labels = None
     if annotated:
         masks = [one for case in annotated for one in annotation_files(case.annotation)]
@@ -107,7 +116,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
         layout="table",
-        cases=annotated or cases,
+        cases=tuple(annotated or cases),
         channels=channels,
         labels=labels,
         unlabelled=tuple(case for case in cases if annotated and case.annotation is None),
@@ -173,25 +182,6 @@ def table_file(folder: Path) -> Path | None:
     return named or (tables[0] if len(tables) == 1 else None)
 
 
-def _cases(table: Table, columns: _Columns, file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """The cases by id, and the channels.
-
-    Those of the only image column are named by dataset.json, else by the first image.
-    """
-    reader = _RowReader(file, columns)
-    rows = zip(table.rows, table.lines, strict=True)
-    cases = sorted((reader.case(row, line) for row, line in rows), key=lambda case: case.id)
-    if "" not in columns.images:
-        return tuple(cases), tuple(columns.images)
-    files = {case.id: case.images[""] for case in cases if case.images}
-    channels = stated_channels(file.parent) or guess_channels(files.values())
-    whole = (
-        replace(case, images=dict.fromkeys(channels, case.images[""])) if case.images else case
-        for case in cases
-    )
-    return tuple(whole), channels
-
-
 @dataclass(frozen=True)
 class _RowReader:
     """Makes cases of rows.
@@ -206,73 +196,67 @@ class _RowReader:
 
     def case(self, row: Mapping[str, str], line: int) -> Case:
         """Make a case of a row; an image that is not there is its fault, so that others go on."""
-        columns = self.columns
-        found = {
-            channel: self._find(row[column], IMAGE_FOLDERS, line)
-            for channel, column in columns.images.items()
-        }
-        faults = [place for place in found.values() if isinstance(place, DataError)]
-        images = {
-            channel: place for channel, place in found.items() if not isinstance(place, DataError)
-        }
+        columns, folder = self.columns, self.file.parent
+        images: dict[str, Path] = {}
+        fault = None
+        for channel, column in columns.images.items():
+            place = self._find(row[column], IMAGE_FOLDERS)
+            if place is not None:
+                images[channel] = place
+            elif fault is None:
+                fault = self._gone(row[column], line)
         named = PureWindowsPath(row[next(iter(columns.images.values()))]).name
-        stem = image_stem(next(iter(images.values()), self.file.parent / named))
+        stem = image_stem(next(iter(images.values()), folder / named))
         case_id = _cell(row, columns.case) or stem
         if not case_id or "/" in case_id or "\\" in case_id:
             raise DataError(
                 f"{self.file}, line {line}: the case id {case_id!r}",
                 needed="an id that can be a file name, without slashes",
             )
-        annotation = self._mask(row, columns.mask, ANNOTATION_FOLDERS, line)
-        if not columns.mask and not columns.region:
-            annotation = self._mask_of(stem)
+        annotation = self._mask(row, columns.mask, ANNOTATION_FOLDERS)
+        beside = sub_folder(folder, ANNOTATION_FOLDERS)
+        if not columns.mask and beside is not None:
+            entries = filter(supported, beside.glob(f"{glob.escape(stem)}*"))
+            annotation = pair({stem: folder}, {image_stem(one): one for one in entries}).get(stem)
         return Case(
             id=case_id,
             patient=_cell(row, columns.patient) or None,
             images=images,
             annotation=annotation if not columns.region else None,
             columns={name: row.get(name, "") for name in columns.others},
-            region=self._mask(row, columns.region, _REGION_FOLDERS, line),
-            fault=faults[0] if faults else None,
+            region=self._mask(row, columns.region, _REGION_FOLDERS),
+            fault=fault,
         )
 
-    def _mask_of(self, stem: str) -> Path | None:
-        """Find the mask of an image's name in a usual folder."""
-        folder = sub_folder(self.file.parent, ANNOTATION_FOLDERS)
-        if folder is None:
-            return None
-        entries = filter(supported, folder.glob(f"{glob.escape(stem)}*"))
-        return pair({stem: folder}, {image_stem(entry): entry for entry in entries}).get(stem)
-
-    def _mask(
-        self, row: Mapping[str, str], column: str, folders: tuple[str, ...], line: int
-    ) -> Path | None:
+    def _mask(self, row: Mapping[str, str], column: str, folders: tuple[str, ...]) -> Path | None:
         """The file of a mask.
 
         Where it is not there, whoever reads it says so, and an image alone is enough to predict.
         """
         text = _cell(row, column)
-        found = self._find(text, folders, line) if text else None
-        return self.file.parent / text if isinstance(found, DataError) else found
+        return self._find(text, folders) or self.file.parent / text if text else None
 
-    def _find(self, text: str, folders: tuple[str, ...], line: int) -> Path | DataError:
-        """Find the file a cell names: relative to the table, or to a usual folder beside it.
-
-        A file that is not there is given as the error that says so.
-        """
+    def _roots(self, folders: tuple[str, ...]) -> list[Path]:
         beside = sub_folder(self.file.parent, folders)
-        roots = [self.file.parent, *([beside] if beside is not None else [])]
+        return [self.file.parent, *([beside] if beside is not None else [])]
+
+    def _find(self, text: str, folders: tuple[str, ...]) -> Path | None:
+        """Find the file a cell names: relative to the table, or to a usual folder beside it."""
         slashed = text.replace("\\", "/")
         names = [
             unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")
         ]  # Macs: the latter
-        for path in (root / name for name in (text, *names) for root in roots):
-            if is_known(text) and (path.exists() or "#" in text):
-                return path
-        gone = f"the file {text!r} does not exist"
+        paths = [root / name for name in (text, *names) for root in self._roots(folders)]
+        known = (path for path in paths if is_known(text) and (path.exists() or "#" in text))
+        return next(known, None)
+
+    def _gone(self, text: str, line: int) -> DataError:
+        roots = self._roots(IMAGE_FOLDERS)
+        what = f"the file {text!r} does not exist"
+        if not is_known(text):
+            what = f"the image is not known ({text!r})"
         return DataError(
-            f"{self.file}, line {line}: "
-            + (gone if is_known(text) else f"the image is not known ({text!r})"),
+            f"{self.file}, line {line}: {what}",
             needed=f"a file relative to {' or '.join(map(str, roots))}",
             cure=_meant(text, roots) or "correct the path, or remove the row",
         )

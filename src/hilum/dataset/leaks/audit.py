@@ -9,7 +9,6 @@ import numpy as np
 
 from hilum.dataset.folds import fold_groups, groups_on_both_sides, leaking_patients, patient_of
 from hilum.dataset.joining import joined
-from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
 from hilum.dataset.leaks.columns import predictors
 from hilum.dataset.leaks.files import file_copies
@@ -18,7 +17,7 @@ from hilum.dataset.leaks.record import Audit, Pair, SharedPatient
 from hilum.dataset.leaks.thumbnail import look
 from hilum.dataset.leaks.volumes import matching_volumes
 from hilum.dataset.open import read_case
-from hilum.errors import DataError
+from hilum.errors import DataError, some
 from hilum.io.content import files_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
     Flags = NDArray[np.bool_]
     Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    Way = Callable[[list[str], Flags, Splits], Numbers]
+    Way = Callable[[Numbers, Flags, Numbers], Numbers]
 
 LEAST_AUROC, SURELY = 0.55, 0.5
 """A column is named from the first AUROC on, if the true one surely exceeds the second."""
@@ -138,12 +138,13 @@ def _predictor(
 ) -> Predictor:
     """The column's AUROC, by the way of predicting that serves it best."""
     ways: tuple[Way, ...] = (_by_order, _by_tree)
+    numbers = np.array([number(value) for value in values])
     if not is_numeric(values):
-        words = sorted(set(values))
+        words, codes = np.unique(values, return_inverse=True)
+        numbers = codes.astype(float)
         ways = (_by_order,) if len(words) == 2 else (_by_frequency,)
-        values = [str(words.index(value)) for value in values]
     scores = max(
-        (way(values, target.positive, splits) for way in ways),
+        (_out_of_fold(way, numbers, target.positive, splits) for way in ways),
         key=lambda one: auroc(one, target.positive),
     )
     patients = groups.tolist()
@@ -162,43 +163,38 @@ def _predictor(
     )
 
 
-def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """Estimate each value's class frequency from the other folds, shrunk by five cases."""
-    codes = np.unique(values, return_inverse=True)[1]
-    scores = np.zeros(len(values))
+def _out_of_fold(way: Way, numbers: Numbers, positive: Flags, splits: Splits) -> Numbers:
+    """Score each case by what a way of predicting learnt from the other folds."""
+    scores = np.zeros(len(numbers))
     for train, test in splits:
-        prior = positive[train].mean()
-        counts = np.bincount(codes[train], minlength=codes.max() + 1)
-        hits = np.bincount(codes[train], weights=positive[train], minlength=codes.max() + 1)
-        scores[test] = ((hits + _PRIOR_CASES * prior) / (counts + _PRIOR_CASES) - prior)[
-            codes[test]
-        ]
+        scores[test] = way(numbers[train], positive[train], numbers[test])
     return scores
 
 
-def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """The number itself, turned round where the other folds say that low numbers go with the class.
+def _by_frequency(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+    """Estimate each word's class frequency, shrunk by five cases, above the usual one."""
+    prior, words = positive.mean(), int(max(known.max(), others.max())) + 1
+    codes = known.astype(int)
+    hits = np.bincount(codes, weights=positive, minlength=words) + _PRIOR_CASES * prior
+    shares = hits / (np.bincount(codes, minlength=words) + _PRIOR_CASES)
+    return np.asarray((shares - prior)[others.astype(int)])
+
+
+def _by_order(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+    """The number itself, turned round where low numbers go with the class.
 
     Missing is the median.
     """
-    numbers = np.array([number(value) for value in values])
-    numbers = np.where(np.isnan(numbers), np.nanmedian(numbers), numbers)
-    scores = np.zeros(len(values))
-    for train, test in splits:
-        scores[test] = numbers[test] * (1 if auroc(numbers[train], positive[train]) >= 0.5 else -1)
-    return scores
+    median = np.nanmedian([*known, *others])
+    sign = 1 if auroc(np.nan_to_num(known, nan=median), positive) >= 0.5 else -1
+    return sign * np.nan_to_num(others, nan=median)
 
 
-def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """Predict by a tree of at most eight leaves, fitted to the other folds."""
+def _by_tree(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+    """Predict by a tree of at most eight leaves."""
     from sklearn.tree import DecisionTreeClassifier
 
-    numbers = np.array([number(value) for value in values])[:, None]
-    scores = np.zeros(len(values))
-    for train, test in splits:
-        tree = DecisionTreeClassifier(
-            max_leaf_nodes=8, min_samples_leaf=max(5, len(train) // 50), random_state=0
-        )
-        tree.fit(numbers[train], positive[train])
-        scores[test] = tree.predict_proba(numbers[test])[:, 1] - positive[train].mean()
-    return scores
+    least = max(5, len(known) // 50)
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=least, random_state=0)
+    scores = tree.fit(known[:, None], positive).predict_proba(others[:, None])
+    return np.asarray(scores[:, 1] - positive.mean())

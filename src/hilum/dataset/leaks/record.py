@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.dataset.layouts.listing import some
+from hilum.errors import some
 
 LEAK_AUROC = 0.95
 """From this AUROC on, a column that is not the label itself tells nearly everything: the label
