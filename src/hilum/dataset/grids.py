@@ -42,7 +42,8 @@ UNLIKE = frozenset({Grids.HEADER_LOST, Grids.UNPLACED, Grids.DIFFERENT})
 def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
     """Say how an annotation's grid stands to its image's."""
     if image.shape != annotation.shape:
-        return Grids.UNPLACED if _is_unplaced(annotation) else Grids.DIFFERENT
+        flat = annotation.is_2d and _is_at_origin(annotation)
+        return Grids.UNPLACED if flat or _is_empty_header(annotation) else Grids.DIFFERENT
     distance = image.distance_voxels(annotation)
     if distance <= SAME_VOXELS:
         return Grids.SAME
@@ -72,10 +73,6 @@ def cure_of_unplaced(image: Geometry, annotation: Geometry) -> str:
 
 def _is_empty_header(geometry: Geometry) -> bool:
     return _is_at_origin(geometry) and np.allclose(geometry.spacing, 1.0)
-
-
-def _is_unplaced(geometry: Geometry) -> bool:
-    return _is_empty_header(geometry) or (geometry.is_2d and _is_at_origin(geometry))
 
 
 def _is_at_origin(geometry: Geometry) -> bool:

@@ -70,24 +70,22 @@ def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
     if chosen:
         where = f"the column {' and '.join(chosen)} of {where}{f' ({words[0]})' if words else ''}"
     found = _class_labels(dataset, chosen, options, where)
-    labelled = sorted(
-        (
-            replace(
-                case,
-                label=found.labels[case.id],
-                annotation=None,
-                region=case.region or case.annotation,
-                columns={name: text for name, text in case.columns.items() if name not in chosen},
-            )
-            for case in dataset.every
-            if case.id in found.labels
-        ),
-        key=lambda case: case.id,
-    )
+    labelled = []
+    for case in sorted(dataset.every, key=lambda case: case.id):
+        if case.id in found.labels:
+            columns = {name: text for name, text in case.columns.items() if name not in chosen}
+            one = replace(case, label=found.labels[case.id], annotation=None, columns=columns)
+            labelled.append(replace(one, region=case.region or case.annotation))
     known = tuple(case for case in labelled if case.label is not None)
     if not known:
         raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {where}")
-    splits, split_note = _splits(dataset.splits, {case.id for case in known})
+    ids = {case.id for case in known}
+    folds = [
+        Fold(*(tuple(filter(ids.__contains__, side)) for side in (fold.train, fold.validation)))
+        for fold in dataset.splits
+    ]
+    usable = tuple(fold for fold in folds if fold.train and fold.validation)
+    lost = f"{len(folds) - len(usable)} of the {len(folds)} given folds have no labelled case"
     regions = sum(case.region is not None for case in known)
     lacking = f"; {len(known) - regions} cases have none" if regions < len(known) else ""
     classified = replace(
@@ -96,12 +94,12 @@ def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
         unlabelled=tuple(case for case in labelled if case.label is None),
         labels=None,
         classes=found.table,
-        splits=splits,
+        splits=usable,
     ).with_notes(
         *found.notes,
         _unlabelled_note(dataset, found, chosen),
         f"this is a classification: the masks say where to look{lacking}" if regions else "",
-        split_note,
+        f"{lost} to train or to validate on" if len(usable) < len(folds) else "",
     )
     return with_centres(classified)
 
@@ -230,21 +228,6 @@ def _listed(cases: Sequence[Case]) -> str:
     ]
     more = f"  and {len(told) - _SHOWN_COLUMNS} more"
     return "\n".join(told[:_SHOWN_COLUMNS] + [more] * (len(told) > _SHOWN_COLUMNS))
-
-
-def _splits(folds: tuple[Fold, ...], known: set[str]) -> tuple[tuple[Fold, ...], str]:
-    """Keep the labelled cases of given folds; note folds with an empty side."""
-    kept = [
-        Fold(
-            tuple(case for case in fold.train if case in known),
-            tuple(case for case in fold.validation if case in known),
-        )
-        for fold in folds
-    ]
-    usable = tuple(fold for fold in kept if fold.train and fold.validation)
-    lost = len(kept) - len(usable)
-    note = f"{lost} of the {len(kept)} given folds have no labelled case to train or to validate on"
-    return usable, note if lost else ""
 
 
 def _unlabelled_note(dataset: Dataset, found: ClassLabels, chosen: tuple[str, ...]) -> str:

@@ -64,7 +64,14 @@ def predictors(
         facts: case id to what its image file says of itself.
     """
     groups = np.unique([groups_of_cases[case.id] for case in cases], return_inverse=True)[1]
-    targets = [target for target in _targets(cases, table) if _is_enough(target.positive, groups)]
+    targets = [
+        target
+        for target in _targets(cases, table)
+        if all(
+            side.sum() >= _FEWEST and len({*groups[side].tolist()}) >= _FOLDS
+            for side in (target.positive, ~target.positive)
+        )
+    ]
     columns = list(_columns(cases, facts))
     tests = len(columns) * len(targets)
     found: dict[str, Predictor] = {}
@@ -90,14 +97,6 @@ def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
     else:
         for name, held in zip(table.names, flags.T, strict=True):
             yield _Target(f"{name} from the others", held)
-
-
-def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
-    """Return True if there are cases and patients enough of both kinds for five folds."""
-    return all(
-        side.sum() >= _FEWEST and len(set(groups[side].tolist())) >= _FOLDS
-        for side in (positive, ~positive)
-    )
 
 
 def _columns(
