@@ -25,6 +25,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from hilum.errors import UsageError
 from hilum.metrics import calibration, confusion, decision, proper, roc
@@ -522,8 +523,6 @@ def _bca_tails(
 
     None where the resamples are too alike for the correction to be defined.
     """
-    from scipy.special import ndtr, ndtri
-
     below = float((np.mean(resampled < estimate) + np.mean(resampled <= estimate)) / 2)
     deviations = float(np.mean(left_out)) - left_out
     spread = float((deviations**2).sum()) ** 1.5

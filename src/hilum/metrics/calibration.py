@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.special import expit, logit, ndtri
 
 from hilum.errors import UsageError
 from hilum.metrics.cases import (
@@ -158,13 +159,10 @@ def calibration_curve(
     values, truth = check_probability(probability, positive)
     _check_bins(bins, equal)
     binned = _Binned.of(values, once(values), bins, equal)
-    cases = binned.total(np.ones(len(values)))[0]
-    filled = cases > 0
     cases, hits, sums = (
-        cases[filled],
-        binned.total(truth.astype(np.float64))[0, filled],
-        binned.total(values)[0, filled],
+        binned.total(each)[0] for each in (np.ones(len(values)), truth.astype(np.float64), values)
     )
+    cases, hits, sums = (totals[cases > 0] for totals in (cases, hits, sums))
     low, high = wilson_interval(hits, cases, level=level)
     return CalibrationCurve(divide(sums, cases), divide(hits, cases), low, high, cases, level)
 
@@ -197,7 +195,7 @@ def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
         UsageError: shapes that differ, no probabilities.
     """
     values, truth = check_probability(probability, positive)
-    return float(_slope(_recalibrate(values, truth, once(values)))[0])
+    return float(_recalibrate(values, truth, once(values))[0, 1])
 
 
 def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
@@ -207,7 +205,7 @@ def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
         UsageError: shapes that differ, no probabilities.
     """
     values, truth = check_probability(probability, positive)
-    return float(_intercept(_recalibrate(values, truth, once(values)))[0])
+    return float(_recalibrate(values, truth, once(values))[0, 0])
 
 
 def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> float:
@@ -246,17 +244,13 @@ def wilson_interval(
 
     Source: Wilson, J Am Stat Assoc 22 (1927).
     """
-    from scipy.special import ndtri
-
     check_level(level)
     k, n = np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64)
     z2 = float(ndtri((1 + level) / 2)) ** 2
-    share = divide(k, n)
+    share = divide(k, n)  # NaN where the total is 0, and so are the ends
     centre = (share * n + z2 / 2) / (n + z2)
     reach = np.sqrt(z2) * np.sqrt(n * share * (1 - share) + z2 / 4) / (n + z2)
-    return np.where(k == 0, np.where(n > 0, 0.0, np.nan), centre - reach), np.where(
-        k == n, np.where(n > 0, 1.0, np.nan), centre + reach
-    )
+    return np.where(share == 0, 0.0, centre - reach), np.where(share == 1, 1.0, centre + reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,14 +311,6 @@ def _expected_calibration_error(
     return divide(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def _slope(lines: Numbers) -> Numbers:
-    return lines[:, 1]
-
-
-def _intercept(lines: Numbers) -> Numbers:
-    return lines[:, 0]
-
-
 def _in_the_large(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
     truth = positive.astype(np.float64)
     both = (weights @ truth > 0) & (weights @ (1 - truth) > 0)
@@ -347,8 +333,6 @@ def _recalibrate(probability: Numbers, positive: Flags, weights: Numbers) -> Num
 
 
 def _logit(probability: Numbers) -> Numbers:
-    from scipy.special import logit
-
     return np.asarray(logit(np.clip(probability, CLIP, 1 - CLIP)))
 
 
@@ -357,16 +341,10 @@ def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
 
     Only then is there a finite best slope (Albert and Anderson 1984).
     """
-    ends = []
-    for members in (positive, ~positive):
-        values, drawn = logits[members], weights[:, members] > 0
-        ends.append(
-            (
-                np.where(drawn, values, np.inf).min(axis=1, initial=np.inf),
-                np.where(drawn, values, -np.inf).max(axis=1, initial=-np.inf),
-            )
-        )
-    (least_positive, most_positive), (least_negative, most_negative) = ends
+    (least_positive, most_positive), (least_negative, most_negative) = (
+        (np.where(own, logits, np.inf).min(axis=1), np.where(own, logits, -np.inf).max(axis=1))
+        for own in ((weights > 0) & positive, (weights > 0) & ~positive)
+    )
     return np.asarray((least_positive < most_negative) & (least_negative < most_positive))
 
 
@@ -381,8 +359,6 @@ def _maximise(
     the likelihood then never falls, from wherever it starts (Sun and Tran-Dinh, Math Program 178,
     2019). Resamples start from the answer of all of them together.
     """
-    from scipy.special import expit
-
     answer = np.full((len(weights), design.shape[1]), np.nan)
     left = np.flatnonzero(solvable)
     if not left.size:
@@ -412,8 +388,10 @@ def _maximise(
 
 RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
     expected_calibration_error: ResampledMetric(check_probability, _expected_calibration_error),
-    calibration_slope: ResampledMetric(check_probability, _slope, _recalibrate),
-    calibration_intercept: ResampledMetric(check_probability, _intercept, _recalibrate),
+    calibration_slope: ResampledMetric(check_probability, lambda lines: lines[:, 1], _recalibrate),
+    calibration_intercept: ResampledMetric(
+        check_probability, lambda lines: lines[:, 0], _recalibrate
+    ),
     calibration_in_the_large: ResampledMetric(check_probability, _in_the_large),
 }
 """The same for many resamples at once, which bootstrap_statistic asks for."""

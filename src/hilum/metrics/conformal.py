@@ -84,19 +84,16 @@ def conformal_threshold(
     Raises:
         UsageError: shapes that do not fit, no probabilities, a coverage out of range.
     """
-    _check_coverage(coverage)
+    if not 0 < coverage < 1:
+        raise UsageError(f"coverage {coverage}", needed="a share between 0 and 1")
     values = check_table(probabilities)
     numbers = check_index(index, len(values), values.shape[1])
     patient, _ = patients_of(groups, len(values))
     own = values[np.arange(len(values)), numbers]
     if not per_class:
         return np.full(values.shape[1], _threshold(own, patient, coverage))
-    return np.array(
-        [
-            _threshold(own[numbers == k], patient[numbers == k], coverage)
-            for k in range(values.shape[1])
-        ]
-    )
+    classes = [numbers == k for k in range(values.shape[1])]
+    return np.array([_threshold(own[among], patient[among], coverage) for among in classes])
 
 
 def prediction_set(
@@ -118,10 +115,8 @@ def prediction_set(
     empty = ~sets.any(axis=1)
     sets[empty, values[empty].argmax(axis=1)] = True
     if contiguous:
-        sets = (
-            np.logical_or.accumulate(sets, axis=1)
-            & np.logical_or.accumulate(sets[:, ::-1], axis=1)[:, ::-1]
-        )
+        up, down = (np.logical_or.accumulate(s, axis=1) for s in (sets, sets[:, ::-1]))
+        sets = up & down[:, ::-1]
     return np.asarray(sets)
 
 
@@ -156,18 +151,11 @@ def multilabel_conformal_threshold(
     """
     values = check_table(probabilities)
     truth = flags(present, values.shape, "present").astype(np.int64)
-    return np.stack(
-        [
-            conformal_threshold(
-                _two(values[:, k]),
-                truth[:, k],
-                coverage=coverage,
-                per_class=per_class,
-                groups=groups,
-            )
-            for k in range(values.shape[1])
-        ]
-    )
+    thresholds = [
+        conformal_threshold(_two(p), own, coverage=coverage, per_class=per_class, groups=groups)
+        for p, own in zip(values.T, truth.T, strict=True)
+    ]
+    return np.stack(thresholds)
 
 
 def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -> Flags:
@@ -182,9 +170,8 @@ def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -
     """
     values = check_table(probabilities)
     least = _check_thresholds(thresholds, (values.shape[1], 2))
-    return np.stack(
-        [prediction_set(_two(values[:, k]), least[k]) for k in range(values.shape[1])], axis=1
-    )
+    sets = [prediction_set(_two(p), lowest) for p, lowest in zip(values.T, least, strict=True)]
+    return np.stack(sets, axis=1)
 
 
 def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
@@ -226,11 +213,6 @@ def _threshold(own: Numbers, patient: Integers, coverage: float) -> float:
 def _two(probability: Numbers) -> Numbers:
     """(N, 2) of absent and present."""
     return np.stack([1 - probability, probability], axis=1)
-
-
-def _check_coverage(coverage: float) -> None:
-    if not 0 < coverage < 1:
-        raise UsageError(f"coverage {coverage}", needed="a share between 0 and 1")
 
 
 def _check_thresholds(thresholds: ArrayLike, shape: tuple[int, ...]) -> Numbers:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.special import expit, logit, ndtr, ndtri
 
 from hilum.errors import UsageError
 from hilum.metrics.cases import check_level, check_scores, patients_of
@@ -135,7 +136,9 @@ def delong_interval(
     area, covariance = _areas(values[None], truth, patient, patients)
     estimate, error = float(area[0]), math.sqrt(covariance[0, 0])
     method: Literal["logit", "plain", "pairs", "constant", "none"]
-    pairs = _independent_pairs(truth, patient, patients)
+    # the most pairs of a positive and a negative case in which no patient appears twice
+    with_class = [len(np.unique(patient[own])) for own in (truth, ~truth)]
+    pairs = min(*with_class, patients // 2)
     if estimate in (0.0, 1.0) and pairs:
         bound = ((1 - level) / 2) ** (1 / pairs)
         method, (low, high) = "pairs", ((bound, 1.0) if estimate else (0.0, 1 - bound))
@@ -144,7 +147,10 @@ def delong_interval(
     elif math.isnan(error) or error**2 < _NONE:
         method, low, high = "none", math.nan, math.nan
     else:
-        method, (low, high) = transform, _ends(estimate, error * _quantile(level), transform)
+        method, (low, high) = (
+            transform,
+            _ends(estimate, error * float(ndtri((1 + level) / 2)), transform),
+        )
     positives = int(truth.sum())
     return AurocInterval(
         estimate, low, high, level, error, method, positives, len(truth) - positives, patients
@@ -177,6 +183,8 @@ def delong_test(
     Raises:
         UsageError: shapes that differ, NaN among the scores, a level out of range.
     """
+    from scipy import stats
+
     check_level(level)
     a, truth = check_scores(scores_a, positive)
     b, _ = check_scores(scores_b, positive)
@@ -188,10 +196,10 @@ def delong_test(
     if variance > _NONE:
         error = math.sqrt(variance)
         z = difference / error
-        half = _quantile(level) * error
+        half = float(ndtri((1 + level) / 2)) * error
         low, high = max(-1.0, difference - half), min(1.0, difference + half)
-        p_value = _two_sided(z)
-    elif not math.isnan(difference) and _same_order(a, b):
+        p_value = float(2 * ndtr(-abs(z)))
+    elif not math.isnan(difference) and np.array_equal(*stats.rankdata([a, b], axis=1)):
         low = high = z = 0.0
         p_value = 1.0
     return AurocTest(difference, low, high, level, z, p_value, float(areas[0]), float(areas[1]))
@@ -204,76 +212,39 @@ def _areas(
 
     NaN where undefined.
     """
+    from scipy import stats
+
     count = len(scores)
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n:
         return np.full(count, np.nan), np.full((count, count), np.nan)
-    of_positives, of_negatives = _components(scores, positive)
-    areas = of_positives.mean(axis=1)
+    among_all = stats.rankdata(scores, axis=1)
+    # (S, m) share of negatives below each positive, (S, n) of positives above each negative
+    above = (among_all[:, positive] - stats.rankdata(scores[:, positive], axis=1)) / n
+    below = 1 - (among_all[:, ~positive] - stats.rankdata(scores[:, ~positive], axis=1)) / m
+    areas = above.mean(axis=1)
     deviations, carriers = [], []
-    for members, components in ((positive, of_positives), (~positive, of_negatives)):
-        owner = patient[members]
+    for own, components in ((positive, above), (~positive, below)):
+        owner = patient[own]
         sums = np.stack([np.bincount(owner, weights=row, minlength=patients) for row in components])
         cases = np.bincount(owner, minlength=patients)
-        deviations.append(
-            sums - cases * areas[:, None]
-        )  # (S, G), 0 where a patient has no such case
+        # (S, G), 0 where a patient has no such case
+        deviations.append((sums - cases * areas[:, None]) / len(owner))
         carriers.append(int(np.count_nonzero(cases)))
     if min(carriers) < 2:
         return areas, np.full((count, count), np.nan)
-    up, down = deviations[0] / m, deviations[1] / n
-    within = (
-        carriers[0] / (carriers[0] - 1) * up @ up.T
-        + carriers[1] / (carriers[1] - 1) * down @ down.T
-    )
-    across = patients / (patients - 1) * up @ down.T  # patients with cases of both classes
-    covariance = within + across + across.T
+    within = [c / (c - 1) * d @ d.T for c, d in zip(carriers, deviations, strict=True)]
+    # patients with cases of both classes
+    across = patients / (patients - 1) * deviations[0] @ deviations[1].T
+    covariance = within[0] + within[1] + across + across.T
     np.fill_diagonal(covariance, np.maximum(np.diagonal(covariance), 0.0))
     return areas, covariance
-
-
-def _components(scores: Numbers, positive: Flags) -> tuple[Numbers, Numbers]:
-    """(S, m) share of negatives below each positive, (S, n) of positives above each negative."""
-    from scipy import stats
-
-    m, n = int(positive.sum()), int((~positive).sum())
-    among_all = stats.rankdata(scores, axis=1)
-    above = (among_all[:, positive] - stats.rankdata(scores[:, positive], axis=1)) / n
-    below = 1 - (among_all[:, ~positive] - stats.rankdata(scores[:, ~positive], axis=1)) / m
-    return above, below
 
 
 def _ends(
     estimate: float, half: float, transform: Literal["logit", "plain"]
 ) -> tuple[float, float]:
-    from scipy.special import expit, logit
-
     if transform == "plain":
         return max(0.0, estimate - half), min(1.0, estimate + half)
     centre, reach = float(logit(estimate)), half / (estimate * (1 - estimate))  # the delta method
     return float(expit(centre - reach)), float(expit(centre + reach))
-
-
-def _independent_pairs(positive: Flags, patient: Integers, patients: int) -> int:
-    """The most pairs of a positive and a negative case in which no patient appears twice."""
-    has_positive = np.bincount(patient[positive], minlength=patients) > 0
-    has_negative = np.bincount(patient[~positive], minlength=patients) > 0
-    return min(int(has_positive.sum()), int(has_negative.sum()), patients // 2)
-
-
-def _same_order(a: Numbers, b: Numbers) -> bool:
-    from scipy import stats
-
-    return bool(np.array_equal(stats.rankdata(a), stats.rankdata(b)))
-
-
-def _quantile(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + level) / 2))
-
-
-def _two_sided(z: float) -> float:
-    from scipy.special import ndtr
-
-    return float(2 * ndtr(-abs(z)))

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+from scipy import special
 
 from hilum.errors import UsageError
 from hilum.metrics.cases import check_index, flags
@@ -98,40 +99,28 @@ def fit_temperature(
     Raises:
         UsageError: an unknown kind, shapes that do not fit, logits that are not finite.
     """
-    values, signs = _prepare(logits, targets, kind)
+    values, truth = _prepare(logits, targets, kind)
     n = len(values)
-    loss = _LOSSES[kind]
-    before = loss(values, signs) if n else math.nan
-    varied = signs.min(axis=0) < signs.max(axis=0) if n else np.zeros(1, dtype=np.bool_)
+    before = _loss(values, truth, kind) if n else math.nan
+
+    def left(reason: str) -> Temperature:
+        return Temperature(1.0, reason, n, before, before)
+
     if n < fewest:
-        return Temperature(
-            1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before
-        )
-    if not varied.any():
-        return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
-    apart = _separable(values, signs, kind, biased=biased)
+        return left(f"{n} held-out cases, {fewest} are needed: left at 1")
+    if not n or not np.ptp(truth, axis=0).any():
+        return left("all held-out cases are of one class: left at 1")
+    apart = _separable(values, truth, kind, biased=biased)
     if biased:
-        return _with_bias(values, signs, kind, before, apart=apart)
-    value, after = (
-        (COLDEST, before)
-        if apart
-        else _search(lambda temperature: loss(values / temperature, signs))
-    )
-    if value <= COLDEST * 1.01:
-        return Temperature(1.0, _APART if apart else _COLDER, n, before, before)
+        return _with_bias(values, truth, kind, before, apart=apart)
+    value, after = _search(lambda temperature: _loss(values / temperature, truth, kind))
+    if apart or value <= COLDEST * 1.01:
+        return left(_APART if apart else _COLDER)
     if not after < before:
-        return Temperature(
-            1.0, f"1 is the best temperature for {n} held-out cases", n, before, before
-        )
-    at_end = (
-        f"; at the end of the range, {HOTTEST:g}: the logits say little"
-        if value >= HOTTEST * 0.99
-        else ""
-    )
-    reason = (
-        f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f}"
-        f" after{at_end}"
-    )
+        return left(f"1 is the best temperature for {n} held-out cases")
+    reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after"
+    if value >= HOTTEST * 0.99:
+        reason += f"; at the end of the range, {HOTTEST:g}: the logits say little"
     return Temperature(value, reason, n, before, after)
 
 
@@ -158,46 +147,56 @@ def apply_temperature(
             f"a bias of shape {added.shape}",
             needed=f"{values.shape[1]} finite numbers, one an output, or none",
         )
-    return _PROBABILITIES[_known(kind)](values / temperature + (added if added.size else 0.0))
+    _check_kind(kind)
+    scaled = values / temperature + (added if added.size else 0.0)
+    if kind == "exclusive":
+        return np.asarray(special.softmax(scaled, axis=1))
+    above = np.asarray(special.expit(scaled))
+    if kind == "multilabel":
+        return above
+    above = np.minimum.accumulate(above, axis=1)
+    ends = np.ones((len(above), 1))
+    return np.asarray(-np.diff(np.concatenate([ends, above, 0 * ends], axis=1), axis=1))
 
 
 def _separable(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
-    """Return True if the logits, or some biases added, classify every case, ties aside."""
+    """Return True if the logits, or some biases added, classify every case, ties aside.
+
+    A finding, or a step between grades, is a choice between the logit 0 and its own.
+    """
+    choices = [(values, truth)]
     if kind != "exclusive":
-        asked = (
-            truth.min(axis=0) < truth.max(axis=0)
-            if biased
-            else np.ones(values.shape[1], dtype=np.bool_)
-        )
-        logits, right = values[:, asked], truth[:, asked] > 0
-        lowest, highest = (
-            np.where(right, logits, np.inf).min(axis=0),
-            np.where(right, -np.inf, logits).max(axis=0),
-        )
-        if biased:
-            return bool((lowest >= highest).all() and np.ptp(logits, axis=0).any())
-        return bool((lowest >= 0).all() and (highest <= 0).all() and logits.any())
-    if not biased:
-        return bool(
-            ((values * truth).sum(axis=1) >= values.max(axis=1)).all()
-            and np.ptp(values, axis=1).any()
-        )
-    seen = truth.any(axis=0)
-    logits, which = values[:, seen], truth[:, seen].argmax(axis=1)
-    margins = (
-        logits - logits[np.arange(len(logits)), which][:, None]
-    )  # (N, K) by how much each class is above the right one
-    # Biases that call all cases of j right are above those of k by ahead[j, k] at least; together
-    # they can be if on no way
-    # from a class round to itself this sums to more than 0.
-    ahead = np.stack([margins[which == own].max(axis=0) for own in range(logits.shape[1])])
+        choices = [
+            (np.stack([0 * z, z], axis=1), np.stack([1 - t, t], axis=1))
+            for z, t in zip(values.T, truth.T, strict=True)
+        ]
+    nothing = 1e-12 * np.abs(values).max()
+    apart = [
+        _order_of_classes(z, t, nothing) if biased else _order_of_cases(z, t) for z, t in choices
+    ]
+    return all(right for right, _ in apart) and any(varied for _, varied in apart)
+
+
+def _order_of_cases(logits: Numbers, truth: Numbers) -> tuple[bool, bool]:
+    """Say if every case (N, K) is called right, and if the logits differ at all."""
+    right = (logits * truth).sum(axis=1) >= logits.max(axis=1)
+    return bool(right.all()), bool(np.ptp(logits, axis=1).any())
+
+
+def _order_of_classes(logits: Numbers, truth: Numbers, nothing: float) -> tuple[bool, bool]:
+    """Say the same with the best biases.
+
+    Biases that call all cases of class j right are above those of k by ahead[j, k] at least;
+    together they can be if on no way from a class round to itself this sums to more than 0.
+    """
+    known = truth.any(axis=0)
+    logits, which = logits[:, known], truth[:, known].argmax(axis=1)
+    above = logits - logits[np.arange(len(logits)), which][:, None]  # (N, K) the right class
+    ahead = np.stack([above[which == own].max(axis=0) for own in range(logits.shape[1])])
     for between in range(len(ahead)):
         ahead = np.maximum(ahead, ahead[:, [between]] + ahead[[between]])
-    nothing = 1e-12 * np.abs(values).max()
-    return bool(
-        (ahead.diagonal() <= nothing).all()
-        and np.ptp(logits - logits[:, :1], axis=0).max() > nothing
-    )
+    varied = np.ptp(logits - logits[:, :1], axis=0).max() > nothing
+    return bool((ahead.diagonal() <= nothing).all()), bool(varied)
 
 
 def _search(loss: Callable[[float], float]) -> tuple[float, float]:
@@ -223,27 +222,20 @@ def _with_bias(
 
     Biases alone where no temperature is cold enough.
     """
-    n, said = (
-        len(values),
-        (
-            "with a bias for each output, as training saw the classes in other frequencies than"
-            " there are"
-        ),
-    )
-    sharpness, bias = _search_biased(
-        values, truth, kind, (1.0, 1.0) if apart else (1 / HOTTEST, 1 / COLDEST)
-    )
-    if apart:
-        said += f"; {_APART}"
-    elif sharpness >= 0.99 / COLDEST:
-        sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0))
-        said += f"; {_COLDER}"
-    after = _LOSSES[kind](values * sharpness + bias, truth)
+    at_one = (1.0, 1.0)
+    range_ = at_one if apart else (1 / HOTTEST, 1 / COLDEST)
+    sharpness, bias = _search_biased(values, truth, kind, range_)
+    remark = f"; {_APART}" if apart else ""
+    if not apart and sharpness >= 0.99 / COLDEST:
+        sharpness, bias = _search_biased(values, truth, kind, at_one)
+        remark = f"; {_COLDER}"
+    after = _loss(values * sharpness + bias, truth, kind)
     reason = (
-        f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after,"
-        f" {said}"
+        f"smallest log loss of {len(values)} held-out cases, {before:.4f} before and {after:.4f}"
+        " after, with a bias for each output, as training saw the classes in other frequencies"
+        f" than there are{remark}"
     )
-    return Temperature(1 / sharpness, reason, n, before, after, tuple(bias.tolist()))
+    return Temperature(1 / sharpness, reason, len(values), before, after, tuple(bias.tolist()))
 
 
 def _search_biased(
@@ -262,11 +254,9 @@ def _search_biased(
 
     def loss(place: Numbers) -> tuple[float, Numbers]:
         logits = values * place[0] + place[1:]
-        said = _softmax(logits) if exclusive else _sigmoid(logits)
-        value = _LOSSES[kind](logits, 0 * truth) - place[0] * right - float(place[1:] @ frequency)
-        return value, np.concatenate(
-            [[(said * values).sum() / n - right], said.mean(axis=0) - frequency]
-        )
+        p = special.softmax(logits, axis=1) if exclusive else special.expit(logits)
+        value = _loss(logits, 0 * truth, kind) - place[0] * right - float(place[1:] @ frequency)
+        return value, np.concatenate([[(p * values).sum() / n - right], p.mean(axis=0) - frequency])
 
     start = np.concatenate([[1.0], np.zeros(outputs)])
     bounds = [sharpness, *[(None, None)] * outputs]
@@ -282,25 +272,31 @@ def _search_biased(
     return float(found.x[0]), bias - bias.mean() if exclusive else bias
 
 
+def _loss(logits: Numbers, truth: Numbers, kind: Link) -> float:
+    """Mean log loss of a case, summed over the findings or the steps of ordinal classes."""
+    if kind == "exclusive":
+        normaliser = special.logsumexp(logits, axis=1)
+        return float((normaliser - (logits * truth).sum(axis=1)).mean())
+    return float((np.logaddexp(0, logits) - logits * truth).sum(axis=1).mean())
+
+
 def _prepare(logits: ArrayLike, targets: ArrayLike, kind: Link) -> tuple[Numbers, Numbers]:
     """Logits (N, K') and, as 0 and 1 of the same shape, what each of them should have said."""
     values = _table(logits)
+    _check_kind(kind)
     columns = np.arange(values.shape[1])
-    if _known(kind) == "multilabel":
-        return values, flags(targets, values.shape, "targets").astype(np.float64)
-    if kind == "ordinal":
-        return values, (
-            check_index(targets, len(values), len(columns) + 1)[:, None] > columns
-        ).astype(np.float64)
-    return values, (check_index(targets, len(values), len(columns))[:, None] == columns).astype(
-        np.float64
-    )
+    if kind == "multilabel":
+        truth = flags(targets, values.shape, "targets")
+    elif kind == "ordinal":
+        truth = check_index(targets, len(values), len(columns) + 1)[:, None] > columns
+    else:
+        truth = check_index(targets, len(values), len(columns))[:, None] == columns
+    return values, truth.astype(np.float64)
 
 
-def _known(kind: Link) -> Link:
-    if kind not in _LOSSES:
-        raise UsageError(f"kind {kind!r}", needed=f"one of {', '.join(_LOSSES)}")
-    return kind
+def _check_kind(kind: Link) -> None:
+    if kind not in get_args(Link):
+        raise UsageError(f"kind {kind!r}", needed=f"one of {', '.join(get_args(Link))}")
 
 
 def _table(logits: ArrayLike) -> Numbers:
@@ -310,44 +306,3 @@ def _table(logits: ArrayLike) -> Numbers:
             f"logits of shape {values.shape}", needed="finite numbers, a row a case (N, K')"
         )
     return values
-
-
-def _softmax_loss(logits: Numbers, truth: Numbers) -> float:
-    from scipy.special import logsumexp
-
-    return float((logsumexp(logits, axis=1) - (logits * truth).sum(axis=1)).mean())
-
-
-def _sigmoid_loss(logits: Numbers, truth: Numbers) -> float:
-    """Loss summed over the findings, or over the steps of ordinal classes."""
-    return float((np.logaddexp(0, logits) - logits * truth).sum(axis=1).mean())
-
-
-def _softmax(logits: Numbers) -> Numbers:
-    from scipy.special import softmax
-
-    return np.asarray(softmax(logits, axis=1))
-
-
-def _sigmoid(logits: Numbers) -> Numbers:
-    from scipy.special import expit
-
-    return np.asarray(expit(logits))
-
-
-def _grades(logits: Numbers) -> Numbers:
-    above = np.minimum.accumulate(_sigmoid(logits), axis=1)
-    ends = np.ones((len(above), 1))
-    return np.asarray(-np.diff(np.concatenate([ends, above, 0 * ends], axis=1), axis=1))
-
-
-_LOSSES: dict[str, Callable[[Numbers, Numbers], float]] = {
-    "exclusive": _softmax_loss,
-    "ordinal": _sigmoid_loss,
-    "multilabel": _sigmoid_loss,
-}
-_PROBABILITIES: dict[str, Callable[[Numbers], Numbers]] = {
-    "exclusive": _softmax,
-    "ordinal": _grades,
-    "multilabel": _sigmoid,
-}
