@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 AnyEvaluation = Evaluation | ClassEvaluation
 
-_FORMATS: dict[str, type[AnyEvaluation]] = {
-    "hilum-class-evaluation": ClassEvaluation,
-    "hilum-evaluation": Evaluation,
-}
-"""By the format that summary.json states."""
 _NEEDED = (
     "a predictions.csv with the columns case and p_<class>, or a folder of label maps named"
     " <case>.nii.gz (.nrrd, .mha, .png, ...)"
@@ -140,12 +135,16 @@ def load_evaluation(folder: Path | str) -> AnyEvaluation:
     file = Path(folder) / SUMMARY
     if not file.is_file():
         read_record(folder, EvaluationRecord)  # raises: it names the missing file
+    kinds: dict[str, type[AnyEvaluation]] = {
+        "hilum-class-evaluation": ClassEvaluation,
+        "hilum-evaluation": Evaluation,
+    }
     try:
-        kind = _FORMATS[json.loads(file.read_text(encoding="utf-8"))["format"]]
+        kind = kinds[json.loads(file.read_text(encoding="utf-8"))["format"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file} is damaged or of another kind: {error!r}",
-            needed=f"an evaluation: {', '.join(_FORMATS)}",
+            needed=f"an evaluation: {', '.join(kinds)}",
             cure="evaluate again with this version of hilum",
         ) from error
     return kind.load(folder)

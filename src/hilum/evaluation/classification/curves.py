@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from hilum import metrics
 from hilum.evaluation.classification.measures import questions
@@ -15,13 +14,9 @@ from hilum.evaluation.records import Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.measures import Question
-    from hilum.tasks.class_score import ClassScore
-
-    Numbers = NDArray[np.float64]
+    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
 
 MOST_POINTS = 300
 """Of a ROC or precision-recall curve so many points are kept, evenly along its way."""
@@ -41,9 +36,9 @@ class RocPoints(Record):
         sensitivity: share of the positive cases that are called.
     """
 
-    threshold: tuple[float | None, ...]
-    false_positive_rate: tuple[float, ...]
-    sensitivity: tuple[float, ...]
+    threshold: tuple[float | None, ...] = ()
+    false_positive_rate: tuple[float, ...] = ()
+    sensitivity: tuple[float, ...] = ()
 
 
 class PrecisionPoints(Record):
@@ -57,9 +52,9 @@ class PrecisionPoints(Record):
         precision: share of those called that are positive (PPV).
     """
 
-    threshold: tuple[float, ...]
-    recall: tuple[float, ...]
-    precision: tuple[float, ...]
+    threshold: tuple[float, ...] = ()
+    recall: tuple[float, ...] = ()
+    precision: tuple[float, ...] = ()
 
 
 class CalibrationBins(Record):
@@ -120,7 +115,7 @@ class QuestionCurves(Record):
     decision: DecisionPoints
 
 
-class ClassCurves(BaseModel):
+class ClassCurves(Record):
     """Contents of curves.json.
 
     Args:
@@ -130,8 +125,6 @@ class ClassCurves(BaseModel):
             model's.
         curves: one a question.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
     format: Literal["hilum-class-curves"] = "hilum-class-curves"
     version: Literal[1] = 1
@@ -150,16 +143,16 @@ def curves_of(scores: Sequence[ClassScore], table: ClassTable) -> ClassCurves:
         DataError: see `ClassRows.of`.
         LabelError: a reference that the table does not know.
     """
-    asked = questions(ClassRows.of(scores, table))
+    rows = ClassRows.of(scores, table)
     return ClassCurves(
-        calibrated=calibration_changed(scores), curves=tuple(_of_question(one) for one in asked)
+        calibrated=calibration_changed(scores), curves=tuple(map(_of_question, questions(rows)))
     )
 
 
 def _of_question(question: Question) -> QuestionCurves:
-    asked = question.probability, question.positive
-    bins, benefit = metrics.calibration_curve(*asked), metrics.net_benefit(*asked, RISKS)
-    roc, precision = _roc_and_precision(*asked)
+    arrays = question.probability, question.positive
+    bins, benefit = metrics.calibration_curve(*arrays), metrics.net_benefit(*arrays, RISKS)
+    roc, precision = _roc_and_precision(*arrays)
     return QuestionCurves(
         of=question.name,
         cases=len(question.positive),
@@ -182,12 +175,9 @@ def _of_question(question: Question) -> QuestionCurves:
     )
 
 
-def _roc_and_precision(
-    probability: Numbers, positive: NDArray[np.bool_]
-) -> tuple[RocPoints, PrecisionPoints]:
+def _roc_and_precision(probability: Numbers, positive: Flags) -> tuple[RocPoints, PrecisionPoints]:
     if positive.all() or not positive.any():
-        nothing = RocPoints(threshold=(), false_positive_rate=(), sensitivity=())
-        return nothing, PrecisionPoints(threshold=(), recall=(), precision=())
+        return RocPoints(), PrecisionPoints()
     roc = metrics.roc_curve(probability, positive)
     kept = _evenly(roc.specificity, roc.sensitivity)
     points = RocPoints(
@@ -204,7 +194,7 @@ def _roc_and_precision(
     )
 
 
-def _evenly(x: Numbers, y: Numbers) -> NDArray[np.int64]:
+def _evenly(x: Numbers, y: Numbers) -> Indices:
     """Choose the points (T,) to keep: both ends, and steps as even as possible between them."""
     if len(x) <= MOST_POINTS:
         return np.arange(len(x))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import GeometryError, LabelError, UsageError
-from hilum.metrics import Lesions, Overlap, lesions, overlap, surface_distances, volume_ml
+from hilum.metrics import lesions, overlap, surface_distances, volume_ml
+from hilum.metrics.overlap import ratio
 from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from hilum.volume import LabelTable, Region
 
-    Labels = NDArray[np.integer[Any]]
-    Mask = NDArray[np.bool_]
+    Labels = NDArray[np.integer]
     Box = tuple[slice, slice, slice]
 
 
@@ -79,9 +78,7 @@ class Score:
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
 
-SCORE_FIELDS = tuple(f.name for f in fields(Score))
 _SHOWN = 10
-COUNT_FIELDS = ("lesions_reference", "lesions_found", "lesions_predicted", "lesions_real")
 
 
 def score_labels(
@@ -123,13 +120,20 @@ def score_labels(
             needed="two label maps (Z, Y, X) on one grid",
             cure="resample the prediction onto the reference's grid",
         )
-    boxes = _boxes("prediction", prediction, set(table.ids))
-    known = set(table.ids) | ({table.ignore} if table.ignore is not None else set())
-    for label, box in _boxes("reference", reference, known).items():
-        boxes[label] = _union(boxes.get(label), box)
-    pair = _Pair(prediction, reference, tuple(float(s) for s in spacing), table.ignore)
+    known = {*table.ids, *([] if table.ignore is None else [table.ignore])}
+    boxes = [
+        _boxes("prediction", prediction, set(table.ids)),
+        _boxes("reference", reference, known),
+    ]
+    pair = _Pair(prediction, reference, tuple(map(float, spacing)), table.ignore, tolerance_mm)
     return tuple(
-        pair.score(region, boxes, tolerance_mm=tolerance_mm, case=case, patient=patient)
+        replace(
+            pair.score(
+                region, [of[label] for of in boxes for label in region.labels if label in of]
+            ),
+            case=case,
+            patient=patient,
+        )
         for region in table.scored
     )
 
@@ -142,98 +146,52 @@ class _Pair:
     reference: Labels
     spacing: tuple[float, ...]
     ignore: int | None
+    tolerance_mm: float
 
-    def score(
-        self,
-        region: Region,
-        boxes: dict[int, Box],
-        *,
-        tolerance_mm: float,
-        case: str,
-        patient: str | None,
-    ) -> Score:
-        """The row of one region."""
+    def score(self, region: Region, boxes: Sequence[Box]) -> Score:
+        """The row of one region, measured in the union of boxes and a voxel around them."""
         picture = self.reference.shape[0] == 1
-        box: Box | None = None
-        for label in region.labels:
-            if label in boxes:
-                box = _union(box, boxes[label])
-        prediction, reference, ignored = self._masks(
-            region, box, margin=(0 if picture else 1, 1, 1)
+        wide = tuple(
+            slice(max(min(s.start for s in axis) - margin, 0), max(s.stop for s in axis) + margin)
+            for axis, margin in zip(
+                zip(*(boxes or [(slice(0, 1),) * 3]), strict=True),
+                (0 if picture else 1, 1, 1),
+                strict=True,
+            )
         )
+        prediction, reference = (
+            np.logical_or.reduce([labels[wide] == label for label in region.labels])  # beats isin
+            for labels in (self.prediction, self.reference)
+        )
+        ignored = None if self.ignore is None else self.reference[wide] == self.ignore
+        if ignored is not None and not ignored.any():
+            ignored = None
         surfaces = surface_distances(
             prediction, reference, self.spacing, ignore=ignored, picture=picture
         )
         if ignored is not None:
             prediction, reference = prediction & ~ignored, reference & ~ignored
-        return _row(
-            (region.name, case, patient),
-            overlap(prediction, reference),
-            lesions(prediction, reference),
-            (surfaces.nsd(tolerance_mm), surfaces.hausdorff(95.0), surfaces.assd()),
-            volume_ml(1, self.spacing),
+        voxels, found = overlap(prediction, reference), lesions(prediction, reference)
+        more, voxel_ml = voxels.predicted - voxels.referenced, volume_ml(1, self.spacing)
+        return Score(
+            region=region.name,
+            dice=voxels.dice,
+            iou=voxels.iou,
+            nsd=surfaces.nsd(self.tolerance_mm),
+            hd95=surfaces.hausdorff(95.0),
+            assd=surfaces.assd(),
+            volume_reference_ml=voxels.referenced * voxel_ml,
+            volume_prediction_ml=voxels.predicted * voxel_ml,
+            volume_error_ml=more * voxel_ml,
+            volume_error_relative=ratio(more, voxels.referenced),
+            lesions_reference=found.reference,
+            lesions_found=found.found,
+            lesions_predicted=found.predicted,
+            lesions_real=found.real,
+            lesion_recall=found.recall,
+            lesion_precision=found.precision,
+            lesion_f1=found.f1,
         )
-
-    def _masks(
-        self, region: Region, box: Box | None, *, margin: tuple[int, int, int]
-    ) -> tuple[Mask, Mask, Mask | None]:
-        """Cut prediction, reference and ignored voxels of a region to its box.
-
-        The box is one voxel wider where the image allows.
-        """
-        where = box or (slice(0, 1), slice(0, 1), slice(0, 1))
-        wide = tuple(
-            slice(max(s.start - m, 0), s.stop + m) for s, m in zip(where, margin, strict=True)
-        )
-        prediction, reference = self.prediction[wide], self.reference[wide]
-        ignored = reference == self.ignore if self.ignore is not None else None
-        if ignored is not None and not ignored.any():
-            ignored = None
-        return _mask(prediction, region), _mask(reference, region), ignored
-
-
-def _row(
-    who: tuple[str, str, str | None],
-    voxels: Overlap,
-    found: Lesions,
-    surface: tuple[float, float, float],
-    voxel_ml: float,
-) -> Score:
-    region, case, patient = who
-    nsd, hd95, assd = surface
-    more = voxels.predicted - voxels.referenced
-    return Score(
-        region=region,
-        case=case,
-        patient=patient,
-        dice=voxels.dice,
-        iou=voxels.iou,
-        nsd=nsd,
-        hd95=hd95,
-        assd=assd,
-        volume_reference_ml=voxels.referenced * voxel_ml,
-        volume_prediction_ml=voxels.predicted * voxel_ml,
-        volume_error_ml=more * voxel_ml,
-        volume_error_relative=more / voxels.referenced if voxels.referenced else math.nan,
-        lesions_reference=found.reference,
-        lesions_found=found.found,
-        lesions_predicted=found.predicted,
-        lesions_real=found.real,
-        lesion_recall=found.recall,
-        lesion_precision=found.precision,
-        lesion_f1=found.f1,
-    )
-
-
-def _mask(labels: Labels, region: Region) -> Mask:
-    """Boolean mask of a region.
-
-    Comparisons are faster than isin for the few labels that a region has.
-    """
-    mask = labels == region.labels[0]
-    for label in region.labels[1:]:
-        mask |= labels == label
-    return np.asarray(mask, dtype=np.bool_)
 
 
 def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
@@ -259,10 +217,3 @@ def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
             cure="score with the label table that belongs to these files",
         )
     return found
-
-
-def _union(a: Box | None, b: Box) -> Box:
-    if a is None:
-        return b
-    z, y, x = (slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
-    return z, y, x
