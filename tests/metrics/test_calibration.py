@@ -16,7 +16,6 @@ from hilum.metrics import (
     calibration_curve,
     calibration_in_the_large,
     calibration_intercept,
-    calibration_line,
     calibration_noise,
     calibration_slope,
     expected_calibration_error,
@@ -222,26 +221,29 @@ def by_scipy(probability: np.ndarray, positive: np.ndarray) -> tuple[float, floa
     return float(line.x[1]), float(line.x[0]), float(large.x)
 
 
+def line_of(probability: np.ndarray, positive: np.ndarray) -> tuple[float, float, float]:
+    """Slope, intercept, calibration in the large."""
+    return (
+        calibration_slope(probability, positive),
+        calibration_intercept(probability, positive),
+        calibration_in_the_large(probability, positive),
+    )
+
+
 @pytest.mark.parametrize("n", [12, 200])
 def test_the_line_is_the_most_likely_one(n: int) -> None:
     probability, positive = sample(n, seed=3, slope=0.6, intercept=0.4)
     probability[:2], positive[:2] = (0.0, 1.0), (True, False)  # clipped, and wrong
-    line = calibration_line(probability, positive)
-    assert (line.slope, line.intercept, line.in_the_large) == pytest.approx(
+    assert line_of(probability, positive) == pytest.approx(
         by_scipy(probability, positive), abs=1e-5
     )
-    assert line.slope == calibration_slope(probability, positive)
-    assert line.intercept == calibration_intercept(probability, positive)
-    assert line.in_the_large == calibration_in_the_large(probability, positive)
 
 
 def test_a_known_miscalibration_is_found() -> None:
-    line = calibration_line(*sample(40_000, slope=0.5, intercept=0.7))
-    assert (line.slope, line.intercept) == pytest.approx((0.5, 0.7), abs=0.05)
-    line = calibration_line(*sample(40_000))
-    assert (line.slope, line.intercept, line.in_the_large) == pytest.approx((1, 0, 0), abs=0.05)
-    line = calibration_line(*sample(40_000, intercept=-1))
-    assert line.in_the_large == pytest.approx(-1, abs=0.05)
+    slope, intercept, _ = line_of(*sample(40_000, slope=0.5, intercept=0.7))
+    assert (slope, intercept) == pytest.approx((0.5, 0.7), abs=0.05)
+    assert line_of(*sample(40_000)) == pytest.approx((1, 0, 0), abs=0.05)
+    assert line_of(*sample(40_000, intercept=-1))[2] == pytest.approx(-1, abs=0.05)
 
 
 @settings(deadline=None, max_examples=80, derandomize=True)
@@ -256,21 +258,21 @@ def test_recalibrated_probabilities_are_calibrated(cases: list[tuple[float, bool
     """The likelihood equations: residuals sum to 0, and so do residuals times logits."""
     probability, positive = (np.array(column) for column in zip(*cases, strict=True))
     x = logit(np.clip(probability, 1e-7, 1 - 1e-7))
-    line = calibration_line(probability, positive)
+    slope, intercept, in_the_large = line_of(probability, positive)
     separated = not (
         positive.any()
         and not positive.all()
         and x[positive].min() < x[~positive].max()
         and x[~positive].min() < x[positive].max()
     )
-    assert math.isnan(line.slope) == math.isnan(line.intercept) == separated
-    assert math.isnan(line.in_the_large) == (positive.all() or not positive.any())
+    assert math.isnan(slope) == math.isnan(intercept) == separated
+    assert math.isnan(in_the_large) == (positive.all() or not positive.any())
     if not separated:
-        residual = positive - expit(line.intercept + line.slope * x)
+        residual = positive - expit(intercept + slope * x)
         assert residual.sum() == pytest.approx(0, abs=1e-6)
         assert (residual * x).sum() == pytest.approx(0, abs=1e-5)
-    if not math.isnan(line.in_the_large):
-        assert (positive - expit(line.in_the_large + x)).sum() == pytest.approx(0, abs=1e-6)
+    if not math.isnan(in_the_large):
+        assert (positive - expit(in_the_large + x)).sum() == pytest.approx(0, abs=1e-6)
 
 
 # --- what is undefined, what is refused
@@ -281,8 +283,7 @@ def test_no_case() -> None:
     assert math.isnan(expected_calibration_error([], []))
     assert math.isnan(calibration_noise([]))
     assert calibration_curve([], []).cases.size == 0
-    line = calibration_line([], [])
-    np.testing.assert_equal((line.slope, line.intercept, line.in_the_large), (math.nan,) * 3)
+    np.testing.assert_equal(line_of([], []), (math.nan,) * 3)
     np.testing.assert_equal(np.array(wilson_interval(0, 0)), [math.nan, math.nan])
 
 

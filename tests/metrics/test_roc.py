@@ -54,13 +54,10 @@ def test_by_hand() -> None:
     assert curve.thresholds.tolist() == [math.inf, 4, 3, 2, 1]
     assert curve.sensitivity == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 1])
     assert curve.specificity == pytest.approx([1, 1, 0.5, 0, 0])
-    assert curve.area == pytest.approx(3.5 / 6)
     steps = precision_recall_curve(scores, positive)
     assert steps.thresholds.tolist() == [4, 3, 2, 1]
     assert steps.precision == pytest.approx([1, 2 / 3, 1 / 2, 3 / 5])
-    assert (steps.prevalence, steps.average_precision) == pytest.approx(
-        (0.6, auprc(scores, positive))
-    )
+    assert steps.prevalence == 0.6
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
@@ -196,9 +193,7 @@ def test_undefined(positive: list[bool], of_recall: float) -> None:
     scores = np.linspace(0, 1, len(positive))
     nothing = (math.nan,) * 3
     np.testing.assert_equal(auroc(scores, positive), math.nan)
-    np.testing.assert_equal(roc_curve(scores, positive).area, math.nan)
     np.testing.assert_equal(auprc(scores, positive), of_recall)
-    np.testing.assert_equal(precision_recall_curve(scores, positive).average_precision, of_recall)
     for point in (
         point_at_specificity(scores, positive, specificity=0.5),
         point_at_sensitivity(scores, positive, sensitivity=0.5),

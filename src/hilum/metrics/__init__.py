@@ -17,11 +17,9 @@ from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic
 from hilum.metrics.bootstrap import bootstrap_statistics as bootstrap_statistics
 from hilum.metrics.bootstrap import paired_test as paired_test
 from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
-from hilum.metrics.calibration import CalibrationLine as CalibrationLine
 from hilum.metrics.calibration import calibration_curve as calibration_curve
 from hilum.metrics.calibration import calibration_in_the_large as calibration_in_the_large
 from hilum.metrics.calibration import calibration_intercept as calibration_intercept
-from hilum.metrics.calibration import calibration_line as calibration_line
 from hilum.metrics.calibration import calibration_noise as calibration_noise
 from hilum.metrics.calibration import calibration_slope as calibration_slope
 from hilum.metrics.calibration import expected_calibration_error as expected_calibration_error

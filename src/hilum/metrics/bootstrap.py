@@ -19,7 +19,6 @@ statement about the ninth. Ask `wilson_interval` there, or `delong_interval` of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
@@ -32,13 +31,13 @@ from hilum.metrics import calibration, confusion, decision, proper, roc
 from hilum.metrics.cases import check_level, divide, mean_of_defined, patients_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from hilum.metrics.cases import ArrayFunction, Integers, Numbers, ResampledMetric
 
-Statistic = Literal["mean", "median"] | Callable[["Numbers"], float]
+Statistic = Literal["mean", "median"]
 Ends = Literal["bca", "percentile"]
 
 LEVEL, RESAMPLES = 0.95, 2000
@@ -136,8 +135,8 @@ def bootstrap_interval(
             out.
         groups: (N,) whose case it is.
         statistic: "mean" or "median": of each column, then the mean of the columns, so that a rare
-            region weighs as much as a common one. Or a function of the resampled values ((n,) for
-            one column, (n, R) for several). Means are BCa intervals.
+            region weighs as much as a common one. Means are BCa intervals. For a function of the
+            values see `bootstrap_statistic`.
         how: see `Resampling`.
 
     Raises:
@@ -476,16 +475,8 @@ def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Number
 
 def _of_values(rows: Numbers, statistic: Statistic, block: _Block) -> Numbers:
     """(B,) the statistic of rows (N, R) in each resample."""
-    if callable(statistic):
-        values = rows[:, 0] if rows.shape[1] == 1 else rows
-        return np.array(
-            [
-                float(statistic(np.repeat(values, count[block.patient], axis=0)))
-                for count in block.times
-            ]
-        )
     if statistic not in ("mean", "median"):
-        raise UsageError(f"statistic {statistic!r}", needed='"mean", "median" or a function')
+        raise UsageError(f"statistic {statistic!r}", needed='"mean" or "median"')
     columns = []
     for column in rows.T:
         defined = ~np.isnan(column)

@@ -68,23 +68,6 @@ class CalibrationCurve:
     level: float
 
 
-@dataclass(frozen=True)
-class CalibrationLine:
-    """logit(observed) = intercept + slope * logit(probability), fitted by maximum likelihood.
-
-    Args:
-        slope: 1 is right; below 1 the probabilities are too extreme (overfitted), above 1 too
-            timid.
-        intercept: 0 is right, read together with the slope.
-        in_the_large: the intercept where the slope is held at 1: above 0 the probabilities are too
-            low on the whole.
-    """
-
-    slope: float
-    intercept: float
-    in_the_large: float
-
-
 def expected_calibration_error(
     probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass"
 ) -> float:
@@ -167,29 +150,17 @@ def calibration_curve(
     return CalibrationCurve(divide(sums, cases), divide(hits, cases), low, high, cases, level)
 
 
-def calibration_line(probability: ArrayLike, positive: ArrayLike) -> CalibrationLine:
-    """Slope and intercept of the logistic recalibration, and the calibration in the large.
+def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
+    """The slope of logit(observed) = intercept + slope * logit(probability), most likely fitted.
 
+    1 is right; below 1 the probabilities are too extreme (overfitted), above 1 too timid.
     Probabilities are clipped at 1e-7.
 
     Args:
         probability: (N,) that the case is positive.
         positive: (N,) whether it is.
 
-    Raises:
-        UsageError: shapes that differ, no probabilities.
-
     Source: Cox, Biometrika 45 (1958); Van Calster et al., BMC Med 17 (2019).
-    """
-    return CalibrationLine(
-        slope=calibration_slope(probability, positive),
-        intercept=calibration_intercept(probability, positive),
-        in_the_large=calibration_in_the_large(probability, positive),
-    )
-
-
-def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
-    """The slope of `calibration_line`.
 
     Raises:
         UsageError: shapes that differ, no probabilities.
@@ -199,7 +170,7 @@ def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
 
 
 def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
-    """The intercept of `calibration_line`.
+    """The intercept of that line; 0 is right, read together with the slope.
 
     Raises:
         UsageError: shapes that differ, no probabilities.
@@ -209,7 +180,7 @@ def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
 
 
 def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> float:
-    """The calibration in the large of `calibration_line`.
+    """The intercept where the slope is held at 1: above 0 the probabilities are too low overall.
 
     Raises:
         UsageError: shapes that differ, no probabilities.
@@ -276,7 +247,12 @@ class _Binned:
         order = np.argsort(probability, kind="stable")
         rising, taken = probability[order], weights[:, order]
         first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])[: len(rising)])
-        place = rising[first] * bins if equal == "width" else _middles(taken, first) * bins
+        if equal == "width":
+            place = rising[first] * bins
+        else:  # the mid-rank (0..1) of each distinct probability; ties share a bin
+            counts = np.add.reduceat(taken, first, axis=1) if len(first) else taken
+            ranks = np.cumsum(counts, axis=1) - counts / 2
+            place = divide(ranks, counts.sum(axis=1, keepdims=True)) * bins
         number = np.clip(np.nan_to_num(place).astype(np.int64), 0, bins - 1)
         return cls(taken, order, first, np.broadcast_to(number, (len(weights), len(first))), bins)
 
@@ -288,12 +264,6 @@ class _Binned:
         cells = self.bin + np.arange(len(sums))[:, None] * self.bins
         flat = np.bincount(cells.ravel(), weights=sums.ravel(), minlength=len(sums) * self.bins)
         return np.asarray(flat.reshape(len(sums), self.bins))
-
-
-def _middles(weights: Numbers, first: Integers) -> Numbers:
-    """(B, T) mid-rank (0..1) of each distinct probability in each resample; ties share a bin."""
-    counts = np.add.reduceat(weights, first, axis=1) if len(first) else weights
-    return divide(np.cumsum(counts, axis=1) - counts / 2, counts.sum(axis=1, keepdims=True))
 
 
 def _check_bins(bins: int, equal: Bins) -> None:

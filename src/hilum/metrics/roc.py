@@ -51,15 +51,6 @@ class Roc:
     sensitivity: Numbers = field(repr=False)
     specificity: Numbers = field(repr=False)
 
-    @property
-    def area(self) -> float:
-        """Area under the curve (trapezoids), which is the AUROC; NaN where a class has no case."""
-        if len(self.thresholds) < 2:
-            return math.nan
-        return float(
-            np.sum(-np.diff(self.specificity) * (self.sensitivity[1:] + self.sensitivity[:-1]) / 2)
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
@@ -78,18 +69,6 @@ class PrecisionRecall:
     recall: Numbers = field(repr=False)
     precision: Numbers = field(repr=False)
     prevalence: float
-
-    @property
-    def average_precision(self) -> float:
-        """Precision averaged over the steps of recall, which is the AUPRC.
-
-        NaN where there is no positive case.
-        """
-        return (
-            float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
-            if self.recall.size
-            else math.nan
-        )
 
 
 @dataclass(frozen=True)
