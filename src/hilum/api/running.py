@@ -16,6 +16,7 @@ from hilum.pipelines import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hilum.dataset import Case
     from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
     from hilum.inference.forecast import Advance
     from hilum.inference.predictors import AnyPredictor
@@ -90,25 +91,22 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     run = RunOptions(engine, wanted, tta, most_pictures if pictures else 0)
     prediction = prediction_of(loaded, segmentation, classification)
     predictor: AnyPredictor = prediction.make_predictor(loaded, run)
-    found = (
-        find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
-        if pictures
-        else ()
-    )
-    cases = {case.id: case for case in found}
-    pictured = {case: out / PICTURES / f"{case}.png" for case in cases} if pictures else {}
-    with OutputFolder(
-        out, "predict", inputs=[file for case in found for file in case.files]
-    ) as folder:
+    cases: dict[str, Case] = {}
+    if pictures:
+        found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
+        cases = {case.id: case for case in found}
+    pictured = {case: out / PICTURES / f"{case}.png" for case in cases}
+    files = [file for case in cases.values() for file in case.files]
+    with OutputFolder(out, "predict", inputs=files) as folder:
         folder.refuse_foreign(pictured.values())
-        drawn: list[str] = []
+        shown: list[str] = []
 
         def finished(outcome: CaseOutcome, done: int, total: int) -> None:
-            if pictures and outcome.status == "done" and len(drawn) < most_pictures:
-                drawn.append(outcome.case)
-                files = [out / name for name in outcome.files]
-                case, picture = cases[outcome.case], pictured[outcome.case]
-                prediction.write_picture(case, files, picture)
+            if pictures and outcome.status == "done" and len(shown) < most_pictures:
+                shown.append(outcome.case)
+                picture = pictured[outcome.case]
+                written = [out / name for name in outcome.files]
+                prediction.write_picture(cases[outcome.case], written, picture)
                 folder.record(picture)
             if progress is not None:
                 progress(outcome, done, total)

@@ -119,12 +119,8 @@ class ProgressDisplay:
 
     def predicted(self, advance: Advance) -> None:
         """Move the bar over all predictions, with the estimated time left."""
-        self.advance(
-            "predict",
-            advance.fraction,
-            1.0,
-            self._counted(advance.done, advance.total, advance.case),
-        )
+        text = self._counted(advance.done, advance.total, advance.case)
+        self.advance("predict", advance.fraction, 1.0, text)
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
     def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
@@ -179,11 +175,9 @@ def shown_progress() -> Iterator[ProgressDisplay]:
 
         def render(self, task: Task) -> Text:
             seconds = task.fields.get("remaining")
-            return (
-                super().render(task)
-                if seconds is None
-                else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
-            )
+            if seconds is None:
+                return super().render(task)
+            return Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
 
     class Current(TextColumn):
         """Column of the current case; it is cut in a narrow terminal."""

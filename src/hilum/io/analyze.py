@@ -15,14 +15,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
-_ORIENT = (
-    "LAS",
-    "LSA",
-    "ASL",
-    "LPS",
-    "LIA",
-    "AIL",
-)  # the field hist.orient: transverse, coronal, sagittal; then flipped
+# the field hist.orient: transverse, coronal, sagittal; then flipped
+_ORIENT = ("LAS", "LSA", "ASL", "LPS", "LIA", "AIL")
 _RAS = {"L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 _NAMES = {"L": "Left", "A": "Anterior", "P": "Posterior", "S": "Superior", "I": "Inferior"}
 
@@ -53,15 +47,10 @@ def affine(path: Path, image: SpatialImage) -> tuple[NDArray[np.float64], tuple[
         stored == 0, 1.0, np.abs(stored)
     )
     axes = ", ".join(_NAMES[letter] for letter in letters)
-    notes = [
-        (
-            f"an Analyze file has no origin and no certain left; axes are taken to run to {axes}"
-            f" (hist.orient {number})"
-        )
-    ]
+    unsure = "an Analyze file has no origin and no certain left"
+    notes: tuple[str, ...] = (f"{unsure}; axes are taken to run to {axes} (hist.orient {number})",)
     if (stored <= 0).any():
-        notes.append(
-            f"voxel sizes of the header are {' x '.join(f'{size:g}' for size in stored)}; 1 mm is"
-            " assumed for 0, and the sign is dropped"
-        )
-    return matrix, tuple(notes)
+        sizes = " x ".join(f"{size:g}" for size in stored)
+        mended = "1 mm is assumed for 0, and the sign is dropped"
+        notes += (f"voxel sizes of the header are {sizes}; {mended}",)
+    return matrix, notes

@@ -196,12 +196,8 @@ def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
         _refuse_partial_rescaling(images, path)
         slices = [_slice(image) for image in images]
         if any(image.header.get("PhotometricInterpretation") == "MONOCHROME1" for image in images):
-            notes += (
-                (
-                    "low numbers are to be shown white (MONOCHROME1), which concerns display only;"
-                    " they are read as stored"
-                ),
-            )
+            shown = "low numbers are to be shown white (MONOCHROME1), which concerns display only"
+            notes += (f"{shown}; they are read as stored",)
     built = stack(slices, path)
     return built, notes + built.notes
 
@@ -219,6 +215,8 @@ def _kept_quiet() -> Iterator[None]:
 
 def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     """The headers of all images, and a note on what was left aside."""
+    from pydicom.uid import UID
+
     files, uid = _files_of(path)
     images, aside, bare = [], 0, 0
     for file in files:
@@ -235,16 +233,16 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             continue
         with damage_refused(file, FORMAT.name):
             header = _read(file, tags=_TAGS)
-        is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
         if uid and str(header.get("SeriesInstanceUID", "")) != uid:
             continue
-        if is_image:
-            images.append(_Found(file, header))
-            bare += start != USUAL_START
-        elif "Rows" not in header and "Image Storage" in _class_name(header):  # the end is missing
+        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")
+        if "Rows" not in header and "Image Storage" in UID(str(kind)).name:
             raise FormatError(
                 f"{file}: an image without size", needed="a complete file", cure="export it again"
             )
+        if "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS:
+            images.append(_Found(file, header))
+            bare += start != USUAL_START
         else:
             aside += 1
     if not images:
@@ -255,10 +253,8 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         )
     notes = [f"{aside} files that are no DICOM images were left aside"] if aside else []
     if bare:
-        notes.append(
-            f"{bare} files without DICOM's preamble or prefix were recognised by their first data"
-            " elements"
-        )
+        known = "were recognised by their first data elements"
+        notes.append(f"{bare} files without DICOM's preamble or prefix {known}")
     return images, tuple(notes)
 
 
@@ -268,23 +264,8 @@ def _files_of(path: Path) -> tuple[list[Path], str]:
     place = Path(text)
     if not place.is_dir():
         return [place], uid
-    folder = series_folder(place) or place
-    return (
-        sorted(
-            entry
-            for entry in folder.iterdir()
-            if not entry.is_dir() and not entry.name.startswith(".")
-        ),
-        uid,
-    )
-
-
-def _class_name(header: FileDataset) -> str:
-    """Name the kind of object that a file states."""
-    from pydicom.uid import UID
-
-    stated = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")
-    return UID(str(stated)).name
+    entries = (series_folder(place) or place).iterdir()
+    return sorted(one for one in entries if not one.is_dir() and one.name[0] != "."), uid
 
 
 def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
@@ -352,21 +333,15 @@ def _refuse_unplain(header: Dataset, path: Path) -> None:
     """Raise at images that are no slice of a plain CT or MR series."""
     modality, bits = str(header.get("Modality", "")), int(header.BitsStored)
     high = int(header.get("HighBit", bits - 1))
+    frames, slope = int(header.get("NumberOfFrames") or 1), header.get("RescaleSlope")
+    kinds = [str(value) for value in header.get("ImageType") or ()]
     reasons = {
-        f"{header.get('NumberOfFrames')} frames in one file (multi-frame)": (
-            int(header.get("NumberOfFrames") or 1) > 1
-        ),
+        f"{frames} frames in one file (multi-frame)": frames > 1,
         f"modality {modality or 'not stated'}": modality not in _MODALITIES,
-        "a localizer (scout), which is no slice of the volume": (
-            "LOCALIZER" in [str(v) for v in header.get("ImageType") or ()]
-        ),
+        "a localizer (scout), which is no slice of the volume": "LOCALIZER" in kinds,
         "a colour image": int(header.get("SamplesPerPixel") or 1) != 1,
-        "numbers that are mapped by a table (Modality LUT)": bool(
-            header.get("ModalityLUTSequence")
-        ),
-        "a rescale slope of 0, which makes all pixels alike": (
-            _number(header.get("RescaleSlope"), 1.0) == 0
-        ),
+        "numbers that are mapped by a table (Modality LUT)": header.get("ModalityLUTSequence"),
+        "a rescale slope of 0, which makes all pixels alike": _number(slope, 1.0) == 0,
         "colours by a palette": str(header.get("PhotometricInterpretation", "")) == "PALETTE COLOR",
         f"pixels of {bits} bits up to bit {high}, not {bits - 1}": high != bits - 1,
     }
@@ -388,12 +363,10 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[np.generic]:
     if not all(s.slope.is_integer() and s.intercept.is_integer() for s in slices):
         return np.dtype(np.float32)
     ends = [s.slope * end + s.intercept for s in slices for end in (low, high)]
-    fitting = [
-        dtype
-        for dtype in (np.int16, np.int32)
-        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max
-    ]
-    return np.dtype(fitting[0] if fitting else np.float32)
+    for dtype in (np.int16, np.int32):
+        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    return np.dtype(np.float32)
 
 
 def _fill(target: NDArray[np.generic], one: Slice) -> None:
@@ -417,11 +390,9 @@ def _fill(target: NDArray[np.generic], one: Slice) -> None:
             needed=f"{target.shape}, as the header says",
             cure="export the series again from the source",
         )
-    exact = (
-        pixels
-        if one.slope == 1 and one.intercept == 0
-        else pixels.astype(np.float64) * one.slope + one.intercept
-    )
+    exact = pixels
+    if (one.slope, one.intercept) != (1, 0):
+        exact = pixels.astype(np.float64) * one.slope + one.intercept
     limits = np.iinfo(target.dtype.name) if target.dtype.kind in "iu" else None
     if limits and (exact.min() < limits.min or exact.max() > limits.max):
         raise FormatError(

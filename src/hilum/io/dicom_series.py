@@ -68,25 +68,14 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
         uid, held = next(iter(found.items()))
         return (Series(folder, "", tuple(held), uid),), reasons
     names = [_name(header) for header in first.values()]
-    return (
-        tuple(
-            Series(
-                Path(f"{folder}{SERIES_MARK}{uid}"),
-                name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}",
-                tuple(found[uid]),
-                uid,
-            )
-            for name, uid in zip(names, found, strict=True)
-        ),
-        reasons,
-    )
+    series = []
+    for name, (uid, held) in zip(names, found.items(), strict=True):
+        own = name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}"
+        series.append(Series(Path(f"{folder}{SERIES_MARK}{uid}"), own, tuple(held), uid))
+    return tuple(series), reasons
 
 
 def _name(header: SeriesHeader) -> str:
     """The name of a series among others of its folder."""
-    words = (
-        [header.number, header.description]
-        if header.number or header.description
-        else [header.modality or "series"]
-    )
-    return _UNSAFE.sub("_", "_".join(filter(None, words))).strip("_.")
+    words = [word for word in (header.number, header.description) if word]
+    return _UNSAFE.sub("_", "_".join(words or [header.modality or "series"])).strip("_.")

@@ -177,7 +177,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _give_usual_mode(temporary)
-            _to_disk(temporary)
+            # a copy of a read-only file is one too; Windows flushes only what may be written
+            mode = "r+b" if os.name == "nt" else "rb"
+            for file in filter(Path.is_file, (temporary, *temporary.rglob("*"))):
+                with file.open(mode) as stream:
+                    os.fsync(stream.fileno())
             if (call := before_naming.get(target.absolute())) is not None:
                 call(target, temporary)
             temporary.replace(target)
@@ -227,17 +231,8 @@ def _give_usual_mode(path: Path) -> None:
             entry.chmod(mode)
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until the bytes of a file, or of a folder's files, are on the disk."""
-    # a copy of a read-only file is one too; Windows flushes only what may be written
-    mode = "r+b" if os.name == "nt" else "rb"
-    for file in filter(Path.is_file, (path, *path.rglob("*"))):
-        with file.open(mode) as stream:
-            os.fsync(stream.fileno())
-
-
 def _names_to_disk(folder: Path) -> None:
-    """The same for a folder's list of names, where the system lets folders be opened.
+    """Wait until a folder's list of names is on the disk, where the system lets it be opened.
 
     Windows and some networks do not.
     """

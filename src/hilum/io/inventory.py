@@ -35,10 +35,8 @@ _TEXTS = (
     *(".toml", ".ini", ".inf", ".cfg", ".doc", ".docx", ".py", ".sh", ".m", ".r", ".ipynb", ".bib"),
     *(".css", ".js", ".sha256", ".md5", ".gin"),
 )
-_TEXT_NAMES = {
-    *("readme", "license", "licence", "changes", "changelog", "notice", "version", "authors"),
-    "checksums",
-}
+_TEXT_NAMES = {"readme", "license", "licence", "changes", "changelog", "notice", "version"}
+_TEXT_NAMES |= {"authors", "checksums"}
 _UNREAD_IMAGES = (
     *(".nii.bz2", ".nii.xz", ".nii.zip", ".mnc", ".mnc2", ".par", ".rec", ".gipl", ".gipl.gz"),
     *(".vtk", ".vti", ".mgh.gz", ".ima", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz"),
@@ -121,12 +119,8 @@ class Inventory:
 
     def log(self) -> None:
         """Log the sentence: a warning where an image is lost, or may be."""
-        _log.log(
-            logging.WARNING if self.loses_images else logging.INFO,
-            "%s",
-            self,
-            extra={"inventory": self},
-        )
+        level = logging.WARNING if self.loses_images else logging.INFO
+        _log.log(level, "%s", self, extra={"inventory": self})
 
     def record(self) -> InventoryRecord:
         """The inventory for run.json."""

@@ -29,7 +29,7 @@ from hilum.errors import DataError, ResourceError, UsageError
 from hilum.io.files import Readable, atomic_write_text, before_naming, disk_errors, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from filelock import BaseFileLock
@@ -189,9 +189,13 @@ class OutputFolder:
             if os.path.lexists(name) and (reason := self._hindrance(name)):
                 reasons.setdefault(reason, []).append(os.path.relpath(name, self.path))
         if reasons:
+            listed = "; ".join(
+                f"{', '.join(held[:_NAMED])}"
+                f"{f' and {len(held) - _NAMED} more' if len(held) > _NAMED else ''} ({reason})"
+                for reason, held in reasons.items()
+            )
             raise UsageError(
-                f"files are in the way in {self.path}: "
-                + "; ".join(f"{_shorten(held)} ({reason})" for reason, held in reasons.items()),
+                f"files are in the way in {self.path}: {listed}",
                 needed=(
                     f"an output folder without them: only what hilum {self.verb} wrote, unchanged"
                     " since, is replaced"
@@ -271,10 +275,8 @@ class OutputFolder:
         earlier = self.entry(place)
         replaces = earlier.sha256 if earlier is not None and self.owned(place) else ""
         if bytes_.is_file():
-            _update(
-                place.parent,
-                {place.name: Written(sha256=sha256(bytes_), verb=self.verb, replaces=replaces)},
-            )
+            entry = Written(sha256=sha256(bytes_), verb=self.verb, replaces=replaces)
+            _update(place.parent, {place.name: entry})
 
     def _hindrance(self, place: Path) -> str:
         """Why a file that is there may not be replaced; "" where it may."""
@@ -462,8 +464,3 @@ def _identities(path: Path) -> set[tuple[int, int]]:
             facts = file.stat()
             found.add((facts.st_dev, facts.st_ino))
     return found
-
-
-def _shorten(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -37,10 +37,8 @@ _LOGGER = logging.getLogger("hilum")
 _GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
 _GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
-_BACKWARDS = (
-    *((1, 1), (1, -1), (-1, -1), (-1, 1)),
-    *((1, 1), (1, -1), (-1, -1), (-1, 1)),
-)  # then steps in (Y, X), of the orientations 1 to 8
+_BACKWARDS = 2 * ((1, 1), (1, -1), (-1, -1), (-1, 1))
+"""Steps in (Y, X) then, of the orientations 1 to 8."""
 _GREY_AND_ALPHA, _RGBA = 4, 6  # colour types of a PNG
 _LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the thread
 
@@ -274,11 +272,8 @@ def upright_note(turn: int, kind: str) -> tuple[str, ...]:
 
     Nothing where it stood upright.
     """
-    return (
-        ()
-        if turn == 1
-        else (f"the picture was turned upright as its {kind} orientation ({turn}) says",)
-    )
+    note = f"the picture was turned upright as its {kind} orientation ({turn}) says"
+    return () if turn == 1 else (note,)
 
 
 def turned_upright(array: NDArray[np.generic], turn: int) -> NDArray[np.generic]:

@@ -190,11 +190,8 @@ def surplus_note(surplus: int) -> tuple[str, ...]:
         return (
             f"the file holds {much}; they were not read, nor the checksum behind them compared",
         )
-    return (
-        (f"the file holds {surplus} bytes more than its header says; they were left aside",)
-        if surplus
-        else ()
-    )
+    note = f"the file holds {surplus} bytes more than its header says; they were left aside"
+    return (note,) if surplus else ()
 
 
 def plain_array(path: Path, array: NDArray[np.generic]) -> NDArray[np.generic]:

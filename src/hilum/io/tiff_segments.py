@@ -99,11 +99,8 @@ def _page(file: TiffFile, page: TiffPage) -> NDArray[np.generic]:
         plane, (row, column) = number // (down * across), divmod(number % (down * across), across)
         rows = height if page.is_tiled else min(height, page.imagelength - row * height)
         file.filehandle.seek(offset)
-        data = _decompressed(
-            file.filehandle.read(count),
-            page.compression,
-            -(-width * samples * page.bitspersample // 8) * rows,
-        )
+        needed = -(-width * samples * page.bitspersample // 8) * rows
+        data = _decompressed(file.filehandle.read(count), page.compression, needed)
         whole[plane, row * height :, column * width :][:rows, :width] = _numbers(
             data, page, (rows, width, samples)
         )
@@ -143,16 +140,14 @@ def _numbers(data: bytes, page: TiffPage, shape: tuple[int, int, int]) -> NDArra
     if page.bitspersample not in _WHOLE_BYTES:
         if page.predictor == _HORIZONTAL:
             raise ValueError(f"a predictor with {page.bitspersample} bits a sample is not decoded")
-        bits = np.unpackbits(
-            np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1
-        )  # each row begins at a whole byte
+        # each row begins at a whole byte
+        bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)
         bits = bits[:, : columns * samples * page.bitspersample].reshape(
             rows, columns, samples, page.bitspersample
         )
         return bits @ (1 << np.arange(page.bitspersample, dtype=np.int64)[::-1])
-    if (
-        page.predictor == _FLOATING_POINT
-    ):  # bytes of all numbers of a row, most significant first, each the difference to the last
+    if page.predictor == _FLOATING_POINT:
+        # bytes of all numbers of a row, most significant first, each the difference to the last
         size = page.bitspersample // 8
         steps = np.frombuffer(data, np.uint8).reshape(rows, size * columns, samples)
         planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(rows, size, columns * samples)
