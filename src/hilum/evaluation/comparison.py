@@ -173,7 +173,7 @@ def compare_label_maps(
         raise UsageError(
             f"tolerances of {first.record.tolerance_mm:g} and {second.record.tolerance_mm:g} mm",
             needed="evaluations at one tolerance",
-            cure="evaluate one of them again with the other's tolerance_mm",
+            cure=f"evaluate the second again with tolerance_mm={first.record.tolerance_mm:g}",
         )
     names = _region_names(first, second)
     rows_a = {(score.region, score.case): score for score in first.scores}
