@@ -231,7 +231,7 @@ def test_a_region_beyond_the_memory_limit_is_refused():
     assert found.array.sum() == 120
     with pytest.raises(
         ResourceError,
-        match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*memory='8GB'",
+        match=r"(?s)largest component of .*extends over 8 x 6 x 7 voxels.*memory='8GB'",
     ):
         apply_postprocessing(volume(array), (step(),), TABLE, limit_bytes=needed - 1)
     assert (

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hilum.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from hilum.dataset import ClassTable
@@ -67,18 +65,19 @@ class ClassScore(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        calibrated = self.calibrated or ()
         for kind, values in (
             ("probabilities", self.probabilities),
-            ("calibrated probabilities", self.calibrated or ()),
+            ("calibrated probabilities", calibrated),
         ):
             if not all(0 <= value <= 1 for value in values):
                 raise DataError(
                     f"case {self.case}: {kind} {list(values)}", needed="numbers from 0 to 1"
                 )
-        if self.calibrated is not None and len(self.calibrated) != len(self.probabilities):
+        if self.calibrated is not None and len(calibrated) != len(self.probabilities):
             raise DataError(
-                f"case {self.case}: {len(self.probabilities)} probabilities and"
-                f" {len(self.calibrated)} calibrated ones",
+                f"case {self.case}: {len(self.probabilities)} probabilities and {len(calibrated)}"
+                " calibrated ones",
                 needed="one of each a class",
             )
         return self
@@ -114,15 +113,13 @@ def decide(probabilities: Numbers, table: ClassTable) -> Flags:
     values = np.asarray(probabilities, dtype=np.float64)
     if table.kind == "multilabel":
         return np.asarray(values >= THRESHOLD)
-    index = _INDICES["binary" if table.binary else table.kind](values)
+    if table.binary:
+        index = (values[:, 1] >= THRESHOLD).astype(np.int64)
+    elif table.kind == "ordinal":
+        index = (reached(values) >= THRESHOLD).sum(axis=1)
+    else:
+        index = values.argmax(axis=1)
     return np.asarray(index[:, None] == np.arange(len(table.names)))
-
-
-_INDICES: dict[str, Callable[[Numbers], Indices]] = {
-    "binary": lambda p: np.asarray(p[:, 1] >= THRESHOLD, dtype=np.int64),
-    "exclusive": lambda p: np.asarray(p.argmax(axis=1)),
-    "ordinal": lambda p: np.asarray((reached(p) >= THRESHOLD).sum(axis=1)),
-}
 
 
 def reached(probabilities: Numbers) -> Numbers:

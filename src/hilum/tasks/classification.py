@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from hilum.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from hilum.dataset.classes import ClassTable
@@ -68,7 +66,15 @@ class ClassificationTask:
             raise UsageError(
                 f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})"
             )
-        return _ACTIVATE[self.table.kind](logits.double())
+        logits = logits.double()
+        if self.table.kind == "exclusive":
+            return logits.softmax(dim=1)
+        likely = logits.sigmoid()
+        if self.table.kind == "multilabel":
+            return likely
+        above = torch.cummin(likely, dim=1).values  # P(grade > n) cannot rise with n
+        ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+        return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)
 
 
 class ClassLoss(nn.Module):
@@ -86,11 +92,8 @@ class ClassLoss(nn.Module):
     def __init__(self, spec: ClassLossSpec, *, exclusive: bool) -> None:
         super().__init__()
         self.exclusive, self.smoothing = exclusive, spec.label_smoothing
-        weights = (
-            None
-            if spec.class_weights is None
-            else torch.tensor(spec.class_weights, dtype=torch.float32)
-        )
+        given = spec.class_weights
+        weights = None if given is None else torch.tensor(given, dtype=torch.float32)
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -101,23 +104,8 @@ class ClassLoss(nn.Module):
         if self.exclusive:
             parts = -targets * logits.log_softmax(dim=1)
         else:
-            parts = (
-                F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-                / logits.shape[1]
-            )
+            parts = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            parts = parts / logits.shape[1]
         if isinstance(self.weights, Tensor):
             parts = parts * self.weights
         return parts.sum(dim=1).mean()
-
-
-def _grades(logits: Tensor) -> Tensor:
-    above = torch.cummin(logits.sigmoid(), dim=1).values  # P(grade > n) cannot rise with n
-    ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
-    return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)
-
-
-_ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
-    "exclusive": lambda logits: logits.softmax(dim=1),
-    "multilabel": torch.sigmoid,
-    "ordinal": _grades,
-}

@@ -7,7 +7,7 @@ annotated, in every channel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ IGNORE = 255
 _BLOCK = 2**15  # voxels that are decoded at a time
 
 
-def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
+def encode_target(labels: NDArray[np.generic], table: LabelTable) -> NDArray[np.uint8]:
     """Turn label ids into the target that the loss sees.
 
     Args:
@@ -42,7 +42,12 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
         LabelError: when the labels are not a (Z, Y, X) array of integers, hold an id that the table
             does not know, or the table has more than 255 labels.
     """
-    _check_labels(labels)
+    if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+        raise LabelError(
+            f"annotation of shape {labels.shape} and type {labels.dtype}",
+            needed="an integer array (Z, Y, X)",
+            cure="volume.array[0] of a label volume",
+        )
     ids = table.ids
     if len(ids) > MOST_LABELS:
         raise LabelError(
@@ -51,14 +56,12 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
         )
     present = np.unique(labels)
     ignored = {} if table.ignore is None else {table.ignore: IGNORE}
-    unknown = [
-        int(value) for value in present if int(value) not in ids and int(value) not in ignored
-    ]
+    unknown = [int(i) for i in present if int(i) not in ids and int(i) not in ignored]
     if unknown:
+        also = f", ignored: {table.ignore}" if table.ignore is not None else ""
         raise LabelError(
             f"labels {unknown[:10]} in the annotation",
-            needed=f"labels of the table: {list(ids)}"
-            + (f", ignored: {table.ignore}" if table.ignore is not None else ""),
+            needed=f"labels of the table: {list(ids)}{also}",
             cure="add them to the data set's labels, or run `hilum check DATA`",
         )
     channels = (
@@ -66,7 +69,15 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
         if table.exclusive
         else [{i: int(i in region.labels) for i in ids} for region in table.regions]
     )
-    return np.stack([_replace(labels, present, channel | ignored) for channel in channels])
+    if not labels.size:
+        return np.zeros((len(channels), *labels.shape), dtype=np.uint8)
+    places = places_of(labels, present)
+    return np.stack(
+        [
+            np.array([(channel | ignored)[int(i)] for i in present], dtype=np.uint8)[places]
+            for channel in channels
+        ]
+    )
 
 
 def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:
@@ -86,7 +97,7 @@ def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
     return labels
 
 
-def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any]:
+def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[np.unsignedinteger]:
     """Logits (K, ...) to label ids (...), of the smallest unsigned type that holds every id.
 
     Exclusive labels: the label with the largest logit, the first of equal ones. Regions: those with
@@ -103,9 +114,8 @@ def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any
     ids = np.asarray(table.ids, dtype=dtype)
     labels = np.empty(logits.shape[1:], dtype=dtype)
     columns, out = logits.reshape(len(logits), -1), labels.reshape(-1)
-    for start in range(
-        0, out.size, _BLOCK
-    ):  # a running maximum in the processor's cache; argmax over the first axis strides
+    # a running maximum in the processor's cache; argmax over the first axis strides
+    for start in range(0, out.size, _BLOCK):
         best = columns[0, start : start + _BLOCK].copy()
         chosen = np.full(best.shape, ids[0], dtype=dtype)
         for values, label in zip(columns[1:, start : start + _BLOCK], ids[1:], strict=True):
@@ -129,32 +139,11 @@ def activate_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[n
     return np.asarray(likely, dtype=np.float32)
 
 
-def _check_outputs(logits: NDArray[Any], table: LabelTable) -> None:
+def _check_outputs(logits: NDArray[np.float32], table: LabelTable) -> None:
     if logits.ndim < 1 or len(logits) != table.outputs:
+        names = [region.name for region in table.regions]
         raise LabelError(
             f"logits of shape {logits.shape}",
-            needed=(
-                f"({table.outputs}, ...), one entry for each of"
-                f" {[r.name for r in table.regions] or 'the labels'}"
-            ),
+            needed=f"({table.outputs}, ...), one entry for each of {names or 'the labels'}",
             cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
         )
-
-
-def _check_labels(labels: NDArray[Any]) -> None:
-    if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
-        raise LabelError(
-            f"annotation of shape {labels.shape} and type {labels.dtype}",
-            needed="an integer array (Z, Y, X)",
-            cure="volume.array[0] of a label volume",
-        )
-
-
-def _replace(
-    labels: NDArray[Any], present: NDArray[Any], values: dict[int, int]
-) -> NDArray[np.uint8]:
-    """The value of each voxel's label; `present` are the labels that occur, sorted."""
-    if present.size == 0:
-        return np.zeros(labels.shape, dtype=np.uint8)
-    table = np.array([values[int(i)] for i in present], dtype=np.uint8)
-    return table[places_of(labels, present)]

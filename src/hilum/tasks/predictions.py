@@ -21,7 +21,7 @@ import io
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,9 +42,8 @@ from hilum.io.text import (
 from hilum.tasks.class_score import ClassScore, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-_T = TypeVar("_T")
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
 _FIRST, _LAST = (
@@ -103,11 +102,8 @@ def in_file_names(table: ClassTable) -> dict[str, str]:
 def predictions_file(path: Path | str) -> Path:
     """The table itself, where a folder may have been named."""
     place = Path(path)
-    return (
-        place
-        if place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir()
-        else place / PREDICTIONS
-    )
+    is_table = place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir()
+    return place if is_table else place / PREDICTIONS
 
 
 def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
@@ -123,15 +119,6 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
                 needed=f"one for each of {', '.join(table.names)}",
             )
     further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
-    left_out = {
-        *(
-            []
-            if any(score.calibrated is not None for score in scores)
-            else [_CALIBRATED + name for name in table.names]
-        ),
-        *([] if any(score.unit is not None for score in scores) else ["unit"]),
-        *([] if any(score.certain is not None for score in scores) else ["certain"]),
-    }
     rows = [
         {**_row(score, table), **{_safe(name): score.columns.get(name, "") for name in further}}
         for score in scores
@@ -140,33 +127,46 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
         *_FIRST,
         *(prefix + name for prefix in (_PROBABILITY, _CALIBRATED) for name in table.names),
         *_LAST,
+        *map(_safe, further),
     ]
-    header = [name for name in [*header, *map(_safe, further)] if name not in left_out]
-    return _as_csv([header, *([row[name] for name in header] for row in rows)])
+    if all(score.calibrated is None for score in scores):
+        header = [name for name in header if name not in {_CALIBRATED + one for one in table.names}]
+    for optional in ("unit", "certain"):
+        if all(getattr(score, optional) is None for score in scores):
+            header.remove(optional)
+    cells = [header, *([row[name] for name in header] for row in rows)]
+    text = io.StringIO()
+    # the csv module would leave a carriage return bare
+    awkward = any("\r" in cell for row in cells for cell in row)
+    writer = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL
+    )
+    writer.writerows(cells)
+    return text.getvalue()
 
 
 def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
     """Our own columns of one case."""
-    calibrated = (
-        [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
-    )
-    return {
+    row = {
         "case": score.case,
         "patient": score.patient or "",
         "unit": score.unit or "",
         "label": _known(score.reference),
         "fold": "" if score.fold is None else str(score.fold),
         "predicted": _joined(called(score, table)) or "",
-        **{
-            _PROBABILITY + name: repr(value)
-            for name, value in zip(table.names, score.probabilities, strict=True)
-        },
-        **{_CALIBRATED + name: text for name, text in zip(table.names, calibrated, strict=True)},
         "set": _known(_joined(score.prediction_set)),
         "certain": _known(_joined(score.certain)),
         "refuse": next(word for word, value in _TRUTH.items() if value is score.refuse),
         "distance": "" if score.distance is None else repr(score.distance),
     }
+    for name, value in zip(table.names, score.probabilities, strict=True):
+        row[_PROBABILITY + name] = repr(value)
+    calibrated = (
+        [""] * len(table.names) if score.calibrated is None else map(repr, score.calibrated)
+    )
+    for name, text in zip(table.names, calibrated, strict=True):
+        row[_CALIBRATED + name] = text
+    return row
 
 
 def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
@@ -199,12 +199,10 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
     for row, line in zip(rows.rows, rows.lines, strict=True):
         try:
             score = _score(row, names)
-            label = (
-                score.reference
-                if table is None or score.reference in names
-                else spelled_label(score.reference, table)
-            )
-            scores.append(score.model_copy(update={"reference": label}))
+            if table is not None and score.reference not in names:
+                label = spelled_label(score.reference, table)
+                score = score.model_copy(update={"reference": label})
+            scores.append(score)
         except DataError as error:
             raise DataError(f"{file}, line {line}: {error.found}", needed=error.needed) from error
         except (TypeError, ValueError) as error:
@@ -230,17 +228,13 @@ def spelled_label(label: str | None, table: ClassTable) -> str | None:
         return label and ""
     often = Counter(map(plain_name, table.names))
     names = {plain_name(name): name for name in table.names if often[plain_name(name)] == 1}
-    parts = (
-        [part.strip() for part in label.split(SEPARATOR)] if table.kind == "multilabel" else [label]
-    )
+    several = table.kind == "multilabel"
+    parts = [part.strip() for part in label.split(SEPARATOR)] if several else [label]
     found = [part if part in table.names else names.get(plain_name(part), part) for part in parts]
-    if table.kind == "multilabel":
+    if several:
         found = [part for part in found if part in table.names or not is_none_word(part)]
-    return (
-        SEPARATOR.join(found)
-        if all(part in table.names or is_known(part) for part in found)
-        else None
-    )
+    known = all(part in table.names or is_known(part) for part in found)
+    return SEPARATOR.join(found) if known else None
 
 
 def _own_rows(file: Path) -> Table | None:
@@ -310,17 +304,16 @@ def named_classes(path: Path | str) -> tuple[str, ...]:
 
 def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) -> dict[str, str]:
     """Each class, in order, and how the columns spell it."""
-    found = [
-        name[len(_PROBABILITY) :]
-        for name in header
-        if name.startswith(_PROBABILITY) and name != _PROBABILITY
-    ]
+    found = [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
+    found = [name for name in found if name]
     if "case" not in header or not found:
         raise DataError(
             f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>"
         )
-    if table is None or set(found) == set(table.names):
-        return {name: name for name in (found if table is None else table.names)}
+    if table is None:
+        return {name: name for name in found}
+    if set(found) == set(table.names):
+        return {name: name for name in table.names}
     spelled = {name_key(name): name for name in found}
     if len(found) != len(table.names) or set(spelled) != {name_key(name) for name in table.names}:
         raise DataError(
@@ -333,35 +326,26 @@ def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) ->
 def _score(row: dict[str, str], names: Mapping[str, str]) -> ClassScore:
     """One case; `names` are the classes, each with how the columns spell it."""
     calibrated = [row.get(_CALIBRATED + name, "") for name in names.values()]
-    refuse = row.get("refuse", "")
+    label, refuse = row.get("label", ""), row.get("refuse", "")
+    fold, distance = row.get("fold", ""), row.get("distance", "")
     if is_known(refuse) and refuse not in _TRUTH:
         raise ValueError(f"refuse is {refuse!r}, neither yes nor no")
     return ClassScore(
         case=row["case"],
-        patient=_unless_unknown(row.get("patient", ""), str),
+        patient=patient if is_known(patient := row.get("patient", "")) else None,
         unit=row.get("unit") or None,
-        reference=(
-            _plain(row["label"])
-            if row.get("label") in names.values()
-            else _unless_unknown(row.get("label", ""), _plain)
-        ),
-        fold=_unless_unknown(row.get("fold", ""), lambda text: int(name_key(text))),
+        reference=_plain(label) if label in names.values() or is_known(label) else None,
+        fold=int(name_key(fold)) if is_known(fold) else None,
         probabilities=tuple(float(row[_PROBABILITY + name]) for name in names.values()),
         calibrated=tuple(map(float, calibrated)) if any(calibrated) else None,
-        prediction_set=_unless_empty(row.get("set", ""), _names),
-        certain=_unless_empty(row.get("certain", ""), _names),
+        prediction_set=_names(row.get("set", "")),
+        certain=_names(row.get("certain", "")),
         refuse=_TRUTH[refuse] if is_known(refuse) else None,
-        distance=_unless_unknown(row.get("distance", ""), float),
-        columns={_unsafe(name): text for name, text in row.items() if not _is_ours(name)},
+        distance=float(distance) if is_known(distance) else None,
+        columns={
+            name.removeprefix(_FURTHER): text for name, text in row.items() if not _is_ours(name)
+        },
     )
-
-
-def _unless_unknown(text: str, read: Callable[[str], _T]) -> _T | None:
-    return read(text) if is_known(text) else None
-
-
-def _unless_empty(text: str, read: Callable[[str], _T]) -> _T | None:
-    return read(text) if text else None
 
 
 def _known(text: str | None) -> str:
@@ -384,8 +368,10 @@ def _joined(names: Sequence[str] | None) -> str | None:
     )
 
 
-def _names(cell: str) -> tuple[str, ...]:
-    """The names in a cell; what follows a backslash belongs to the name."""
+def _names(cell: str) -> tuple[str, ...] | None:
+    """Return the names in a cell, None of an empty one; what follows a backslash is the name's."""
+    if not cell:
+        return None
     parts = re.findall(r"(?:\\.|[^|\\])+", _plain(cell), flags=re.DOTALL)
     return tuple(re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
 
@@ -396,20 +382,3 @@ def _is_ours(name: str) -> bool:
 
 def _safe(name: str) -> str:
     return _FURTHER + name if _is_ours(name) or name.startswith(_FURTHER) else name
-
-
-def _unsafe(name: str) -> str:
-    return name.removeprefix(_FURTHER)
-
-
-def _as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """ClassRows as text.
-
-    Every cell quoted where one holds a carriage return, which the csv module would leave bare.
-    """
-    text = io.StringIO()
-    awkward = any("\r" in cell for row in rows for cell in row)
-    csv.writer(
-        text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL
-    ).writerows(rows)
-    return text.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 RUN = "run.json"
 
 
-def read_predict_run(folder: Path) -> dict[str, Any] | None:
+def read_predict_run(folder: Path) -> dict[str, object] | None:
     """Read run.json of a folder.
 
     None where `hilum predict` wrote none there, or it cannot be read.
@@ -26,8 +26,5 @@ def read_predict_run(folder: Path) -> dict[str, Any] | None:
 def trained_cases(folder: Path) -> frozenset[str]:
     """List the predicted cases that are named like training cases of the model, by run.json."""
     names = (read_predict_run(folder) or {}).get("trained_on")
-    return (
-        frozenset(name for name in names if isinstance(name, str))
-        if isinstance(names, list)
-        else frozenset()
-    )
+    listed = names if isinstance(names, list) else []
+    return frozenset(name for name in listed if isinstance(name, str))

@@ -5,7 +5,7 @@ Logits become labels in :mod:`hilum.tasks.encoding`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.tasks.encoding import encode_target
 from hilum.tasks.losses import build_loss
@@ -34,7 +34,7 @@ class SegmentationTask:
         """Number of logits K a voxel."""
         return self.table.outputs
 
-    def encode(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+    def encode(self, labels: NDArray[np.generic]) -> NDArray[np.uint8]:
         """The target (1 or R, Z, Y, X) of label ids (Z, Y, X); see `encode_target`."""
         return encode_target(labels, self.table)
 
