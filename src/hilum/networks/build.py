@@ -53,14 +53,10 @@ def _unet(spec: NetworkSpec) -> Network:
         spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features
     )
     if spec != wanted:
-        fields = [
-            name
-            for name in NetworkSpec.model_fields
-            if getattr(spec, name) != getattr(wanted, name)
-        ]
+        textbook = {n: v for n, v in wanted if v != getattr(spec, n)}
         raise UsageError(
-            f"a spec of kind 'unet' whose {', '.join(fields)} are not the textbook's",
-            needed=", ".join(f"{name}={getattr(wanted, name)}" for name in fields),
+            f"a spec of kind 'unet' whose {', '.join(textbook)} are not the textbook's",
+            needed=", ".join(f"{name}={value}" for name, value in textbook.items()),
             cure="hilum.networks.textbook_spec(...), or kind 'plain_unet'",
         )
     return UNet(
@@ -109,13 +105,26 @@ def build_network(
     Raises:
         UsageError: when the spec does not fit its kind.
     """
-    if isinstance(spec, ClassifierSpec):
-        return _build_classifier(
-            spec, generator if generator is not None else torch.Generator().manual_seed(0)
+    if generator is None:
+        generator = torch.Generator().manual_seed(0)
+    if isinstance(spec, NetworkSpec):
+        network = blank_network(spec).to_empty(device="cpu")
+        initialise(network, generator)
+        return network
+    if spec.kind != "backbone" and spec.dimensions != 3:
+        raise UsageError(
+            f"a {spec.kind} classifier of {spec.dimensions} dimensions",
+            needed="dimensions=3",
+            cure="kind='backbone' for pictures",
         )
-    network = blank_network(spec).to_empty(device="cpu")
-    initialise(network, generator if generator is not None else torch.Generator().manual_seed(0))
-    return network
+    if bool(spec.backbone) == (spec.kind == "resnet3d"):
+        own = "no backbone; its layers are `features` and `blocks`"
+        raise UsageError(
+            f"a {spec.kind} classifier with backbone {spec.backbone!r}",
+            needed=own if spec.backbone else "the name of a timm backbone",
+        )
+    with use_generator(generator):
+        return CLASSIFIERS[spec.kind](spec)
 
 
 def blank_network(spec: NetworkSpec) -> Network:
@@ -145,24 +154,6 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, InstanceNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-
-
-def _build_classifier(spec: ClassifierSpec, generator: torch.Generator) -> ClassifierNetwork:
-    if spec.kind != "backbone" and spec.dimensions != 3:
-        raise UsageError(
-            f"a {spec.kind} classifier of {spec.dimensions} dimensions",
-            needed="dimensions=3",
-            cure="kind='backbone' for pictures",
-        )
-    if bool(spec.backbone) == (spec.kind == "resnet3d"):
-        needed = (
-            "no backbone; its layers are `features` and `blocks`"
-            if spec.backbone
-            else "the name of a timm backbone"
-        )
-        raise UsageError(f"a {spec.kind} classifier with backbone {spec.backbone!r}", needed=needed)
-    with use_generator(generator):
-        return CLASSIFIERS[spec.kind](spec)
 
 
 def _check(spec: NetworkSpec) -> None:

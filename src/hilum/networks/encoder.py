@@ -78,7 +78,12 @@ class Encoder(nn.Module):
             UsageError: the backbone refuses the size.
         """
         each = (-1,) + (1,) * (picture.ndim - 2)
-        x, grid = _whole_patches(picture, self.model)
+        patch, (height, width) = self._patch, picture.shape[-2:]
+        x, grid = picture, (height, width)
+        if patch is not None:  # padded to whole patches of a transformer
+            down, right = -height % patch[0], -width % patch[1]
+            x = functional.pad(picture, (0, right, 0, down)) if down or right else picture
+            grid = ((height + down) // patch[0], (width + right) // patch[1])
         x = x * self.scale.view(each) + self.shift.view(each)
         order = torch.channels_last_3d if picture.ndim == 5 else torch.channels_last
         try:
@@ -105,7 +110,7 @@ class Encoder(nn.Module):
         More than the picture has where a transformer pads it below and right: to whole patches, and
         where it merges patches to whole merged ones.
         """
-        patch = _patch(self.model)
+        patch = self._patch
         if patch is None:
             return size
         merged: int = self.model.feature_info[-1]["reduction"]
@@ -119,9 +124,8 @@ class Encoder(nn.Module):
         if self._has_tokens:
             features: Tensor = getattr(self.model, "fc_norm", nn.Identity())(maps.mean((2, 3)))
         else:
-            features = self.model.forward_head(
-                maps.permute(0, 2, 3, 1) if self._channels_are_last else maps, pre_logits=True
-            )
+            maps = maps.permute(0, 2, 3, 1) if self._channels_are_last else maps
+            features = self.model.forward_head(maps, pre_logits=True)
         return features
 
     def groups(self) -> Groups:
@@ -131,6 +135,13 @@ class Encoder(nn.Module):
         named = dict(self.model.named_parameters())
         numbered = group_parameters(self.model, self.model.group_matcher(coarse=True))
         return tuple(tuple(named[name] for name in numbered[number]) for number in sorted(numbered))
+
+    @property
+    def _patch(self) -> tuple[int, int] | None:
+        """Height and width of a transformer's patches; None of other backbones."""
+        embedding = getattr(self.model, "patch_embed", None)
+        patch: tuple[int, int] | None = getattr(embedding, "patch_size", None)
+        return patch
 
     @property
     def _has_tokens(self) -> bool:
@@ -151,18 +162,13 @@ def check_backbone(name: str) -> None:
 
     plain = name.partition(".")[0]
     if not plain or not timm.is_model(name):
-        near = get_close_matches(plain, timm.list_models(), n=3, cutoff=0.5)
+        near = " or ".join(get_close_matches(plain, timm.list_models(), n=3, cutoff=0.5))
+        listed = "python -c 'import timm; print(timm.list_models())'"
         raise UsageError(
             f"backbone {name!r}",
-            needed=(
-                "the name of a network in timm, for instance resnet50, tf_efficientnet_lite0 or"
-                " vit_small_patch16_224"
-            ),
-            cure=(
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else "python -c 'import timm; print(timm.list_models())'"
-            ),
+            needed="the name of a network in timm, for instance resnet50, tf_efficientnet_lite0 or"
+            " vit_small_patch16_224",
+            cure=f"did you mean {near}?" if near else listed,
         )
     tags = timm.list_pretrained(f"{plain}.*")
     if "." in name and name not in tags:
@@ -173,13 +179,14 @@ def check_backbone(name: str) -> None:
 
 
 def _create(name: str, in_channels: int) -> Any:
-    """The backbone with weights drawn anew; nothing is fetched."""
+    """Create the backbone with weights drawn anew; nothing is fetched."""
     import timm
 
     check_backbone(name)
+    model = None
     for options in _ANY_SIZE:
         try:
-            model: Any = timm.create_model(
+            model = timm.create_model(
                 name, pretrained=False, num_classes=0, in_chans=in_channels, **options
             )
         except TypeError:  # this family has no such option
@@ -198,21 +205,3 @@ def _without_map(name: str) -> UsageError:
         needed="one with a feature map",
         cure="resnet50",
     )
-
-
-def _patch(model: Any) -> tuple[int, int] | None:
-    """Height and width of a transformer's patches; None of other backbones."""
-    patch: tuple[int, int] | None = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    return patch
-
-
-def _whole_patches(picture: Tensor, model: Any) -> tuple[Tensor, tuple[int, int]]:
-    """Pad a picture to whole patches of a transformer; return it and the number of patches."""
-    patch = _patch(model)
-    height, width = picture.shape[-2:]
-    if patch is None:
-        return picture, (height, width)
-    down, right = -height % patch[0], -width % patch[1]
-    if down or right:
-        picture = functional.pad(picture, (0, right, 0, down))
-    return picture, ((height + down) // patch[0], (width + right) // patch[1])

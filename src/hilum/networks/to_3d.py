@@ -86,14 +86,12 @@ class Pool(nn.Module):
         )
 
 
-def _batch_norm(flat: nn.Module) -> nn.Module:
-    """The 3D batch norm with the state of a 2D one."""
-    given: Any = flat
-    plain = type(flat).__name__ == "BatchNorm2d"
+def _batch_norm(flat: nn.BatchNorm2d) -> nn.Module:
+    """Return the 3D batch norm with the state of a 2D one."""
     deep = (
-        nn.BatchNorm3d(given.num_features, given.eps, given.momentum, given.weight is not None)
-        if plain
-        else BatchNormAct(given)
+        nn.BatchNorm3d(flat.num_features, flat.eps, flat.momentum, flat.weight is not None)
+        if type(flat) is nn.BatchNorm2d
+        else BatchNormAct(flat)
     )
     deep.load_state_dict(flat.state_dict())
     return deep
@@ -126,14 +124,10 @@ def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, na
     if unknown:
         raise UsageError(
             f"backbone {name!r}, which has {', '.join(unknown)}",
-            needed=(
-                "for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain"
-                " convolutions"
-            ),
-            cure=(
-                "kind='slices', which takes any backbone slice by slice, or a backbone such as"
-                " resnet18, tf_efficientnet_lite0"
-            ),
+            needed="for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain"
+            " convolutions",
+            cure="kind='slices', which takes any backbone slice by slice, or a backbone such as"
+            " resnet18, tf_efficientnet_lite0",
         )
     _replace_children(model, replace)
 

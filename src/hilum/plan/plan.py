@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,9 @@ from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -35,6 +38,11 @@ def resampled_size(
     if abs(own_mm / target_mm - 1) < same:
         return int(size)
     return max(1, round(own_mm / target_mm * size))
+
+
+def in_mm(values: Iterable[float]) -> str:
+    """Format a spacing in mm."""
+    return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
 
 
 class Record(BaseModel):

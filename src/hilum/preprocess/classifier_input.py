@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy import ndimage
 
 from hilum.errors import DataError, GeometryError
-from hilum.preprocess.steps import normalise
+from hilum.preprocess.steps import FINITE, normalise
 from hilum.volume import Volume, reorient, reorient_geometry
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Three
     from hilum.volume import Geometry
 
+Value = TypeVar("Value", bound=np.generic)
 _INPUT_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
@@ -47,11 +48,7 @@ class InputWindow:
     @property
     def turned(self) -> Geometry:
         """The source's grid in the input's orientation."""
-        return (
-            self.source
-            if self.orientation == "source"
-            else reorient_geometry(self.source, self.orientation)
-        )
+        return reorient_geometry(self.source, self.orientation)
 
     def lay(self, array: NDArray[np.float32]) -> Volume:
         """Resample a map (Z, Y, X) of the input onto the image's grid; 0 outside the window.
@@ -70,14 +67,10 @@ class InputWindow:
         ):
             at = np.asarray((np.arange(n) - start) / step, dtype=np.float64)
             inside = (at >= -0.5) & (at <= self.shape[axis] - 0.5)
-            out = _read_along(out, at, axis)
-            out = out * inside.reshape([-1 if one == axis else 1 for one in range(3)])
+            out = _read_along(out, at, axis) * _along(inside, axis)
         volume = Volume(np.ascontiguousarray(out[np.newaxis], dtype=np.float32), turned)
-        if self.orientation == "source":
-            return volume
-        return Volume(
-            np.ascontiguousarray(reorient(volume, self.source.orientation).array), self.source
-        )
+        back = reorient(volume, self.source.orientation)
+        return Volume(np.ascontiguousarray(back.array), self.source)
 
 
 def preprocess_classifier_input(
@@ -120,21 +113,16 @@ def preprocess_classifier_input(
             cure="give the slice as a picture, or train on volumes",
         )
     code = plan.orientation.value
-    turned = image if code == "source" else reorient(image, code)
+    turned = reorient(image, code)
     mask = None
     if region is not None and plan.region.value.kind == "mask":
-        mask = (region if code == "source" else reorient(region, code)).array[0] != 0
-    window = _find_window(
-        turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value
-    )
+        mask = reorient(region, code).array[0] != 0
+    window = _find_window(image.geometry, plan, mask, centre_mm, size or plan.patch.value)
     if not all(np.isfinite(channel).all() for channel in turned.array):
         raise DataError(
             "voxels that are NaN or infinite",
             needed="finite intensities",
-            cure=(
-                "give them a finite value, such as that of air; of a data set `hilum check DATA"
-                " --fix DIR` does it"
-            ),
+            cure=FINITE,
         )
     channels = []
     for raw, how in zip(turned.array, plan.normalisation.value, strict=True):
@@ -142,7 +130,11 @@ def preprocess_classifier_input(
         normalise(channel, how)
         channels.append(_read(channel, window))
     if plan.region.value.mask_channel and mask is not None:
-        channels.append(_read(mask.astype(np.float32), window) * _inside(window, mask.shape))
+        channel = _read(mask.astype(np.float32), window)
+        for axis, n in enumerate(mask.shape):
+            at = window.start[axis] + np.arange(window.shape[axis]) * window.step[axis]
+            channel = channel * _along((at >= -0.5) & (at <= n - 0.5), axis)
+        channels.append(channel)
     return np.ascontiguousarray(np.stack(channels), dtype=np.float32), window
 
 
@@ -163,28 +155,27 @@ def classifier_input_hash(plan: ClassificationPlan, size: Three) -> str:
 
 
 def _find_window(
-    turned: Geometry,
     source: Geometry,
     plan: ClassificationPlan,
     mask: NDArray[np.bool_] | None,
     centre_mm: Sequence[float] | None,
     size: Three,
 ) -> InputWindow:
-    region = plan.region.value
+    turned = reorient_geometry(source, plan.orientation.value)
+    region, flat = plan.region.value, plan.dimensions.value == 2
     shape, own = np.array(turned.shape), np.array(turned.spacing)
     target = np.array(plan.spacing.value or own)
-    if region.kind == "whole":
-        axes = slice(3 - plan.dimensions.value, 3)
-        scale = float(
-            (shape * own / np.array(plan.patch.value))[axes].max()
-        )  # mm an input voxel, so that all of it fits
-        target = np.full(3, scale)
-    if plan.dimensions.value == 2:
+    if region.kind == "whole":  # mm an input voxel, so that all of it fits
+        extents = shape * own / np.array(plan.patch.value)
+        target = np.full(3, float(extents[1 if flat else 0 :].max()))
+    if flat:
         target[0] = own[0]  # a picture is one slice thick, whatever its scale
     centre = _find_centre(region.kind, turned, mask, centre_mm)
     step = target / own
     start = centre - (np.array(size) - 1) / 2 * step
-    return InputWindow(source, plan.orientation.value, _three(start), _three(step), size)
+    z, y, x = (float(one) for one in start)
+    dz, dy, dx = (float(one) for one in step)
+    return InputWindow(source, plan.orientation.value, (z, y, x), (dz, dy, dx), size)
 
 
 def _find_centre(
@@ -199,10 +190,8 @@ def _find_centre(
             raise DataError(
                 "no mask of the region to classify",
                 needed="a mask for every case, as the model was trained with",
-                cure=(
-                    "give the data set's table, with a column mask, or a folder with masks/ beside"
-                    " images/"
-                ),
+                cure="give the data set's table, with a column mask, or a folder with masks/"
+                " beside images/",
             )
         spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         return np.array([(span[0] + span[-1]) / 2 for span in spans])
@@ -211,10 +200,7 @@ def _find_centre(
     if point is None:
         raise DataError(
             "no centre point of the region to classify",
-            needed=(
-                "centre_x, centre_y and centre_z (LPS mm) for every case, as the model was trained"
-                " with"
-            ),
+            needed="centre_x, centre_y and centre_z (LPS mm) for every case, as in training",
             cure="give the data set's table, with these columns",
         )
     index = turned.world_to_index(np.asarray(point, dtype=np.float64))
@@ -251,22 +237,11 @@ def _read_along(
     clipped = np.clip(at, 0, last)
     low = np.floor(clipped).astype(np.intp)
     high = np.minimum(low + 1, last)
-    weight = (
-        (clipped - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
-    )
+    weight = _along((clipped - low).astype(np.float32), axis)
     lower = np.take(array, low, axis=axis)
     return np.asarray(lower + weight * (np.take(array, high, axis=axis) - lower), dtype=np.float32)
 
 
-def _inside(window: InputWindow, shape: Sequence[int]) -> NDArray[np.float32]:
-    """1 where the window's points lie in the image, (Z, Y, X)."""
-    axes = []
-    for start, step, n, size in zip(window.start, window.step, window.shape, shape, strict=True):
-        at = start + np.arange(n) * step
-        axes.append(((at >= -0.5) & (at <= size - 0.5)).astype(np.float32))
-    return np.asarray(axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :])
-
-
-def _three(values: NDArray[Any]) -> tuple[float, float, float]:
-    z, y, x = (float(value) for value in values)
-    return z, y, x
+def _along(values: NDArray[Value], axis: int) -> NDArray[Value]:
+    """Lay values (n,) along an axis of (Z, Y, X)."""
+    return values.reshape([-1 if one == axis else 1 for one in range(3)])

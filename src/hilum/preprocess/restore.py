@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -52,19 +52,14 @@ class Restore:
     @property
     def geometry(self) -> Geometry:
         """The network's grid: reoriented, cropped, resampled."""
-        turned = self.reoriented
-        return turned.shifted(self.box.start, self.box.shape).resized(self.shape)
+        return self.reoriented.shifted(self.box.start, self.box.shape).resized(self.shape)
 
     @property
     def reoriented(self) -> Geometry:
         """The source's grid in the network's orientation, before cropping."""
-        return (
-            self.source
-            if self.orientation == "source"
-            else reorient_geometry(self.source, self.orientation)
-        )
+        return reorient_geometry(self.source, self.orientation)
 
-    def labels(self, array: NDArray[Any]) -> Volume:
+    def labels(self, array: NDArray[np.integer]) -> Volume:
         """Bring labels (Z, Y, X) from the network's grid to the source's; 0 outside the box.
 
         Exact where nothing was resampled; else each voxel takes the label with the largest linear
@@ -93,11 +88,10 @@ class Restore:
             GeometryError: the array has not this restore's shape.
         """
         self.check(array.shape[1:])
-        inside = (
-            resample_array(array, self.box.shape, order=self.orders if order is None else order)
-            if self.resampled
-            else array
-        )
+        inside = array
+        if self.resampled:
+            orders = self.orders if order is None else order
+            inside = resample_array(array, self.box.shape, order=orders)
         outside = np.broadcast_to(np.asarray(fill, dtype=array.dtype), (array.shape[0],))
         return self._to_source(inside, fill=outside)
 
@@ -106,13 +100,14 @@ class Restore:
 
         `from_json` gives an equal record back (floats are written so that they read back exactly).
         """
+        source = {
+            "shape": self.source.shape,
+            "affine": self.source.affine.tolist(),
+            "frame_of_reference": self.source.frame_of_reference,
+        }
         return json.dumps(
             {
-                "source": {
-                    "shape": self.source.shape,
-                    "affine": self.source.affine.tolist(),
-                    "frame_of_reference": self.source.frame_of_reference,
-                },
+                "source": source,
                 "orientation": self.orientation,
                 "box": {"start": self.box.start, "stop": self.box.stop},
                 "shape": self.shape,
@@ -147,13 +142,10 @@ class Restore:
                 needed=f"the shape that preprocessing gave, {self.shape}",
             )
 
-    def _to_source(self, inside: NDArray[Any], *, fill: NDArray[Any]) -> Volume:
+    def _to_source(self, inside: NDArray[np.generic], *, fill: NDArray[np.generic]) -> Volume:
         out = np.empty((len(fill), *self.reoriented.shape), dtype=fill.dtype)
         out[:] = fill[:, np.newaxis, np.newaxis, np.newaxis]
         out[(slice(None), *self.box.slices)] = inside
-        if self.orientation == "source":
-            return Volume(out, self.source)
         turned = reorient(Volume(out, self.reoriented), self.source.orientation)
-        return Volume(
-            np.ascontiguousarray(turned.array), self.source
-        )  # the very affine of the source, not a product of flips
+        # the very affine of the source, not a product of flips
+        return Volume(np.ascontiguousarray(turned.array), self.source)

@@ -9,7 +9,7 @@ working memory.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,17 +34,27 @@ needs."""
 _BUFFERS = 6
 
 
-class _Rows:
-    """Slabs of logits in, finished bands of rows of the box out.
+class _Stream:
+    """Slabs of logits in, a full array on the source's grid out; see the subclasses.
 
     Args:
         restore: the case's way back.
         outputs: K.
+        convert: maps logits (K, z, Y, X), contiguous, to (C, z, Y, X); called in several threads.
+        out: (C, Z, Y, X) on the source's grid; the box is filled.
         working_bytes: memory for bands.
         threads: that make bands at a time, as far as the memory is enough for a row of each.
     """
 
-    def __init__(self, restore: Restore, outputs: int, working_bytes: int, threads: int) -> None:
+    def __init__(
+        self,
+        restore: Restore,
+        outputs: int,
+        convert: Callable[[NDArray[np.float32]], NDArray[np.generic]],
+        out: NDArray[np.generic],
+        working_bytes: int,
+        threads: int,
+    ) -> None:
         if outputs < 1 or working_bytes < 1 or threads < 1:
             raise UsageError(
                 f"{outputs} outputs in {working_bytes} bytes by {threads} threads",
@@ -55,134 +65,27 @@ class _Rows:
                 f"logits to be restored with orders {restore.orders}",
                 needed="0 (nearest) or 1 (linear) along each axis",
             )
-        self._restore = restore
+        self._restore, self._convert, self._out = restore, convert, out
+        turned = reorient(Volume(out, restore.source), restore.orientation)
+        self._inside = turned.array[(slice(None), *restore.box.slices)]  # (C, Z, Y, X), a view
         self._shape = (outputs, *restore.shape[1:])
         size, depth = restore.shape[0], restore.box.shape[0]
         z = make_axis(block_coordinates(size, depth), size, restore.orders[0])
         self._low, self._high = z.positions[:, 0], z.positions[:, -1]
         self._share = z.weights[:, -1].astype(np.float32)  # of the higher row
         wide = max(restore.shape[2], restore.box.shape[2])
-        together = max(
-            1, working_bytes // (_BUFFERS * 4 * outputs * wide)
-        )  # rows that are in the making
+        together = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))  # rows in the making
         self._threads = min(threads, together)
-        rows = together // self._threads
         self._planes = Planes(
             (restore.shape[1], restore.shape[2]),
             (restore.box.shape[1], restore.box.shape[2]),
             restore.orders[1:],
-            rows=rows,
+            rows=together // self._threads,
             shared_by=self._threads,
         )
-        self._kept = np.empty(
-            (outputs, 0, *restore.shape[1:]), dtype=np.float32
-        )  # fed, and still needed
+        self._kept = np.empty((outputs, 0, *restore.shape[1:]), dtype=np.float32)  # still needed
         self._first = 0  # the row of the network's grid that comes first in `_kept`
         self._done = 0  # rows of the box that are finished
-
-    def feed(
-        self, logits: NDArray[np.float32], take: Callable[[int, slice, NDArray[np.float32]], None]
-    ) -> None:
-        """The next rows (K, z, Y, X) of the network's grid.
-
-        Each finished band goes to `take` once, from one of the threads: row of the box, its Y rows,
-        logits (K, y, X').
-        """
-        fed = self._first + self._kept.shape[1]
-        if (
-            logits.ndim != 4
-            or (logits.shape[0], *logits.shape[2:]) != self._shape
-            or fed + logits.shape[1] > len(self)
-        ):
-            outputs, height, width = self._shape
-            raise GeometryError(
-                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of"
-                f" {len(self)}",
-                needed=(
-                    f"({outputs}, z, {height}, {width}) and {len(self)} rows in all, as"
-                    " preprocessing gave"
-                ),
-            )
-        seen = fed + logits.shape[1]
-        ready = range(self._done, int(np.searchsorted(self._high, seen)))
-
-        def row(n: int) -> NDArray[np.float32]:
-            return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
-
-        def make(number: int) -> None:
-            rows, low, high = (
-                self._planes.bands[number],
-                _Cached(self._planes, number, row),
-                _Cached(self._planes, number, row),
-            )
-            for n in ready:
-                a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
-                if high.row == a:
-                    low, high = high, low
-                values = lower = low.at(a)
-                if a != b and share != 0:
-                    values = high.at(b) - lower
-                    values *= share
-                    values += lower
-                take(n, rows, values)
-
-        if ready:
-            with ThreadPoolExecutor(self._threads, "hilum-restore") as pool:
-                for _ in pool.map(make, range(len(self._planes.bands))):
-                    pass  # raises what a thread raised
-        self._done = ready.stop
-        needed = min(int(self._low[self._done]), seen) if self._done < len(self._low) else seen
-        still = [row(n)[:, np.newaxis] for n in range(needed, seen)]
-        self._kept = (
-            np.concatenate(still, axis=1) if still else self._kept[:, :0].copy()
-        )  # a copy: the caller may use its slab again
-        self._first = needed
-
-    def __len__(self) -> int:
-        """Rows of the network's grid."""
-        return self._restore.shape[0]
-
-    def check_complete(self) -> None:
-        """Refuse to answer from half of the logits.
-
-        Raises:
-            GeometryError: rows are missing.
-        """
-        fed = self._first + self._kept.shape[1]
-        if fed != len(self):
-            raise GeometryError(
-                f"{fed} rows of logits to restore", needed=f"{len(self)}, as preprocessing gave"
-            )
-
-
-class _Cached:
-    """One band of one row of the network's grid, resampled once for all rows of the box."""
-
-    def __init__(
-        self, planes: Planes, number: int, rows: Callable[[int], NDArray[np.float32]]
-    ) -> None:
-        self._planes, self._number, self._rows = planes, number, rows
-        self.row = -1
-        self._band = np.empty((0, 0, 0), dtype=np.float32)
-
-    def at(self, row: int) -> NDArray[np.float32]:
-        if row != self.row:
-            self._band, self.row = self._planes.band(self._rows(row), self._number), row
-        return self._band
-
-
-class _Stream:
-    """Slabs of logits in, a full array on the source's grid out; see the subclasses."""
-
-    def __init__(
-        self,
-        rows: _Rows,
-        restore: Restore,
-        convert: Callable[[NDArray[np.float32]], NDArray[Any]],
-        out: NDArray[Any],
-    ) -> None:
-        self._rows, self._restore, self._convert, self._out = rows, restore, convert, out
-        self._inside = _box_of(out, restore)  # (C, Z, Y, X) of the box, a view
 
     def feed(self, logits: NDArray[np.float32]) -> None:
         """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
@@ -192,11 +95,46 @@ class _Stream:
         Raises:
             GeometryError: they are of another shape, or more rows than preprocessing gave.
         """
-        self._rows.feed(logits, self._take)
+        fed, size = self._first + self._kept.shape[1], self._restore.shape[0]
+        fits = logits.ndim == 4 and (logits.shape[0], *logits.shape[2:]) == self._shape
+        if not fits or fed + logits.shape[1] > size:
+            outputs, height, width = self._shape
+            raise GeometryError(
+                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of {size}",
+                needed=f"({outputs}, z, {height}, {width}) and {size} rows in all, as"
+                " preprocessing gave",
+            )
+        end = fed + logits.shape[1]
+        ready = range(self._done, int(np.searchsorted(self._high, end)))
 
-    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
-        made = self._convert(np.ascontiguousarray(values[:, np.newaxis]))
-        self._inside[:, row, rows] = made[:, 0]
+        def row(n: int) -> NDArray[np.float32]:
+            return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
+
+        def make(number: int) -> None:
+            bands: dict[int, NDArray[np.float32]] = {}  # of the rows that the next one may need
+            for n in ready:
+                a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
+                needed = (a, b) if a != b and share != 0 else (a,)
+                bands = {
+                    one: bands[one] if one in bands else self._planes.band(row(one), number)
+                    for one in needed
+                }
+                values = bands[a]
+                if len(bands) == 2:
+                    values = bands[b] - bands[a]
+                    values *= share
+                    values += bands[a]
+                made = self._convert(np.ascontiguousarray(values[:, np.newaxis]))
+                self._inside[:, n, self._planes.bands[number]] = made[:, 0]
+
+        if ready:
+            with ThreadPoolExecutor(self._threads, "hilum-restore") as pool:
+                list(pool.map(make, range(len(self._planes.bands))))  # raises what a thread raised
+        self._done = ready.stop
+        first = min(int(self._low[self._done]), end) if self._done < len(self._low) else end
+        # a copy: the caller may use its slab again
+        still = [self._kept[:, :0], *(row(n)[:, np.newaxis] for n in range(first, end))]
+        self._kept, self._first = np.concatenate(still, axis=1), first
 
     def finish(self) -> Volume:
         """Return the array, full, on the source's grid.
@@ -204,7 +142,11 @@ class _Stream:
         Raises:
             GeometryError: rows are missing.
         """
-        self._rows.check_complete()
+        fed, size = self._first + self._kept.shape[1], self._restore.shape[0]
+        if fed != size:
+            raise GeometryError(
+                f"{fed} rows of logits to restore", needed=f"{size}, as preprocessing gave"
+            )
         return Volume(self._out, self._restore.source)
 
 
@@ -232,15 +174,21 @@ class LabelStream(_Stream):
         self,
         restore: Restore,
         outputs: int,
-        decode: Callable[[NDArray[np.float32]], NDArray[Any]],
+        decode: Callable[[NDArray[np.float32]], NDArray[np.generic]],
         dtype: DTypeLike,
         *,
         working_bytes: int = WORKING_BYTES,
         threads: int = 1,
     ) -> None:
-        rows = _Rows(restore, outputs, working_bytes, threads)
         labels = np.zeros((1, *restore.source.shape), dtype=dtype)
-        super().__init__(rows, restore, lambda logits: decode(logits)[np.newaxis], labels)
+        super().__init__(
+            restore,
+            outputs,
+            lambda logits: decode(logits)[np.newaxis],
+            labels,
+            working_bytes,
+            threads,
+        )
 
 
 class ProbabilityStream(_Stream):
@@ -275,7 +223,6 @@ class ProbabilityStream(_Stream):
         working_bytes: int = WORKING_BYTES,
         threads: int = 1,
     ) -> None:
-        rows = _Rows(restore, outputs, working_bytes, threads)
         if out.shape != (outputs, *restore.source.shape):
             raise GeometryError(
                 f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}"
@@ -285,7 +232,7 @@ class ProbabilityStream(_Stream):
                 f"{len(outside)} probabilities outside the box",
                 needed=f"one for each of {outputs} outputs",
             )
-        super().__init__(rows, restore, activate, out)
+        super().__init__(restore, outputs, activate, out, working_bytes, threads)
         if restore.box.shape != restore.reoriented.shape:
             for one, value in zip(out, outside, strict=True):
                 one[...] = value
@@ -293,7 +240,7 @@ class ProbabilityStream(_Stream):
 
 def restore_logits_to_labels(
     logits: NDArray[np.float32],
-    decode: Callable[[NDArray[np.float32]], NDArray[Any]],
+    decode: Callable[[NDArray[np.float32]], NDArray[np.generic]],
     restore: Restore,
 ) -> Volume:
     """Bring logits to the source's grid and decode them there row by row.
@@ -311,15 +258,7 @@ def restore_logits_to_labels(
         GeometryError: the logits have not the shape that preprocessing gave.
     """
     restore.check(logits.shape[1:])
-    stream = LabelStream(
-        restore, logits.shape[0], decode, decode(np.ascontiguousarray(logits[:, :1, :1, :1])).dtype
-    )
+    dtype = decode(np.ascontiguousarray(logits[:, :1, :1, :1])).dtype
+    stream = LabelStream(restore, logits.shape[0], decode, dtype)
     stream.feed(logits)
     return stream.finish()
-
-
-def _box_of(array: NDArray[Any], restore: Restore) -> NDArray[Any]:
-    """Return the box as a writable view of an array (C, Z, Y, X) on the source's grid."""
-    volume = Volume(array, restore.source)
-    turned = volume if restore.orientation == "source" else reorient(volume, restore.orientation)
-    return turned.array[(slice(None), *restore.box.slices)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cc3d
 import numpy as np
 
 from hilum.errors import DataError, GeometryError, ResourceError
 from hilum.io.files import total_memory
-from hilum.plan.plan import resampled_size
+from hilum.plan.plan import in_mm, resampled_size
 from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
 from hilum.preprocess.restore import Restore
 from hilum.volume import Box, Volume, reorient, resample_labels_array
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hilum.plan.segmentation import SegmentationPlan
     from hilum.volume import Geometry
 
+FINITE = "give them a finite value, such as that of air: hilum check DATA --fix DIR"
 _PREPROCESSING_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
@@ -51,9 +52,8 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
             needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
         )
     code = network_orientation(image.geometry, plan)
-    turned = _turned(image, code)
-    z, y, x = turned.geometry.shape
-    box = Box((0, 0, 0), (z, y, x))
+    turned = reorient(image, code)
+    box = Box.whole(turned.geometry.shape)
     if plan.crop.value != "none":  # an image that is zero everywhere is kept whole
         box = Box.around((turned.array != 0).any(axis=0)) or box
     array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
@@ -61,10 +61,7 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
         raise DataError(
             "voxels that are NaN or infinite",
             needed="finite intensities",
-            cure=(
-                "give them a finite value, such as that of air; of a data set `hilum check DATA"
-                " --fix DIR` does it"
-            ),
+            cure=FINITE,
         )
     if np.may_share_memory(array, image.array):
         array = array.copy()
@@ -72,7 +69,15 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     own, target = turned.geometry.spacing, target_spacing(turned.geometry, plan)
     how = plan.resampling.value
     shape = network_shape(turned.geometry, box, plan)
-    _refuse_size(4 * image.channels * math.prod(shape), image.geometry, shape)
+    size = 4 * image.channels * math.prod(shape)
+    if size > total_memory():
+        voxels, spacing = " x ".join(map(str, image.geometry.shape)), in_mm(image.geometry.spacing)
+        raise ResourceError(
+            f"an image of {voxels} voxels of {spacing} has {' x '.join(map(str, shape))} voxels at"
+            f" the plan's spacing, {size / 2**30:.3g} GiB",
+            needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
+            cure="correct the spacing in its header, or crop it",
+        )
     restore = Restore(image.geometry, code, box, shape, logits_orders(how, target, own))
     if restore.resampled:
         array = resample_image(
@@ -81,7 +86,7 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     return array, restore
 
 
-def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
+def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[np.integer]:
     """Bring an annotation to the network's grid, along the very way of its image.
 
     Args:
@@ -102,7 +107,7 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
             needed="one grid for image and annotation",
             cure="hilum check DATA --fix DIR",
         )
-    turned = _turned(Volume(labels.array, restore.source), restore.orientation)
+    turned = reorient(Volume(labels.array, restore.source), restore.orientation)
     array = np.ascontiguousarray(turned.array[0][restore.box.slices])
     return resample_labels_array(array, restore.shape) if restore.resampled else array
 
@@ -143,26 +148,22 @@ def network_orientation(geometry: Geometry, plan: SegmentationPlan) -> str:
 
 def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> None:
     """Normalise all channels of an image (C, Z, Y, X) in place."""
-    inside = (
-        filled((array != 0).any(axis=0)) if any(one.kind == "case_filled" for one in how) else None
-    )
+    inside = None
+    if any(one.kind == "case_filled" for one in how):
+        inside = filled((array != 0).any(axis=0))
     for channel, one in zip(array, how, strict=True):
-        if one.kind != "case_filled" or inside is None:
+        if one.kind == "case_filled" and inside is not None:
+            _standardise_inside(channel, inside)
+        else:
             normalise(channel, one)
-            continue
-        values = channel[inside]
-        if values.size:
-            _standardise(values)
-            channel[inside] = values
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill the holes of a mask (Z, Y, X): voxels without a path out across voxel faces."""
     pieces = cc3d.connected_components(~mask, connectivity=6)  # 0 where the mask is
-    outer = [pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]]
     outside = np.zeros(int(pieces.max()) + 1, dtype=bool)
-    for face in outer:
-        outside[np.unique(face)] = True
+    for axis in range(3):
+        outside[np.unique(np.take(pieces, (0, -1), axis=axis))] = True
     outside[0] = False
     return ~outside[pieces]
 
@@ -185,11 +186,7 @@ def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
         channel -= channel.min()
         channel /= max(channel.max(), np.float32(1e-8))
     elif how.kind == "case_nonzero":
-        inside = channel != 0
-        values = channel[inside]
-        if values.size:
-            _standardise(values)
-            channel[inside] = values
+        _standardise_inside(channel, channel != 0)
 
 
 def preprocessing_hash(plan: SegmentationPlan) -> str:
@@ -205,30 +202,18 @@ def preprocessing_hash(plan: SegmentationPlan) -> str:
         "image_order": plan.image_order.value,
         "normalisation": [one.model_dump(mode="json") for one in plan.normalisation.value],
     }
-    for name in (
-        "axes",
-        "resampling",
-    ):  # added where they say something, so that stores made before they were known stay good
-        default = type(plan).model_fields[name].default
-        if getattr(plan, name).value != default.value:
+    for name in ("axes", "resampling"):
+        # added where they say something, so that stores made before they were known stay good
+        if getattr(plan, name).value != type(plan).model_fields[name].default.value:
             parts[name] = getattr(plan, name).model_dump(mode="json")["value"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _refuse_size(size: int, source: Geometry, shape: tuple[int, int, int]) -> None:
-    """Refuse an image that is larger than this machine's memory on the network's grid."""
-    if size > total_memory():
-        spacing = " x ".join(f"{value:.3g}" for value in source.spacing)
-        raise ResourceError(
-            f"an image of {' x '.join(map(str, source.shape))} voxels of {spacing} mm has"
-            f" {' x '.join(map(str, shape))} voxels at the plan's spacing, {size / 2**30:.3g} GiB",
-            needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
-            cure="correct the spacing in its header, or crop it",
-        )
-
-
-def _turned(volume: Volume, code: str) -> Volume:
-    return volume if code == "source" else reorient(volume, code)
+def _standardise_inside(channel: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    values = channel[mask]
+    if values.size:
+        _standardise(values)
+        channel[mask] = values
 
 
 def _standardise(values: NDArray[np.float32]) -> None:

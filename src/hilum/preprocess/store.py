@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.dataset.annotation import annotation_files
-from hilum.errors import DataError, HilumError, ResourceError, UsageError
+from hilum.errors import DataError, HilumError, ResourceError, UsageError, some
 from hilum.io.content import content_hash, digest
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
@@ -64,12 +64,14 @@ class StoredCase:
         return self.restore.shape
 
     @cached_property
-    def _image(self) -> Any:
-        return _open_array(_file(self.path, self.id, "image"))
+    def _image(self) -> NDArray[np.float32]:
+        stored: NDArray[np.float32] = _open_array(self.path / f"{self.id}.image.b2nd")
+        return stored
 
     @cached_property
-    def _target(self) -> Any:
-        return _open_array(_file(self.path, self.id, "target"))
+    def _target(self) -> NDArray[np.signedinteger]:
+        stored: NDArray[np.signedinteger] = _open_array(self.path / f"{self.id}.target.b2nd")
+        return stored
 
     @property
     def image(self) -> NDArray[np.float32]:
@@ -101,7 +103,10 @@ class StoredCase:
 
 
 def cut_block(
-    image: Any, target: Any, start: Sequence[int], shape: Sequence[int]
+    image: NDArray[np.float32],
+    target: NDArray[np.signedinteger],
+    start: Sequence[int],
+    shape: Sequence[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
     """Cut a block out of a case, in memory or on disk.
 
@@ -140,7 +145,7 @@ class CaseStore:
         self,
         case_id: str,
         image: NDArray[np.float32],
-        target: NDArray[Any],
+        target: NDArray[np.integer],
         restore: Restore,
         *,
         ignore: int | None = None,
@@ -168,15 +173,15 @@ class CaseStore:
                 f" {restore.shape}",
                 needed="one shape",
             )
-        _record(self.folder, case_id).unlink(missing_ok=True)
+        self._record(case_id).unlink(missing_ok=True)
         narrow = np.int16 if target.max(initial=0) <= np.iinfo(np.int16).max else np.int32
         _write_array(
-            _file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32)
+            self.folder / f"{case_id}.image.b2nd", np.ascontiguousarray(image, dtype=np.float32)
         )
         _write_array(
-            _file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=narrow)
+            self.folder / f"{case_id}.target.b2nd", np.ascontiguousarray(target, dtype=narrow)
         )
-        with atomic_path(_foreground_file(self.folder, case_id)) as temporary:
+        with atomic_path(self.folder / f"{case_id}.foreground.npy") as temporary:
             np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
         record = {
             "key": key,
@@ -184,20 +189,16 @@ class CaseStore:
             "restore": json.loads(restore.to_json()),
             "lost": list(lost),
         }
-        atomic_write_text(_record(self.folder, case_id), json.dumps(record, indent=1))
+        atomic_write_text(self._record(case_id), json.dumps(record, indent=1))
 
     def has(self, case_id: str, *, key: str | None = None) -> bool:
         """Return True if the case is stored completely, and under that key where one is given."""
-        record = _record(self.folder, case_id)
-        if not record.is_file():
-            return False
-        return key is None or json.loads(record.read_text(encoding="utf-8"))["key"] == key
+        record = self._record(case_id)
+        return record.is_file() and (key is None or _read_record(record)["key"] == key)
 
     def lost(self, case_id: str) -> tuple[int, ...]:
-        """The labels of a stored case's annotation that have no voxel on the network's grid."""
-        return tuple(
-            json.loads(_record(self.folder, case_id).read_text(encoding="utf-8")).get("lost", ())
-        )
+        """Return the labels of a stored case's annotation without a voxel on the network's grid."""
+        return tuple(_read_record(self._record(case_id)).get("lost", ()))
 
     def ids(self) -> tuple[str, ...]:
         """The stored cases' ids, sorted."""
@@ -210,24 +211,26 @@ class CaseStore:
         Raises:
             UsageError: it is not in the store.
         """
-        record = _record(self.folder, case_id)
+        record = self._record(case_id)
         if not record.is_file():
             raise UsageError(
                 f"case {case_id!r} is not in {self.folder}",
                 needed="a stored case",
                 cure="build the store again; it resumes",
             )
-        fields = json.loads(record.read_text(encoding="utf-8"))
-        rows = np.load(
-            _foreground_file(self.folder, case_id), allow_pickle=False
-        )  # (N, 4): label, z, y, x
+        fields = _read_record(record)
+        rows = np.load(self.folder / f"{case_id}.foreground.npy", allow_pickle=False)
+        labels = rows[:, 0]  # of (N, 4): label, z, y, x
         return StoredCase(
             id=case_id,
             path=self.folder,
             restore=Restore.from_json(json.dumps(fields["restore"])),
             channels=fields["channels"],
-            foreground={int(i): rows[rows[:, 0] == i, 1:] for i in np.unique(rows[:, 0])},
+            foreground={int(i): rows[labels == i, 1:] for i in np.unique(labels)},
         )
+
+    def _record(self, case_id: str) -> Path:
+        return self.folder / f"{case_id}.json"
 
 
 def build_store(
@@ -257,22 +260,9 @@ def build_store(
         ResourceError: disk or memory are not enough.
     """
     store = CaseStore(Path(folder))
-    store_all(
-        dataset,
-        cases,
-        partial(_store_case, plan=plan, store=store),
-        threads=threads,
-        progress=progress,
-    )
-    _warn_of_lost_labels(store, cases, plan)
-    return store
-
-
-def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: SegmentationPlan) -> None:
-    """Log labels that have no voxel on the network's grid: they are learnt as background."""
-    from hilum.errors import some
-
-    where: dict[int, list[str]] = {}
+    work = partial(_store_case, plan=plan, store=store)
+    store_all(dataset, cases, work, threads=threads, progress=progress)
+    where: dict[int, list[str]] = {}  # labels without a voxel are learnt as background
     for case in cases:
         for label in store.lost(case):
             where.setdefault(label, []).append(case)
@@ -287,6 +277,7 @@ def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: Segmentat
             len(cases),
             some(those),
         )
+    return store
 
 
 def store_all(
@@ -326,12 +317,9 @@ def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None
         annotation = read_annotation(case)
         image, restore = preprocess_case(read_case(case), plan)
         target = preprocess_labels(annotation, restore)
-        lost = (
-            set(label_boxes(annotation.array[0])) - set(label_boxes(target)) - {plan.labels.ignore}
-        )
-        store.write(
-            case.id, image, target, restore, ignore=plan.labels.ignore, key=key, lost=sorted(lost)
-        )
+        ignore = plan.labels.ignore
+        lost = sorted({*label_boxes(annotation.array[0])} - {*label_boxes(target), ignore})
+        store.write(case.id, image, target, restore, ignore=ignore, key=key, lost=lost)
 
 
 @contextmanager
@@ -359,7 +347,7 @@ def content_stamp(case: Case, *others: Path) -> str:
     return digest((files, case.positions, sorted(case.label_ids.items())))[:16]
 
 
-def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:
+def _foreground(case_id: str, target: NDArray[np.integer], ignore: int | None) -> NDArray[np.int32]:
     """(N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each.
 
     Drawn by a generator seeded with the case's id.
@@ -379,19 +367,12 @@ def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArr
     return np.concatenate(rows)
 
 
-def _file(folder: Path, case_id: str, part: str) -> Path:
-    return folder / f"{case_id}.{part}.b2nd"
+def _read_record(path: Path) -> Any:
+    """Read what `CaseStore.write` wrote as JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _foreground_file(folder: Path, case_id: str) -> Path:
-    return folder / f"{case_id}.foreground.npy"
-
-
-def _record(folder: Path, case_id: str) -> Path:
-    return folder / f"{case_id}.json"
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> None:
+def _write_array(path: Path, array: NDArray[np.generic]) -> None:
     import blosc2
 
     edges = tuple(min(n, _CHUNK_EDGE) for n in array.shape[-3:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Box:
         return cls((0, 0, 0), (z, y, x))
 
     @classmethod
-    def around(cls, mask: NDArray[Any], margin: int = 0) -> Box | None:
+    def around(cls, mask: NDArray[np.generic], margin: int = 0) -> Box | None:
         """Return the smallest box of all true voxels, with a margin inside the array.
 
         Args:
@@ -64,9 +64,8 @@ class Box:
             if hit.size == 0:
                 return None
             first, last = int(hit[0]), int(hit[-1])
-            part = part[
-                (slice(None),) * axis + (slice(first, last + 1),)
-            ]  # what is cut off is not looked at again
+            # what is cut off is not looked at again
+            part = part[(slice(None),) * axis + (slice(first, last + 1),)]
             spans.append((max(first - margin, 0), min(last + margin + 1, mask.shape[axis])))
         (z0, z1), (y0, y1), (x0, x1) = spans
         return cls((z0, y0, x0), (z1, y1, x1))
@@ -126,14 +125,14 @@ def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: floa
     return Volume(array, volume.geometry.shifted([-n for n in front], array.shape[1:]))
 
 
-def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
+def fill_value(value: float, dtype: np.dtype[np.generic]) -> np.generic:
     """Turn a value into a scalar of an array's dtype.
 
     Raises:
         UsageError: an integer type that cannot hold it (-1 would silently become 255).
     """
     if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype.name)
         if not (limits.min <= value <= limits.max and float(value).is_integer()):
             raise UsageError(
                 f"{value} to fill an array of type {dtype}",

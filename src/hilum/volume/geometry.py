@@ -24,9 +24,8 @@ CANONICAL = "SPL"
 axes, z first."""
 
 _POSITIVE, _NEGATIVE = "LPS", "RAI"  # letters of world axes x, y, z
-_SHEAR_TOLERANCE = (
-    1e-3  # cosine between two axes; header rounding stays below, gantry tilt of 0.1 degree above
-)
+_SHEAR_TOLERANCE = 1e-3
+"""Cosine between two axes; header rounding stays below, gantry tilt of 0.1 degree above."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +66,7 @@ class Geometry:
                 f"axes that are not perpendicular (cosine {shear:.4f} between two of them), as from"
                 " a tilted gantry or a sheared affine",
                 needed="perpendicular axes",
-                cure=(
-                    "resample the image onto a perpendicular grid first, e.g. with SimpleITK's"
-                    " Resample"
-                ),
+                cure="resample the image onto a perpendicular grid first (SimpleITK's Resample)",
             )
         affine[3] = (0.0, 0.0, 0.0, 1.0)
         affine += 0.0  # -0.0 becomes 0.0: equal geometries must have equal bytes, for their hash
@@ -116,10 +112,8 @@ class Geometry:
             frame_of_reference: DICOM UID or None.
         """
         affine = np.eye(4)
-        units = (
-            np.eye(3)[:, ::-1] if directions is None else np.asarray(directions, dtype=np.float64)
-        )
-        affine[:3, :3] = units * np.asarray(spacing, dtype=np.float64)
+        columns = np.eye(3)[:, ::-1] if directions is None else directions
+        affine[:3, :3] = np.asarray(columns, dtype=np.float64) * np.asarray(spacing)
         affine[:3, 3] = np.asarray(origin, dtype=np.float64)
         z, y, x = (int(n) for n in shape)
         return cls((z, y, x), affine, frame_of_reference)
@@ -206,11 +200,8 @@ class Geometry:
 
     def corner_indices(self) -> NDArray[np.float64]:
         """The eight corner voxels' indices, (8, 3)."""
-        return (
-            np.array(np.meshgrid(*[(0.0, n - 1.0) for n in self.shape], indexing="ij"))
-            .reshape(3, 8)
-            .T
-        )
+        ends = np.meshgrid(*[(0.0, n - 1.0) for n in self.shape], indexing="ij")
+        return np.reshape(ends, (3, 8)).T
 
     def shifted(self, start: Sequence[float], shape: Sequence[int]) -> Geometry:
         """Return the grid whose first voxel is this grid's (fractional) index `start`."""
@@ -222,9 +213,8 @@ class Geometry:
     def resized(self, shape: Sequence[int]) -> Geometry:
         """Return the grid of another shape over the same block of space (outer faces stay)."""
         z, y, x = (int(n) for n in shape)
-        new_shape = (z, y, x)
-        factors = np.array(self.shape, dtype=np.float64) / np.array(new_shape, dtype=np.float64)
+        factors = np.array(self.shape, dtype=np.float64) / np.array((z, y, x), dtype=np.float64)
         affine = self.affine.copy()
         affine[:3, :3] = affine[:3, :3] * factors
         affine[:3, 3] = self.index_to_world(factors / 2 - 0.5)
-        return replace(self, shape=new_shape, affine=affine)
+        return replace(self, shape=(z, y, x), affine=affine)

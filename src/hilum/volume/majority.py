@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
     from hilum.volume.separable import Axis
 
-POINTS = (
-    2**18
-)  # points looked at together: 8 neighbours of 8 + 8 bytes each, about 60 MiB with all in between
+POINTS = 2**18
+"""Points looked at together: 8 neighbours of 8 + 8 bytes each, about 60 MiB with all in between."""
 _TIE = 1e-9  # what the nearest voxel's label gets on top, so that ties are its
 
 
 def majority_labels(
-    labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray[Any]
-) -> NDArray[Any]:
+    labels: NDArray[np.integer], axes: Sequence[Axis], nearest: NDArray[np.integer]
+) -> NDArray[np.integer]:
     """Replace in `nearest`, in place, the labels that another label outweighs.
 
     Args:
@@ -31,10 +30,8 @@ def majority_labels(
     """
     z, y, x = axes
     for i, (low, high) in enumerate(z.positions):
-        mixed = _mixed(labels[low], labels[high])[y.positions[:, 0]][
-            :, x.positions[:, 0]
-        ]  # (Y', X')
-        rows, columns = np.nonzero(mixed)
+        mixed = _mixed(labels[low], labels[high])[np.ix_(y.positions[:, 0], x.positions[:, 0])]
+        rows, columns = np.nonzero(mixed)  # of (Y', X')
         for part in range(0, len(rows), POINTS):
             j, k = rows[part : part + POINTS], columns[part : part + POINTS]
             corners = np.empty((8, len(j)), dtype=labels.dtype)
@@ -48,8 +45,8 @@ def majority_labels(
 
 
 def heaviest(
-    corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArray[Any]
-) -> NDArray[Any]:
+    corners: NDArray[np.integer], weights: NDArray[np.float64], nearest: NDArray[np.integer]
+) -> NDArray[np.integer]:
     """Of the labels (8, N) with weights (8, N) the one whose weights sum highest, (N,).
 
     Ties go to `nearest` (N,).
@@ -66,7 +63,7 @@ def heaviest(
     return best
 
 
-def _mixed(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.bool_]:
+def _mixed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Mask the cells between two slices (Y, X) whose corners have different labels.
 
     Cell (j, k) reaches to j + 1 and k + 1.

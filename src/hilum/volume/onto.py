@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,9 +26,8 @@ _SAME = 1e-3
 # voxels around an array before the spline's inverse filter, as scipy.ndimage does for mode
 # "nearest"
 _PAD = 12
-_MARGIN = (
-    2 * _PAD
-)  # voxels kept around what is read: what lies further away weighs less than float32 can hold
+# voxels kept around what is read: what lies further away weighs less than float32 can hold
+_MARGIN = 2 * _PAD
 
 
 def resample_onto(
@@ -165,30 +164,31 @@ class Mapping:
 
     def read_box(self) -> Box | None:
         """The part of the source that the target can see, or None where they do not meet."""
-        corners = np.array(
-            np.meshgrid(*[(0.0, n - 1.0) for n in self.target_shape], indexing="ij")
-        ).reshape(3, 8)
-        seen = self.matrix @ corners + self.offset[:, None]
+        ends = np.meshgrid(*[(0.0, n - 1.0) for n in self.target_shape], indexing="ij")
+        seen = self.matrix @ np.reshape(ends, (3, 8)) + self.offset[:, None]
         low = np.maximum(np.floor(seen.min(axis=1)).astype(int) - _MARGIN, 0)
         high = np.minimum(np.ceil(seen.max(axis=1)).astype(int) + _MARGIN + 1, self.source_shape)
         if (low >= high).any():
             return None
-        return Box(
-            (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
-        )
+        (z0, y0, x0), (z1, y1, x1) = low.tolist(), high.tolist()
+        return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _separable(array: NDArray[Any], aligned: Aligned, order: int, fill: float) -> NDArray[Any]:
+def _separable(
+    array: NDArray[np.generic], aligned: Aligned, order: int, fill: float
+) -> NDArray[np.generic]:
     turned = array.transpose(0, *(i + 1 for i in aligned.order))
     axes = [
         make_axis(c, n, order) for c, n in zip(aligned.coordinates, turned.shape[1:], strict=True)
     ]
-    out: NDArray[Any] = gather(turned, axes) if order == 0 else interpolate(turned, axes)
+    out: NDArray[np.generic] = gather(turned, axes) if order == 0 else interpolate(turned, axes)
     _fill_outside(out, aligned, turned.shape[1:], fill)
     return out
 
 
-def _fill_outside(out: NDArray[Any], aligned: Aligned, shape: tuple[int, ...], fill: float) -> None:
+def _fill_outside(
+    out: NDArray[np.generic], aligned: Aligned, shape: tuple[int, ...], fill: float
+) -> None:
     value = fill_value(fill, out.dtype)
     for axis, (coordinates, n) in enumerate(zip(aligned.coordinates, shape, strict=True)):
         outside = np.flatnonzero((coordinates < -0.5 - _SAME) | (coordinates > n - 0.5 + _SAME))
@@ -196,7 +196,7 @@ def _fill_outside(out: NDArray[Any], aligned: Aligned, shape: tuple[int, ...], f
 
 
 def _pointwise(
-    array: NDArray[Any], mapping: Mapping, order: int, fill: float
+    array: NDArray[np.generic], mapping: Mapping, order: int, fill: float
 ) -> NDArray[np.float32]:
     from scipy import ndimage
 
@@ -209,24 +209,19 @@ def _pointwise(
     for channel, target in zip(array, out, strict=True):
         source = np.ascontiguousarray(channel[box.slices], dtype=np.float32)
         if order == 3:
-            source = ndimage.spline_filter(
-                np.pad(source, [(n, n) for n in rim], mode="edge"),
-                output=np.float32,
-                mode="nearest",
-            )
+            padded = np.pad(source, [(n, n) for n in rim], mode="edge")
+            source = ndimage.spline_filter(padded, output=np.float32, mode="nearest")
         for points, coordinates in mapping.inside():
-            values = ndimage.map_coordinates(
-                source,
-                coordinates + shift[:, None],
-                order=3 if order == 3 else 1,
-                mode="nearest",
-                prefilter=False,
+            at = coordinates + shift[:, None]
+            target.reshape(-1)[points] = ndimage.map_coordinates(
+                source, at, order=3 if order == 3 else 1, mode="nearest", prefilter=False
             )
-            target.reshape(-1)[points] = values
     return out
 
 
-def _majority_pointwise(labels: NDArray[Any], mapping: Mapping, fill: int) -> NDArray[Any]:
+def _majority_pointwise(
+    labels: NDArray[np.integer], mapping: Mapping, fill: int
+) -> NDArray[np.integer]:
     out = np.full(mapping.target_shape, fill_value(fill, labels.dtype))
     last = np.asarray(labels.shape)[:, None] - 1
     for points, coordinates in mapping.inside():

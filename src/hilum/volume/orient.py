@@ -18,9 +18,8 @@ SOURCE = "source"
 """The orientation code that means: leave every volume as it was acquired."""
 
 _WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
-_ALIGNED = (
-    1e-5  # radians: below it the far corner of a 1000-voxel axis moves by a hundredth of a voxel
-)
+_ALIGNED = 1e-5
+"""Radians: below it the far corner of a 1000-voxel axis moves by a hundredth of a voxel."""
 
 
 def reorient(volume: Volume, code: str = CANONICAL) -> Volume:
@@ -99,20 +98,14 @@ def snap(geometry: Geometry) -> tuple[Geometry, bool]:
     return replace(geometry, affine=affine), bool(np.abs(clean - directions).max() > 1e-6)
 
 
-def _check_code(code: str) -> None:
+def _moves(geometry: Geometry, code: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """For each new array axis the old one it comes from, and whether that is walked backwards."""
     if sorted(_WORLD_AXIS.get(letter, -1) for letter in code) != [0, 1, 2]:
         raise UsageError(
             f"orientation {code!r}",
-            needed=(
-                'three letters, one each out of L|R, P|A and S|I, e.g. "SPL", or "source" to leave'
-                " volumes as they are"
-            ),
+            needed='three letters, one each out of L|R, P|A and S|I, e.g. "SPL", or "source" to'
+            " leave volumes as they are",
         )
-
-
-def _moves(geometry: Geometry, code: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """For each new array axis the old one it comes from, and whether that is walked backwards."""
-    _check_code(code)
     now = geometry.orientation
     places = [_WORLD_AXIS[letter] for letter in now]
     a, b, c = (places.index(_WORLD_AXIS[letter]) for letter in code)

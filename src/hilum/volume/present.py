@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,9 @@ _NEAR = 2**16
 a search."""
 
 
-def places_of(labels: NDArray[Any], ids: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
+def places_of(
+    labels: NDArray[np.generic], ids: Sequence[int] | NDArray[np.generic]
+) -> NDArray[np.int32]:
     """The place of each label in `ids`, -1 where it is not among them.
 
     Args:
@@ -31,14 +33,13 @@ def places_of(labels: NDArray[Any], ids: Sequence[int] | NDArray[Any]) -> NDArra
         found = np.minimum(np.searchsorted(known, labels), len(known) - 1).astype(np.int32)
         found[known[found] != labels] = -1
         return found
-    table = np.full(
-        high - low + 3, -1, dtype=np.int32
-    )  # with a place for what is lower, and one for what is higher
+    # with a place for what is lower, and one for what is higher
+    table = np.full(high - low + 3, -1, dtype=np.int32)
     table[known - low + 1] = np.arange(len(known))
     return table[np.clip(labels.astype(np.int64), low - 1, high + 1) - low + 1]
 
 
-def label_boxes(labels: NDArray[Any]) -> dict[int, Box3]:
+def label_boxes(labels: NDArray[np.integer]) -> dict[int, Box3]:
     """The box of every label above 0, of integers (Z, Y, X)."""
     from scipy import ndimage
 

@@ -7,13 +7,14 @@ over some 30 voxels): clean them first; `hilum check` finds them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import GeometryError
 from hilum.volume.majority import majority_labels
 from hilum.volume.separable import (
+    Value,
     block_coordinates,
     check_order,
     gather,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 
 def resample_array(
-    array: NDArray[Any], shape: Sequence[int], *, order: int | Sequence[int] = 3
-) -> NDArray[Any]:
+    array: NDArray[Value], shape: Sequence[int], *, order: int | Sequence[int] = 3
+) -> NDArray[Value | np.float32]:
     """Resample an array to another shape over the same block of space.
 
     Output voxel *i* of *m* lies at source coordinate (i + 0.5) * n / m - 0.5; beyond the ends the
@@ -58,14 +59,14 @@ def resample_array(
         GeometryError: `array` or `shape` is not as above.
     """
     axes = _axes(array, shape, order)
-    if set(_orders(order)) == {0}:
+    if order == 0 or (not isinstance(order, int) and set(order) == {0}):
         return gather(array, axes)
     if all(axis.identity for axis in axes):
         return array.astype(np.float32)
     return interpolate(array, axes)
 
 
-def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+def resample_labels_array(labels: NDArray[np.integer], shape: Sequence[int]) -> NDArray[np.integer]:
     """Resample integer labels by the largest linear weight among the eight neighbours.
 
     As good as resampling every label's mask linearly and taking the largest, at the cost of one:
@@ -127,8 +128,9 @@ def resample_labels(volume: Volume, spacing: Sequence[float]) -> Volume:
     )
 
 
-def _orders(order: int | Sequence[int]) -> tuple[int, ...]:
-    """One order an axis."""
+def _axes(
+    array: NDArray[np.generic], shape: Sequence[int], order: int | Sequence[int]
+) -> list[Axis]:
     orders = (order,) * 3 if isinstance(order, int) else tuple(order)
     if len(orders) != 3:
         raise GeometryError(
@@ -136,11 +138,6 @@ def _orders(order: int | Sequence[int]) -> tuple[int, ...]:
         )
     for one in orders:
         check_order(one)
-    return orders
-
-
-def _axes(array: NDArray[Any], shape: Sequence[int], order: int | Sequence[int]) -> list[Axis]:
-    orders = _orders(order)
     if array.ndim != 4 or min(array.shape) < 1 or len(shape) != 3 or min(shape) < 1:
         raise GeometryError(
             f"resampling of an array of shape {array.shape} to {tuple(shape)}",

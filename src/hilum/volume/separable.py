@@ -8,7 +8,7 @@ single row of the volume is larger than that).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Value = TypeVar("Value", bound=np.generic)
 WORKING_BYTES = 64 * 2**20
 """What resampling may hold at a time beyond its input and its output."""
 
-ORDERS = (0, 1, 3)
-_POLE = (
-    3.0**0.5 - 2.0
-)  # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
+# of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
+_POLE = 3.0**0.5 - 2.0
 # the inverse filter is cut where it has fallen to |pole|^12 = 1.4e-7, the precision of float32
 _REACH = 12
 # Products of a dense piece of the band and a part of the volume stay small: OpenBLAS shares larger
@@ -85,9 +84,8 @@ class Piece:
 
 def block_coordinates(n: int, m: int) -> NDArray[np.float64]:
     """Return source coordinates of m output voxels over the same block of n source voxels."""
-    return np.asarray(
-        ((2 * np.arange(m) + 1) * n - m) / (2 * m)
-    )  # one rounding, so that ties are ties on every platform
+    # one rounding, so that ties are ties on every platform
+    return np.asarray(((2 * np.arange(m) + 1) * n - m) / (2 * m))
 
 
 def make_axis(coordinates: NDArray[np.float64], n: int, order: int) -> Axis:
@@ -132,35 +130,29 @@ def _cubic(
     """Return the B-spline's four weights times its inverse filter, for unfiltered sources."""
     base = np.floor(coordinates)
     t = (coordinates - base)[:, None]
-    spline = (
-        np.concatenate(
-            [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
-        )
-        / 6
-    )
+    parts = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
+    spline = np.concatenate(parts, axis=1) / 6
     inverse = _POLE ** np.abs(np.arange(-_REACH, _REACH + 1))
     inverse /= inverse.sum()
     weights = np.zeros((len(t), 4 + 2 * _REACH))
     for tap in range(4):
         weights[:, tap : tap + len(inverse)] += spline[:, tap : tap + 1] * inverse
     centre = _REACH + 1
-    weights[t[:, 0] == 0] = np.eye(weights.shape[1])[
-        centre
-    ]  # on a source voxel a spline has that voxel's very value
+    # on a source voxel a spline has that voxel's very value
+    weights[t[:, 0] == 0] = np.eye(weights.shape[1])[centre]
     positions = base.astype(np.intp)[:, None] + np.arange(weights.shape[1]) - centre
     return np.clip(positions, 0, n - 1), weights
 
 
-def check_order(order: int, allowed: Sequence[int] = ORDERS) -> None:
+def check_order(order: int) -> None:
     """Refuse an interpolation order that is not offered."""
-    if order not in allowed:
+    if order not in (0, 1, 3):
         raise UsageError(
-            f"interpolation order {order}",
-            needed=f"one of {', '.join(str(o) for o in allowed)} (nearest, linear, cubic)",
+            f"interpolation order {order}", needed="one of 0, 1, 3 (nearest, linear, cubic)"
         )
 
 
-def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
+def gather(array: NDArray[Value], axes: Sequence[Axis]) -> NDArray[Value]:
     """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying.
 
     Holds some rows beyond its result.
@@ -174,13 +166,12 @@ def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
                 target[i] = target[i - 1]
                 continue
             for a in range(0, len(y), rows):
-                target[i, a : a + rows] = (
-                    channel[position].take(y[a : a + rows], axis=0).take(x, axis=1)
-                )
+                lines = channel[position].take(y[a : a + rows], axis=0)
+                target[i, a : a + rows] = lines.take(x, axis=1)
     return out
 
 
-def interpolate(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32]:
+def interpolate(array: NDArray[np.generic], axes: Sequence[Axis]) -> NDArray[np.float32]:
     """Resample (C, Z, Y, X) of any real dtype along all three axes to float32 (C, *m)."""
     out = np.empty((array.shape[0], *(axis.count for axis in axes)), dtype=np.float32)
     work = Work.plan(axes, WORKING_BYTES)
@@ -207,12 +198,8 @@ class Work:
 
         def need() -> int:
             z_source, y_source = _reads(z_axis, z_rows), _reads(y_axis, y_rows)
-            wide = max(x_axis.size, x_axis.count)
-            return 4 * (
-                z_source * y_source * x_axis.size
-                + z_rows * y_source * x_axis.size
-                + z_rows * y_rows * wide
-            )
+            source = (z_source + z_rows) * y_source * x_axis.size
+            return 4 * (source + z_rows * y_rows * max(x_axis.size, x_axis.count))
 
         while need() > working_bytes and z_rows > 4:
             z_rows = (z_rows + 1) // 2
@@ -223,17 +210,11 @@ class Work:
         y_pieces = y_axis.pieces(min(_ROWS, y_rows))
         together = max(1, y_rows // len(y_pieces[0].matrix))
         y_groups = [y_pieces[i : i + together] for i in range(0, len(y_pieces), together)]
-        return cls(
-            axes,
-            [
-                z_axis.piece(slice(a, min(a + z_rows, z_axis.count)))
-                for a in range(0, z_axis.count, z_rows)
-            ],
-            y_groups,
-            x_axis.pieces(_ROWS),
-        )
+        starts = range(0, z_axis.count, z_rows)
+        z_pieces = [z_axis.piece(slice(a, min(a + z_rows, z_axis.count))) for a in starts]
+        return cls(axes, z_pieces, y_groups, x_axis.pieces(_ROWS))
 
-    def slab(self, channel: NDArray[Any], z: Piece, target: NDArray[np.float32]) -> None:
+    def slab(self, channel: NDArray[np.generic], z: Piece, target: NDArray[np.float32]) -> None:
         """Fill `target` (len(z.rows), Y', X') from a channel (Z, Y, X)."""
         z_axis, y_axis, x_axis = self.axes
         for group in self.y:

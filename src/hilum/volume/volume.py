@@ -56,6 +56,6 @@ class Volume:
         """Number of channels C."""
         return int(self.array.shape[0])
 
-    def with_array(self, array: NDArray[Any]) -> Volume:
+    def with_array(self, array: NDArray[np.generic]) -> Volume:
         """The same grid with another array (C', Z, Y, X)."""
         return replace(self, array=array)

@@ -67,9 +67,8 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
             needed="weights none",
             cure="weights none",
         )
-    wanted: dict[str, Tensor] = {
-        k: v for k, v in encoder.model.state_dict().items() if not k.endswith("num_batches_tracked")
-    }
+    known: dict[str, Tensor] = encoder.model.state_dict()
+    wanted = {name: v for name, v in known.items() if not name.endswith("num_batches_tracked")}
     prefix = _prefix(weights.state, next(iter(wanted)))
     given = {
         name.removeprefix(prefix): value
@@ -84,18 +83,22 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
             needed="all of the backbone; only the head may be missing",
             cure=f"weights of {weights.backbone}, or the backbone that these are of",
         )
-    first = _first_convolution(encoder, wanted)
-    channels = (
-        given[first].shape[1] if given[first].ndim > 1 else 0,
-        encoder.model.state_dict()[first].shape[1],
-    )
-    fitted = {
-        name: _fitted(given[name], value, adapt=name == first) for name, value in wanted.items()
-    }
+    # the first convolution: as timm says, else the first with spatial axes
+    stated = f"{getattr(encoder.model, 'pretrained_cfg', {}).get('first_conv')}.weight"
+    spatial = [name for name, value in wanted.items() if value.ndim in (4, 5)]
+    first = stated if stated in wanted else spatial[0]
+    channels = (given[first].shape[1] if given[first].ndim > 1 else 0, wanted[first].shape[1])
+    fitted = {}
+    for name, value in wanted.items():
+        fitted[name] = given[name]
+        if name == first and given[name].ndim in (4, 5):
+            fitted[name] = share_over_channels(given[name], value.shape[1])
+        if given[name].ndim == 4 and value.ndim == 5:
+            fitted[name] = inflate(fitted[name], value.shape[2])
     odd = [
-        f"{n} {tuple(given[n].shape)} for {tuple(v.shape)}"
-        for n, v in wanted.items()
-        if fitted[n].shape != v.shape
+        f"{name} {tuple(given[name].shape)} for {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if fitted[name].shape != value.shape
     ]
     if odd:
         raise ModelError(
@@ -103,7 +106,6 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
         )
     encoder.model.load_state_dict(fitted, strict=False)
     encoder.expect(weights.mean, weights.std)
-    known = encoder.model.state_dict()
     ignored = tuple(
         name
         for name in weights.state
@@ -121,27 +123,10 @@ def share_over_channels(kernels: Tensor, channels: int) -> Tensor:
     return shared.expand(-1, channels, *(-1,) * (kernels.ndim - 2))
 
 
-def _fitted(given: Tensor, wanted: Tensor, *, adapt: bool) -> Tensor:
-    """Fit a weight to the network's: first convolution to its channels, kernels to 3D."""
-    if adapt and given.ndim in (4, 5):
-        given = share_over_channels(given, wanted.shape[1])
-    if given.ndim == 4 and wanted.ndim == 5:
-        given = inflate(given, wanted.shape[2])
-    return given
-
-
 def _prefix(state: dict[str, Tensor], first: str) -> str:
     """Find the prefix of the backbone's parameter names, judged by the first parameter."""
     ending = [name for name in state if name == first or name.endswith(f".{first}")]
     return min(ending, key=len)[: -len(first)] if ending else ""
-
-
-def _first_convolution(encoder: Encoder, wanted: dict[str, Tensor]) -> str:
-    """Return the first convolution's name: as timm says, else the first with spatial axes."""
-    said = getattr(encoder.model, "pretrained_cfg", {}).get("first_conv")
-    names = [f"{said}.weight"] if isinstance(said, str) else []
-    names += [name for name, value in wanted.items() if value.ndim in (4, 5)]
-    return next(name for name in names if name in wanted)
 
 
 def _few(names: list[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -39,7 +38,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         raise UsageError(f"weights {path}", needed=f"a file that ends in {', '.join(SUFFIXES)}")
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     for _ in WRAPPERS:  # within each other, but not without end
-        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
+        parts = (found.get(key) for key in WRAPPERS)
+        found = next((part for part in parts if isinstance(part, Mapping)), found)
     tensors = {
         str(name): value.detach() for name, value in found.items() if isinstance(value, Tensor)
     }
@@ -59,7 +59,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
+def _read_safetensors(path: Path) -> Mapping[str, object]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -68,7 +68,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         ) from error
 
 
-def _read_torch(path: Path) -> Mapping[str, Any]:
+def _read_torch(path: Path) -> Mapping[str, object]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes the reader raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.errors import UsageError
 from hilum.networks.encoder import check_backbone
@@ -34,8 +34,8 @@ class Weights:
     """To be told to the user."""
     sha256: str
     """Of the file."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     path: Path = field(repr=False)
     state: dict[str, Tensor] = field(repr=False)
 
@@ -68,70 +68,57 @@ def find_weights(
         ModelError: the file is damaged or holds more than weights.
     """
     import timm
+    from huggingface_hub import try_to_load_from_cache
     from timm.models import PretrainedCfg
 
     check_backbone(backbone)
-    config: Any = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
-    mean, std = config.mean, config.std
-    if file is not None:
-        path = Path(file)
-        state, origin = (
-            read_weights(path),
-            f"the file {path.name}, taken to have been trained with mean {mean} and std {std}",
-        )
+    config = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
+    mean, std, repository = config.mean, config.std, config.hf_hub_id
+
+    def read(path: Path, origin: str) -> Weights:
+        state = read_weights(path)
         return Weights(backbone, origin, sha256_of(path), mean, std, path, state)
-    tried = ["no file of weights was given"]
-    repository = config.hf_hub_id
-    if repository:
-        found = _cached(repository, cache, tried) or (
-            _fetched(repository, cache, endpoint, tried) if hub else None
+
+    if file is not None:
+        name = Path(file).name
+        return read(
+            Path(file),
+            f"the file {name}, taken to have been trained with mean {mean} and std {std}",
         )
-        if not hub:
-            tried.append("the hub was not to be asked")
-        if found:
-            return Weights(
-                backbone, found[1], sha256_of(found[0]), mean, std, found[0], read_weights(found[0])
-            )
+    tried = ["no file of weights was given"]
+    if repository:
+        cached = try_to_load_from_cache(repository, HUB_FILE, cache_dir=cache)
+        if isinstance(cached, str):
+            return read(Path(cached), f"{repository}, from the local Hugging Face cache")
+        tried.append(f"{repository} is not in the local Hugging Face cache")
+        fetched = _fetched(repository, cache, endpoint) if hub else "the hub was not to be asked"
+        if isinstance(fetched, Path):
+            return read(fetched, f"{repository}, from the Hugging Face hub")
+        tried.append(fetched)
     else:
         tried.append(f"timm knows no weights of {backbone} on the hub")
-    embedded = _embedded(backbone, tried)
-    if embedded is not None:
+    embedded = _embedded(backbone)
+    if isinstance(embedded, Weights):
         return embedded
     raise UsageError(
-        f"no weights for {backbone}: " + "; ".join(tried),
+        f"no weights for {backbone}: {'; '.join([*tried, embedded])}",
         needed="weights to start from, or the wish to start without",
-        cure=(
-            "a file, weights='FILE.safetensors' (where there is a network, `hf download"
-            f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none';"
-            f" or the backbone {EMBEDDED}, whose weights are embedded"
-        ),
+        cure="a file, weights='FILE.safetensors' (where there is a network, `hf download"
+        f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none';"
+        f" or the backbone {EMBEDDED}, whose weights are embedded",
     )
 
 
-def _cached(repository: str, cache: Path | None, tried: list[str]) -> tuple[Path, str] | None:
-    """The file in the local cache, and what to say of it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(repository, HUB_FILE, cache_dir=cache)
-    if isinstance(path, str):
-        return Path(path), f"{repository}, from the local Hugging Face cache"
-    tried.append(f"{repository} is not in the local Hugging Face cache")
-    return None
-
-
-def _fetched(
-    repository: str, cache: Path | None, endpoint: str | None, tried: list[str]
-) -> tuple[Path, str] | None:
-    """The file from the hub, and what to say of it.
+def _fetched(repository: str, cache: Path | None, endpoint: str | None) -> Path | str:
+    """Fetch the file from the hub, or say why there is none.
 
     The hub is asked once and briefly before the library with its patience is.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
+    url = hf_hub_url(repository, HUB_FILE, endpoint=endpoint)
     try:
-        get_hf_file_metadata(
-            hf_hub_url(repository, HUB_FILE, endpoint=endpoint), timeout=HUB_SECONDS, token=False
-        )
+        get_hf_file_metadata(url, timeout=HUB_SECONDS, token=False)
         path = hf_hub_download(
             repository,
             HUB_FILE,
@@ -144,53 +131,34 @@ def _fetched(
     # no network fails in as many ways as there are networks
     except Exception as error:  # noqa: BLE001
         reason = str(error).splitlines()[0] if str(error) else ""
-        tried.append(f"the hub gave no {repository} ({type(error).__name__}: {reason})")
-        return None
-    return Path(path), f"{repository}, from the Hugging Face hub"
+        return f"the hub gave no {repository} ({type(error).__name__}: {reason})"
+    return Path(path)
 
 
-def _embedded(backbone: str, tried: list[str]) -> Weights | None:
-    """Read EfficientNet-Lite0 from its package: names of another code, order of timm."""
-    if backbone.partition(".")[0] != EMBEDDED:
-        tried.append(f"the embedded weights are {EMBEDDED}'s")
-        return None
-    spec = util.find_spec(EMBEDDED_PACKAGE.replace("-", "_"))
-    files = (
-        [
-            p
-            for folder in spec.submodule_search_locations or ()
-            for p in Path(folder).glob("models/*.pth")
-        ]
-        if spec
-        else []
-    )
-    if not files:
-        tried.append(f"the package {EMBEDDED_PACKAGE} is not installed")
-        return None
-    state = _in_order(read_weights(files[0]))
-    origin = (
-        f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE}"
-        f" {metadata.version(EMBEDDED_PACKAGE)})"
-    )
-    half = (0.5, 0.5, 0.5)
-    return Weights(backbone, origin, sha256_of(files[0]), half, half, files[0], state)
+def _embedded(backbone: str) -> Weights | str:
+    """Read EfficientNet-Lite0 from its package, or say why it is not to be had.
 
-
-def _in_order(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under timm's names, one after the other.
-
-    Each must be of the same kind and shape as timm's.
+    The names are of another code, the order is timm's: each tensor must be of the same kind and
+    shape as timm's at its place.
     """
     import timm
     import torch
 
+    if backbone.partition(".")[0] != EMBEDDED:
+        return f"the embedded weights are {EMBEDDED}'s"
+    package = util.find_spec(EMBEDDED_PACKAGE.replace("-", "_"))
+    folders = package.submodule_search_locations or () if package else ()
+    files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
+    if not files:
+        return f"the package {EMBEDDED_PACKAGE} is not installed"
+    theirs = read_weights(files[0])
     with torch.device("meta"):
         ours = timm.create_model(EMBEDDED, pretrained=False).state_dict()
     pairs = list(zip(theirs.items(), ours.items(), strict=False))
     odd = [
         f"{a} {tuple(x.shape)} for {b} {tuple(y.shape)}"
         for (a, x), (b, y) in pairs
-        if _kind(a, x) != _kind(b, y)
+        if a.rsplit(".", 1)[-1] != b.rsplit(".", 1)[-1] or x.shape != y.shape
     ]
     if odd or len(theirs) != len(ours):
         raise UsageError(
@@ -198,8 +166,10 @@ def _in_order(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
             f" {'; '.join(odd[:3]) or 'the rest fits'}",
             needed=f"the package {EMBEDDED_PACKAGE} 0.1.0 and a timm whose {EMBEDDED} is as it was",
         )
-    return {name: value for (_, value), (name, _) in pairs}
-
-
-def _kind(name: str, value: Tensor) -> tuple[str, tuple[int, ...]]:
-    return name.rsplit(".", 1)[-1], tuple(value.shape)
+    version = metadata.version(EMBEDDED_PACKAGE)
+    origin = (
+        f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE} {version})"
+    )
+    half = (0.5, 0.5, 0.5)
+    state = {name: value for (_, value), (name, _) in pairs}
+    return Weights(backbone, origin, sha256_of(files[0]), half, half, files[0], state)

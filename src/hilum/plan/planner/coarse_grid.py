@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.plan.planner.grid import in_mm
+from hilum.plan.plan import in_mm
 
 if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint

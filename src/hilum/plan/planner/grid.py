@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.plan.plan import SAME_SPACING, Decision, Three, decide, resampled_size
+from hilum.plan.plan import SAME_SPACING, Decision, Three, decide, in_mm, resampled_size
 from hilum.plan.planner.topology import make_topology
 
 if TYPE_CHECKING:
@@ -218,8 +218,3 @@ def _turn(values: Sequence[float] | Sequence[int], orientation: str) -> list[flo
 def _spacing(values: Iterable[float]) -> Spacing:
     z, y, x = (round(float(v), 6) for v in values)
     return z, y, x
-
-
-def in_mm(values: Iterable[float]) -> str:
-    """Format a spacing in mm."""
-    return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
