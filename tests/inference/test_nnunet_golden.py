@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from nnunet_models import MODELS, canonical, documents, image_of, picked, weight
+from nnunet_weights import to_nnunet
 
 from hilum.inference import Predictor, read_nnunet
 from hilum.inference.nnunet.architecture import network_spec
-from hilum.inference.nnunet.names import to_nnunet
 from hilum.networks import build_network
 from hilum.preprocess import preprocess_case
 from hilum.volume import Geometry, Volume

@@ -14,12 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_models import architecture, resampling
+from nnunet_weights import to_nnunet
 
 from hilum import api
 from hilum.errors import ModelError, UsageError
 from hilum.inference import Predictor, TrainedModel, read_nnunet
 from hilum.inference.nnunet.architecture import network_spec
-from hilum.inference.nnunet.names import to_hilum, to_nnunet
+from hilum.inference.nnunet.names import to_hilum
 from hilum.networks import build_network
 from hilum.plan.plan import NetworkSpec
 from hilum.volume import Geometry, Volume

@@ -10,7 +10,7 @@ import pytest
 from inference_toys import index_volume, make_model, make_plan
 
 from hilum.inference import Predictor, RunReport, predict_many
-from hilum.inference.nnunet.plans import _Plans, _training_ranges
+from hilum.inference.nnunet.plans import PlansFile, training_ranges
 from hilum.inference.run_report import CaseOutcome
 from hilum.inference.unlike import unlike
 from hilum.io import read_modality, write_volume
@@ -189,10 +189,9 @@ def test_what_many_fail_of_is_said_once_with_a_count(tmp_path, caplog):
 
 
 def test_nnunet_tells_what_it_kept(tmp_path):
-    plans = _Plans(
-        foreground_intensity_properties_per_channel={"0": {"min": 2.0}, "1": {"min": -1000.0}}
-    )
-    bare = _training_ranges(tmp_path, plans, ("MRI", "CT"), "source")
+    minima = {"0": {"min": 2.0}, "1": {"min": -1000.0}}
+    plans = PlansFile(foreground_intensity_properties_per_channel=minima)
+    bare = training_ranges(tmp_path, plans, ("MRI", "CT"), "source")
     assert bare.channels == (
         ChannelRange(name="MRI", kind="mr", minimum=(0.0, 2.0)),
         ChannelRange(name="CT", kind="ct"),
@@ -203,7 +202,7 @@ def test_nnunet_tells_what_it_kept(tmp_path):
         "shapes_after_crop": [[10, 20, 30], [10, 30, 30]],
     }
     (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(known))
-    seen = _training_ranges(tmp_path, plans, ("MRI", "CT"), "source")
+    seen = training_ranges(tmp_path, plans, ("MRI", "CT"), "source")
     assert seen.spacing == ((1.0, 3.0), (1.0, 2.0), (2.0, 2.0))
     assert seen.extent_mm == ((10.0, 30.0), (30.0, 40.0), (60.0, 60.0))
     for odd in (
@@ -213,7 +212,7 @@ def test_nnunet_tells_what_it_kept(tmp_path):
         json.dumps({"spacings": 4, "shapes_after_crop": [[1, 2]]}),
     ):
         (tmp_path / "dataset_fingerprint.json").write_text(odd)
-        assert _training_ranges(tmp_path, plans, ("MRI",), "source").spacing is None
+        assert training_ranges(tmp_path, plans, ("MRI",), "source").spacing is None
 
 
 @pytest.mark.real_data

@@ -13,6 +13,7 @@ import math
 import pickletools
 import struct
 import zipfile
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,6 @@ _DTYPES = {
         *(("Char", "int8"), ("Byte", "uint8"), ("Bool", "bool")),
     )
 }
-_NUMPY = frozenset(("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
 
 class Storage(NamedTuple):
@@ -88,9 +88,9 @@ def read_checkpoint(
         wanted: the entry of the outermost dictionary whose tensors are read.
 
     Returns:
-        The dictionary without that entry (tensors in it are `StoredTensor`s: their numbers are not
-        read; a part may be shared, or stand in itself), and the entry's tensors by name, on the
-        CPU.
+        The dictionary without that entry (tensors in it are `StoredTensor`s, whose numbers are not
+        read; numbers of numpy and devices are None; a part may be shared, or stand in itself), and
+        the entry's tensors by name, on the CPU.
 
     Raises:
         ModelError: there is no such file, it is not a zip checkpoint, is damaged, or names anything
@@ -275,14 +275,13 @@ def _call(parts: list[object]) -> object:
     name, given = parts
     if not isinstance(name, _Name) or type(given) is not tuple:
         raise ValueError("a call of something that is no name")
-    return name.make(*given)
+    return name.make(given)
 
 
 def _build(parts: list[object]) -> object:
-    """Drop the state of a dictionary, and of a numpy type, which is of this machine's order."""
-    owner, state = parts
-    plain = isinstance(owner, np.dtype) and type(state) is tuple and state[1] in ("<", "|", "=")
-    if type(owner) is not dict and not plain:
+    """Drop the state of a dictionary, and of what is passed over."""
+    owner, _ = parts
+    if type(owner) is not dict and owner is not None:
         raise ValueError(f"a state for a {type(owner).__name__}")
     return owner
 
@@ -325,46 +324,20 @@ the mark (0), or those and the one before (-1)."""
 class _Name(NamedTuple):
     """A name that may be called."""
 
-    make: Callable[..., object]
+    make: Callable[[tuple[object, ...]], object]
 
 
-def _same(kind: type[object], value: object) -> object:
+def _same(kind: type[object], given: tuple[object, ...]) -> object:
     """Return the object itself: a copy could be asked for a million times."""
+    value = given[0]
     if type(value) is not kind:
         raise ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
     return value
 
 
-def _dtype(name: object, *_: object) -> np.dtype[np.generic]:
-    if type(name) is not str or name not in _NUMPY:
-        raise ValueError("numbers of a type that is none")
-    return np.dtype(name)
-
-
-def _scalar(dtype: object, data: object) -> object:
-    """Return a numpy scalar as a number of Python."""
-    if not isinstance(dtype, np.dtype) or type(data) is not bytes:
-        raise ValueError("a number without a type")
-    return np.frombuffer(data, dtype, count=1)[0].item()
-
-
-def _device(kind: object, index: object = None) -> str:
-    if type(kind) is not str or len(kind) > _MOST_NAME:
-        raise ValueError("a device that is none")
-    return kind if index is None else f"{kind}:{_natural(index)}"
-
-
-def _encode(text: object, encoding: object) -> bytes:
-    """Return bytes, as pickles of protocol 2 write them; here only those of a number."""
-    if type(text) is not str or len(text) > _MOST_NAME or encoding != "latin1":
-        raise ValueError("bytes that are no number's")
-    return text.encode("latin1")
-
-
-def _rebuild_tensor(
-    storage: object, offset: object, shape: object, strides: object, *_: object
-) -> StoredTensor:
+def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
     """Return a view of a storage that stays within it and has no element more than once."""
+    storage, offset, shape, strides, *_ = given
     if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("a tensor without a storage or a shape")
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
@@ -385,16 +358,18 @@ def _natural(value: object) -> int:
     return value
 
 
+_PASSED_OVER = _Name(lambda _: None)
+"""Devices and the numbers of numpy in nnU-Net's logs, which nothing reads."""
 _KNOWN: dict[str, object] = {
-    "collections OrderedDict": _Name(dict),
+    "collections OrderedDict": _Name(lambda _: {}),
     "torch._utils _rebuild_tensor_v2": _Name(_rebuild_tensor),
-    "torch._utils _rebuild_parameter": _Name(lambda tensor, *_: _same(StoredTensor, tensor)),
-    "torch Size": _Name(lambda size: _same(tuple, size)),
-    "torch device": _Name(_device),
-    "_codecs encode": _Name(_encode),
-    "numpy dtype": _Name(_dtype),
-    "numpy.core.multiarray scalar": _Name(_scalar),
-    "numpy._core.multiarray scalar": _Name(_scalar),
+    "torch._utils _rebuild_parameter": _Name(partial(_same, StoredTensor)),
+    "torch Size": _Name(partial(_same, tuple)),
+    "torch device": _PASSED_OVER,
+    "_codecs encode": _PASSED_OVER,
+    "numpy dtype": _PASSED_OVER,
+    "numpy.core.multiarray scalar": _PASSED_OVER,
+    "numpy._core.multiarray scalar": _PASSED_OVER,
     **_DTYPES,
     **{str(dtype).replace(".", " "): dtype for dtype in _DTYPES.values()},
 }

@@ -1,13 +1,4 @@
-"""The names of weights, nnU-Net's and ours, both ways.
-
-For whoever writes nnU-Net checkpoints from our weights (the benchmark does)::
-
-    to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]
-
-gives the `network_weights` that nnU-Net's PlainConvUNet ("plain_unet") or ResidualEncoderUNet
-("residual_unet") of the same spec loads with `load_state_dict(strict=True)`, when it was built with
-conv_bias=True; `weights` is `network.state_dict()` of ours.
-"""
+"""The names of weights, nnU-Net's and ours."""
 
 from __future__ import annotations
 
@@ -45,7 +36,7 @@ def to_hilum(
     """
     given = {_WRAPPERS.sub("", name): tensor for name, tensor in theirs.items()}
     expected = {name: tensor.shape for name, tensor in blank_network(spec).state_dict().items()}
-    known = dict(_names(spec))
+    known = dict(weight_names(spec))
     weights = {}
     for ours, shape in expected.items():
         tensor = given.get(known[ours])
@@ -63,32 +54,8 @@ def to_hilum(
     return weights
 
 
-def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
-    """Our weights under nnU-Net's names, complete; see this file's head.
-
-    What our network has not (biases before a norm, heads of resolutions that it does not supervise)
-    is zero.
-    """
-    theirs: dict[str, Tensor] = {}
-    for ours, name in _names(spec):
-        if ours not in weights:
-            continue
-        theirs[name] = weights[ours].detach().clone()
-        if name.endswith(".conv.weight") and ".skip." not in name:
-            theirs[name.removesuffix("weight") + "bias"] = torch.zeros(len(weights[ours]))
-    depth = len(spec.features) - 1
-    for n in range(depth):
-        width = spec.features[depth - 1 - n]
-        size = (1,) * spec.dimensions
-        theirs.setdefault(
-            f"decoder.seg_layers.{n}.weight", torch.zeros(spec.out_channels, width, *size)
-        )
-        theirs.setdefault(f"decoder.seg_layers.{n}.bias", torch.zeros(spec.out_channels))
-    return _with_copies(theirs)
-
-
-def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
-    """Every weight of our network, and nnU-Net's name of it."""
+def weight_names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
+    """Yield every weight of our network with nnU-Net's name of it."""
     for ours in blank_network(spec).state_dict():
         match ours.split("."):
             case ["stem", block, piece, what]:
@@ -126,16 +93,3 @@ def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> 
                 " place for",
                 needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
             )
-
-
-def _with_copies(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop tensors that nnU-Net's state dict repeats: blocks by number, the decoder's encoder."""
-    whole = dict(theirs)
-    for name, tensor in theirs.items():
-        for place, part in enumerate(("conv", "norm")):
-            if f".{part}." in name:
-                head, _, what = name.rpartition(f".{part}.")
-                whole[f"{head}.all_modules.{place}.{what}"] = tensor
-    return whole | {
-        f"decoder.{name}": tensor for name, tensor in whole.items() if name.startswith("encoder.")
-    }

@@ -92,7 +92,7 @@ class _Configuration(BaseModel):
     resampling_fn_probabilities_kwargs: _Resampling
 
 
-class _Plans(BaseModel):
+class PlansFile(BaseModel):
     """plans.json beside its configurations."""
 
     plans_name: str = "plans"
@@ -192,7 +192,7 @@ def make_nnunet_plan(
     source = str(described.folder / "plans.json")
     try:
         configuration = _Configuration.model_validate(described.configuration)
-        plans = _Plans.model_validate(described.plans)
+        plans = PlansFile.model_validate(described.plans)
         _refuse_unknown(described, configuration, plans, trainer)
         return _plan(described, configuration, plans, trainer, mirror_axes, epochs)
     except KeyError as error:
@@ -208,7 +208,7 @@ def make_nnunet_plan(
 
 
 def _refuse_unknown(
-    described: Described, configuration: _Configuration, plans: _Plans, trainer: str
+    described: Described, configuration: _Configuration, plans: PlansFile, trainer: str
 ) -> None:
     """Refuse what changes predictions in a way that ours do not follow."""
     source = described.folder / "plans.json"
@@ -258,7 +258,7 @@ def _refuse_unknown(
 def _plan(
     described: Described,
     configuration: _Configuration,
-    plans: _Plans,
+    plans: PlansFile,
     trainer: str,
     mirror_axes: Sequence[int],
     epochs: int | None,
@@ -351,7 +351,7 @@ def _plan(
         "hardware": Hardware(),
         "channels": channels,
         "labels": labels,
-        "seen": _training_ranges(described.folder, plans, channels, orientation),
+        "seen": training_ranges(described.folder, plans, channels, orientation),
     }
     return SegmentationPlan.model_validate(
         fields | {key: {"value": value, "because": why} for key, (value, why) in decisions.items()}
@@ -378,7 +378,7 @@ def _labels(described: Described) -> LabelTable:
 
 
 def _normalisations(
-    configuration: _Configuration, plans: _Plans, source: Path
+    configuration: _Configuration, plans: PlansFile, source: Path
 ) -> tuple[Normalisation, ...]:
     statistics = (
         plans.foreground_intensity_properties_per_channel
@@ -411,8 +411,8 @@ def _normalisations(
     return tuple(made)
 
 
-def _training_ranges(
-    folder: Path, plans: _Plans, channels: Sequence[str], orientation: str
+def training_ranges(
+    folder: Path, plans: PlansFile, channels: Sequence[str], orientation: str
 ) -> TrainingRanges:
     """Return the known ranges of the training images, from dataset_fingerprint.json and plans.json.
 
