@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from hilum.errors import DataError, GeometryError
-from hilum.preprocess.steps import FINITE, normalise
+from hilum.preprocess.steps import check_image, normalise
 from hilum.volume import Volume, reorient, reorient_geometry
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ def preprocess_classifier_input(
             mask or point though the plan needs one.
         GeometryError: the point lies outside the image.
     """
-    if image.channels != len(plan.channels):
-        raise DataError(
-            f"{image.channels} channels",
-            needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
-        )
+    check_image(image, plan)
     if plan.dimensions.value == 2 and not image.geometry.is_2d:
         raise DataError(
             f"a volume of shape {image.geometry.shape}",
@@ -118,12 +114,6 @@ def preprocess_classifier_input(
     if region is not None and plan.region.value.kind == "mask":
         mask = reorient(region, code).array[0] != 0
     window = _find_window(image.geometry, plan, mask, centre_mm, size or plan.patch.value)
-    if not all(np.isfinite(channel).all() for channel in turned.array):
-        raise DataError(
-            "voxels that are NaN or infinite",
-            needed="finite intensities",
-            cure=FINITE,
-        )
     channels = []
     for raw, how in zip(turned.array, plan.normalisation.value, strict=True):
         channel = raw.astype(np.float32, copy=True)

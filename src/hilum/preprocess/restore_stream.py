@@ -15,8 +15,7 @@ import numpy as np
 
 from hilum.errors import GeometryError, UsageError
 from hilum.volume import Volume, reorient
-from hilum.volume.planes import Planes
-from hilum.volume.separable import block_coordinates, make_axis
+from hilum.volume.separable import Planes, block_coordinates, make_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,20 +68,16 @@ class _Stream:
         turned = reorient(Volume(out, restore.source), restore.orientation)
         self._inside = turned.array[(slice(None), *restore.box.slices)]  # (C, Z, Y, X), a view
         self._shape = (outputs, *restore.shape[1:])
-        size, depth = restore.shape[0], restore.box.shape[0]
-        z = make_axis(block_coordinates(size, depth), size, restore.orders[0])
+        z, y, x = (
+            make_axis(block_coordinates(n, m), n, order)
+            for n, m, order in zip(restore.shape, restore.box.shape, restore.orders, strict=True)
+        )
         self._low, self._high = z.positions[:, 0], z.positions[:, -1]
         self._share = z.weights[:, -1].astype(np.float32)  # of the higher row
         wide = max(restore.shape[2], restore.box.shape[2])
         together = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))  # rows in the making
         self._threads = min(threads, together)
-        self._planes = Planes(
-            (restore.shape[1], restore.shape[2]),
-            (restore.box.shape[1], restore.box.shape[2]),
-            restore.orders[1:],
-            rows=together // self._threads,
-            shared_by=self._threads,
-        )
+        self._planes = Planes(y, x, rows=together // self._threads, shared_by=self._threads)
         self._kept = np.empty((outputs, 0, *restore.shape[1:]), dtype=np.float32)  # still needed
         self._first = 0  # the row of the network's grid that comes first in `_kept`
         self._done = 0  # rows of the box that are finished
@@ -105,18 +100,20 @@ class _Stream:
                 " preprocessing gave",
             )
         end = fed + logits.shape[1]
+        planes = self._planes
         ready = range(self._done, int(np.searchsorted(self._high, end)))
 
         def row(n: int) -> NDArray[np.float32]:
             return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
 
         def make(number: int) -> None:
+            source, rows = planes.sources[number], planes.bands[number]
             bands: dict[int, NDArray[np.float32]] = {}  # of the rows that the next one may need
             for n in ready:
                 a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
                 needed = (a, b) if a != b and share != 0 else (a,)
                 bands = {
-                    one: bands[one] if one in bands else self._planes.band(row(one), number)
+                    one: bands[one] if one in bands else planes.band(row(one)[:, source], number)
                     for one in needed
                 }
                 values = bands[a]
@@ -125,11 +122,11 @@ class _Stream:
                     values *= share
                     values += bands[a]
                 made = self._convert(np.ascontiguousarray(values[:, np.newaxis]))
-                self._inside[:, n, self._planes.bands[number]] = made[:, 0]
+                self._inside[:, n, rows] = made[:, 0]
 
         if ready:
             with ThreadPoolExecutor(self._threads, "hilum-restore") as pool:
-                list(pool.map(make, range(len(self._planes.bands))))  # raises what a thread raised
+                list(pool.map(make, range(len(planes.bands))))  # raises what a thread raised
         self._done = ready.stop
         first = min(int(self._low[self._done]), end) if self._done < len(self._low) else end
         # a copy: the caller may use its slab again

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.plan.plan import Normalisation
+    from hilum.plan.plan import Normalisation, Plan
     from hilum.plan.segmentation import SegmentationPlan
     from hilum.volume import Geometry
 
-FINITE = "give them a finite value, such as that of air: hilum check DATA --fix DIR"
 _PREPROCESSING_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
@@ -46,23 +45,13 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     Raises:
         DataError: another number of channels than the plan's, or NaN or infinite voxels.
     """
-    if image.channels != len(plan.channels):
-        raise DataError(
-            f"{image.channels} channels",
-            needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
-        )
+    check_image(image, plan)
     code = network_orientation(image.geometry, plan)
     turned = reorient(image, code)
     box = Box.whole(turned.geometry.shape)
     if plan.crop.value != "none":  # an image that is zero everywhere is kept whole
         box = Box.around((turned.array != 0).any(axis=0)) or box
     array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise DataError(
-            "voxels that are NaN or infinite",
-            needed="finite intensities",
-            cure=FINITE,
-        )
     if np.may_share_memory(array, image.array):
         array = array.copy()
     normalise_case(array, plan.normalisation.value)
@@ -84,6 +73,25 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
             array, shape, how, plan.image_order.value, separate=separate_axis(how, own, target)
         )
     return array, restore
+
+
+def check_image(image: Volume, plan: Plan) -> None:
+    """Refuse an image that the plan does not fit.
+
+    Raises:
+        DataError: another number of channels than the plan's, or NaN or infinite voxels.
+    """
+    if image.channels != len(plan.channels):
+        raise DataError(
+            f"{image.channels} channels",
+            needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
+        )
+    if not all(np.isfinite(channel).all() for channel in image.array):
+        raise DataError(
+            "voxels that are NaN or infinite",
+            needed="finite intensities",
+            cure="give them a finite value, such as that of air: hilum check DATA --fix DIR",
+        )
 
 
 def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[np.integer]:

@@ -8,6 +8,7 @@ single row of the volume is larger than that).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -171,64 +172,92 @@ def gather(array: NDArray[Value], axes: Sequence[Axis]) -> NDArray[Value]:
     return out
 
 
+class Planes:
+    """Resamples planes (K, Y, X) to (K, Y', X'), some output rows at a time: in bands.
+
+    How rows are cut into bands changes their values by rounding only.
+
+    Args:
+        y, x: the axes.
+        rows: output rows that a band may have, at least 1.
+        shared_by: threads that share the bands: as many for each, of about equal size, where there
+            are rows enough.
+    """
+
+    def __init__(self, y: Axis, x: Axis, *, rows: int, shared_by: int = 1) -> None:
+        self._y_same, self._x_same, self._width = y.identity, x.identity, x.count
+        self._x = x.pieces(_ROWS)
+        pieces = y.pieces(min(_ROWS, rows))
+        together = max(1, rows // len(pieces[0].matrix))
+        count = min(len(pieces), -(-len(pieces) // (together * shared_by)) * shared_by)
+        edges = [n * len(pieces) // count for n in range(count + 1)]
+        self._groups = [pieces[a:b] for a, b in pairwise(edges)]
+        self.bands = [slice(group[0].rows.start, group[-1].rows.stop) for group in self._groups]
+        """Output rows of each band."""
+        self.sources = [
+            slice(min(p.source.start for p in group), max(p.source.stop for p in group))
+            for group in self._groups
+        ]
+        """Source rows that each band is made from."""
+
+    def band(
+        self, planes: NDArray[np.float32], number: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Make band `number` (K, rows, X') of the source rows (K, Y, X) that it is made from.
+
+        In `out` where that is given; else a view of them where nothing is resampled.
+        """
+        block, rows, first = planes, self.bands[number], self.sources[number].start
+        if not self._y_same:
+            block = np.empty((len(planes), rows.stop - rows.start, planes.shape[2]), np.float32)
+            for piece in self._groups[number]:
+                lines = planes[:, piece.source.start - first : piece.source.stop - first]
+                into = block[:, piece.rows.start - rows.start : piece.rows.stop - rows.start]
+                for part in _parts(planes.shape[2]):
+                    np.matmul(piece.matrix, lines[..., part], out=into[..., part])
+        if self._x_same and out is None:
+            return block
+        made = np.empty((*block.shape[:2], self._width), np.float32) if out is None else out
+        if self._x_same:
+            made[...] = block
+            return made
+        for piece in self._x:
+            matrix = np.ascontiguousarray(piece.matrix.T)
+            for part in _parts(block.shape[1]):
+                np.matmul(block[:, part, piece.source], matrix, out=made[:, part, piece.rows])
+        return made
+
+
 def interpolate(array: NDArray[np.generic], axes: Sequence[Axis]) -> NDArray[np.float32]:
-    """Resample (C, Z, Y, X) of any real dtype along all three axes to float32 (C, *m)."""
-    out = np.empty((array.shape[0], *(axis.count for axis in axes)), dtype=np.float32)
-    work = Work.plan(axes, WORKING_BYTES)
+    """Resample (C, Z, Y, X) of any real dtype along all three axes to float32 (C, *m).
+
+    Z and, for huge slices, Y are cut into pieces so that a block fits into `WORKING_BYTES`.
+    """
+    z_axis, y_axis, x_axis = axes
+    z_rows, y_rows = min(_ROWS, z_axis.count), y_axis.count
+
+    def is_too_much() -> bool:
+        z_source, y_source = _reads(z_axis, z_rows), _reads(y_axis, y_rows)
+        source = (z_source + z_rows) * y_source * x_axis.size
+        return 4 * (source + z_rows * y_rows * max(x_axis.size, x_axis.count)) > WORKING_BYTES
+
+    while is_too_much() and z_rows > 4:
+        z_rows = (z_rows + 1) // 2
+    while is_too_much() and y_rows > _ROWS:
+        y_rows = (y_rows + 1) // 2
+    while is_too_much() and z_rows > 1:
+        z_rows = (z_rows + 1) // 2
+    planes = Planes(y_axis, x_axis, rows=y_rows)
+    starts = range(0, z_axis.count, z_rows)
+    slabs = [z_axis.piece(slice(a, min(a + z_rows, z_axis.count))) for a in starts]
+    out = np.empty((len(array), *(axis.count for axis in axes)), dtype=np.float32)
     for channel, target in zip(array, out, strict=True):
-        for z in work.z:
-            work.slab(channel, z, target[z.rows])
-    return out
-
-
-@dataclass(frozen=True)
-class Work:
-    """Cut Z and, for huge slices, Y into pieces so that a block fits into memory."""
-
-    axes: Sequence[Axis]
-    z: list[Piece]
-    y: list[list[Piece]]
-    x: list[Piece]
-
-    @classmethod
-    def plan(cls, axes: Sequence[Axis], working_bytes: int) -> Work:
-        """Choose how many output slices, then how many output rows, are made at a time."""
-        z_axis, y_axis, x_axis = axes
-        z_rows, y_rows = min(_ROWS, z_axis.count), y_axis.count
-
-        def need() -> int:
-            z_source, y_source = _reads(z_axis, z_rows), _reads(y_axis, y_rows)
-            source = (z_source + z_rows) * y_source * x_axis.size
-            return 4 * (source + z_rows * y_rows * max(x_axis.size, x_axis.count))
-
-        while need() > working_bytes and z_rows > 4:
-            z_rows = (z_rows + 1) // 2
-        while need() > working_bytes and y_rows > _ROWS:
-            y_rows = (y_rows + 1) // 2
-        while need() > working_bytes and z_rows > 1:
-            z_rows = (z_rows + 1) // 2
-        y_pieces = y_axis.pieces(min(_ROWS, y_rows))
-        together = max(1, y_rows // len(y_pieces[0].matrix))
-        y_groups = [y_pieces[i : i + together] for i in range(0, len(y_pieces), together)]
-        starts = range(0, z_axis.count, z_rows)
-        z_pieces = [z_axis.piece(slice(a, min(a + z_rows, z_axis.count))) for a in starts]
-        return cls(axes, z_pieces, y_groups, x_axis.pieces(_ROWS))
-
-    def slab(self, channel: NDArray[np.generic], z: Piece, target: NDArray[np.float32]) -> None:
-        """Fill `target` (len(z.rows), Y', X') from a channel (Z, Y, X)."""
-        z_axis, y_axis, x_axis = self.axes
-        for group in self.y:
-            rows = slice(group[0].rows.start, group[-1].rows.stop)
-            source = slice(min(p.source.start for p in group), max(p.source.stop for p in group))
+        for z, (number, source) in product(slabs, enumerate(planes.sources)):
             block = np.ascontiguousarray(channel[z.source, source], dtype=np.float32)  # (z, y, X)
             if not z_axis.identity:
                 block = _along_z(block, z)  # (z', y, X)
-            if not y_axis.identity:
-                block = along_y(block, group, rows, source.start)  # (z', y', X)
-            if x_axis.identity:
-                target[:, rows] = block
-            else:
-                along_x(block, self.x, target[:, rows])  # (z', y', X')
+            planes.band(block, number, out=target[z.rows, planes.bands[number]])  # (z', y', X')
+    return out
 
 
 def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
@@ -241,33 +270,12 @@ def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
     return made
 
 
-def along_y(
-    block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int
-) -> NDArray[np.float32]:
-    """Resample (z, y, X) along y from a block whose first row is source row `offset`."""
-    made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
-    for piece in group:
-        lines = block[:, piece.source.start - offset : piece.source.stop - offset]
-        out = made[:, piece.rows.start - rows.start : piece.rows.stop - rows.start]
-        for part in _parts(block.shape[2]):
-            np.matmul(piece.matrix, lines[..., part], out=out[..., part])
-    return made
-
-
-def along_x(block: NDArray[np.float32], pieces: list[Piece], target: NDArray[np.float32]) -> None:
-    """Resample (z, y, X) along X into `target` (z, y, X')."""
-    for piece in pieces:
-        matrix = np.ascontiguousarray(piece.matrix.T)
-        for part in _parts(block.shape[1]):
-            np.matmul(block[:, part, piece.source], matrix, out=target[:, part, piece.rows])
-
-
 def _parts(size: int) -> list[slice]:
     return [slice(a, min(a + _COLUMNS, size)) for a in range(0, size, _COLUMNS)]
 
 
 def _reads(axis: Axis, rows: int) -> int:
-    """Source positions that `rows` output positions read, about."""
+    """Count the source positions that `rows` output positions read, about."""
     if axis.identity:
         return rows
     return min(axis.size, -(-rows * axis.size // axis.count) + int(axis.weights.shape[1]))

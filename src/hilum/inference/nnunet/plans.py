@@ -87,9 +87,9 @@ class _Configuration(BaseModel):
     previous_stage: str | None = None
     preprocessor_name: str = "DefaultPreprocessor"
     resampling_fn_data: str
-    resampling_fn_data_kwargs: _Resampling
+    images: _Resampling = Field(alias="resampling_fn_data_kwargs")
     resampling_fn_probabilities: str
-    resampling_fn_probabilities_kwargs: _Resampling
+    outputs: _Resampling = Field(alias="resampling_fn_probabilities_kwargs")
 
 
 class PlansFile(BaseModel):
@@ -188,23 +188,88 @@ def make_nnunet_plan(
     Raises:
         ModelError: a cascade, an unknown trainer, or anything else that hilum cannot do alike; it
             is named.
+        KeyError, ValidationError: a field is missing or of another kind.
     """
-    source = str(described.folder / "plans.json")
-    try:
-        configuration = _Configuration.model_validate(described.configuration)
-        plans = PlansFile.model_validate(described.plans)
-        _refuse_unknown(described, configuration, plans, trainer)
-        return _plan(described, configuration, plans, trainer, mirror_axes, epochs)
-    except KeyError as error:
+    configuration = _Configuration.model_validate(described.configuration)
+    plans = PlansFile.model_validate(described.plans)
+    _refuse_unknown(described, configuration, plans, trainer)
+    says, source = (
+        f"nnU-Net's {plans.plans_name}, {described.name}",
+        described.folder / "plans.json",
+    )
+    patch, spacing = tuple(configuration.patch_size), tuple(configuration.spacing)
+    flat = len(patch) == 2
+    if max(mirror_axes, default=0) >= len(patch):
         raise ModelError(
-            f"{source}: no {error} for configuration {described.name}", needed="plans of nnU-Net v2"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+            f"{described.folder}: mirrors along the axes {mirror_axes}", needed="axes of the patch"
+        )
+    channels = channel_names(described.dataset, described.folder / "dataset.json")
+    if not channels:
         raise ModelError(
-            f"{source}: {where}: {first['msg']}", needed="plans as nnU-Net makes them"
-        ) from error
+            f"{described.folder / 'dataset.json'}: no channel_names",
+            needed='"channel_names": {"0": "CT"}',
+        )
+    labels = _labels(described)
+    pictures = plans.image_reader_writer == "NaturalImage2DIO"
+    orientation, why_orientation = _READERS[plans.image_reader_writer]
+    images, outputs = configuration.images, configuration.outputs
+    force = images.force_separate_z
+    network = network_spec(
+        described.configuration, inputs=len(channels), outputs=labels.outputs, source=str(source)
+    )
+    loss = LossSpec(batch_dice=configuration.batch_dice)
+    mirrors = AugmentationSpec(mirror_axes=tuple(axis + flat for axis in mirror_axes))
+    if flat:  # each case keeps its slices; the spacing across them is only shown
+        spacing = (plans.original_median_spacing_after_transp[0], *spacing)
+    decisions: dict[str, tuple[object, str]] = {
+        "task": ("segmentation", "nnU-Net segments"),
+        "dimensions": (len(patch), f"{says}: a {len(patch)}D patch"),
+        "orientation": (orientation, f"{why_orientation} ({plans.image_reader_writer})"),
+        "axes": (plans.transpose_forward, f"{says}: transpose_forward"),
+        "crop": ("nonzero", "nnU-Net cuts every image to what is not zero in any channel"),
+        "spacing": (None if pictures else spacing, f"{says}: spacing; pictures have none"),
+        "image_order": (images.order, f"{says}: order of resampling_fn_data"),
+        "resampling": (
+            {
+                "same": 0.0,
+                "separate": "anisotropic" if force is None else "always" if force else "never",
+                "anisotropy": images.anisotropy,
+                "separate_order": images.order_z,
+                "logits_order": outputs.order,
+                "separate_logits_order": outputs.order_z,
+                "clip": True,
+            },
+            f"{says}: resampling_fn_data and resampling_fn_probabilities, scikit-image's resize",
+        ),
+        "normalisation": (
+            _normalisations(configuration, plans, source),
+            f"{says}: normalization_schemes, use_mask_for_norm",
+        ),
+        "patch": ((1, *patch) if flat else patch, f"{says}: patch_size"),
+        "batch": (2, "patches at a time; changes no prediction"),
+        "network": (network, f"{says}: the architecture of {trainer}, one head"),
+        "loss": (loss, f"the loss of {trainer} is nearest to this"),
+        "augmentation": (mirrors, "inference_allowed_mirroring_axes of the checkpoint"),
+        "optimiser": (
+            OptimiserSpec(kind="sgd", learning_rate=1e-2, weight_decay=3e-5),
+            f"the usual of {trainer}",
+        ),
+        "foreground_fraction": (0.33, "nnU-Net's oversampling of the foreground"),
+        "steps": (250 * (epochs or 0), f"{epochs} epochs of 250 steps, by the checkpoint"),
+        "precision": ("float32", "nnU-Net computes in float32 on a processor"),
+        "overlap": (0.5, "nnU-Net's tile_step_size"),
+        "weighting": ("nnunet", "nnU-Net's map of weights, for the same predictions"),
+    }
+    fields: dict[str, object] = {
+        "name": plans.dataset_name or described.folder.parent.name,
+        "hardware": Hardware(),
+        "channels": channels,
+        "labels": labels,
+        "seen": training_ranges(described.folder, plans, channels, orientation),
+    }
+    return SegmentationPlan.model_validate(
+        fields | {key: {"value": value, "because": why} for key, (value, why) in decisions.items()}
+    )
 
 
 def _refuse_unknown(
@@ -227,135 +292,24 @@ def _refuse_unknown(
         )
     reader = plans.image_reader_writer
     if reader not in _READERS:
-        tiff = reader == "Tiff3DIO"
+        note = ", which takes spacings from a .json beside each image; NIfTI holds them itself"
         raise ModelError(
-            f"{source}: image_reader_writer {reader}"
-            + (", which takes spacings from a .json beside each image" if tiff else ""),
+            f"{source}: image_reader_writer {reader}{note if reader == 'Tiff3DIO' else ''}",
             needed=f"one of {', '.join(_READERS)}",
-            cure="convert the images to NIfTI with those spacings, and name SimpleITKIO in"
-            " plans.json"
-            if tiff
-            else "",
         )
-    data, back = (
-        configuration.resampling_fn_data_kwargs,
-        configuration.resampling_fn_probabilities_kwargs,
-    )
+    images, outputs = configuration.images, configuration.outputs
     checks: tuple[tuple[str, object, object], ...] = (
         ("preprocessor", configuration.preprocessor_name, "DefaultPreprocessor"),
         ("resampling of images by", configuration.resampling_fn_data, _RESAMPLING),
         ("resampling of outputs by", configuration.resampling_fn_probabilities, _RESAMPLING),
-        ("outputs with force_separate_z", back.force_separate_z, data.force_separate_z),
-        ("outputs with separate_z_anisotropy_threshold", back.anisotropy, data.anisotropy),
+        ("outputs with force_separate_z", outputs.force_separate_z, images.force_separate_z),
+        ("outputs with separate_z_anisotropy_threshold", outputs.anisotropy, images.anisotropy),
         ("transpose_forward in order", sorted(plans.transpose_forward), [0, 1, 2]),
         ("axes of the spacing", len(configuration.spacing), len(configuration.patch_size)),
     )
     for what, found, needed in checks:
         if found != needed:
             raise ModelError(f"{source}: {what} {found}"[:300], needed=str(needed))
-
-
-def _plan(
-    described: Described,
-    configuration: _Configuration,
-    plans: PlansFile,
-    trainer: str,
-    mirror_axes: Sequence[int],
-    epochs: int | None,
-) -> SegmentationPlan:
-    says, source = (
-        f"nnU-Net's {plans.plans_name}, {described.name}",
-        described.folder / "plans.json",
-    )
-    patch, spacing = tuple(configuration.patch_size), tuple(configuration.spacing)
-    flat = len(patch) == 2
-    if max(mirror_axes, default=0) >= len(patch):
-        raise ModelError(
-            f"{described.folder}: mirrors along the axes {mirror_axes}", needed="axes of the patch"
-        )
-    channels = channel_names(described.dataset, described.folder / "dataset.json")
-    if not channels:
-        raise ModelError(
-            f"{described.folder / 'dataset.json'}: no channel_names",
-            needed='"channel_names": {"0": "CT"}',
-        )
-    labels = _labels(described)
-    pictures = plans.image_reader_writer == "NaturalImage2DIO"
-    orientation, why_orientation = _READERS[plans.image_reader_writer]
-    data = configuration.resampling_fn_data_kwargs
-    back = configuration.resampling_fn_probabilities_kwargs
-    force = data.force_separate_z
-    if flat:  # each case keeps its slices; the spacing across them is only shown
-        spacing = (plans.original_median_spacing_after_transp[0], *spacing)
-    decisions: dict[str, tuple[object, str]] = {
-        "task": ("segmentation", "nnU-Net segments"),
-        "dimensions": (len(patch), f"{says}: a {len(patch)}D patch"),
-        "orientation": (orientation, f"{why_orientation} ({plans.image_reader_writer})"),
-        "axes": (plans.transpose_forward, f"{says}: transpose_forward"),
-        "crop": ("nonzero", "nnU-Net cuts every image to what is not zero in any channel"),
-        "spacing": (
-            None if pictures else spacing,
-            f"{says}: spacing" + (", pictures have none" if pictures else ""),
-        ),
-        "image_order": (data.order, f"{says}: order of resampling_fn_data"),
-        "resampling": (
-            {
-                "same": 0.0,
-                "separate": "anisotropic" if force is None else "always" if force else "never",
-                "anisotropy": data.anisotropy,
-                "separate_order": data.order_z,
-                "logits_order": back.order,
-                "separate_logits_order": back.order_z,
-                "clip": True,
-            },
-            f"{says}: resampling_fn_data and resampling_fn_probabilities, scikit-image's resize",
-        ),
-        "normalisation": (
-            _normalisations(configuration, plans, source),
-            f"{says}: normalization_schemes, use_mask_for_norm",
-        ),
-        "patch": ((1, *patch) if flat else patch, f"{says}: patch_size"),
-        "batch": (2, "patches at a time; changes no prediction"),
-        "network": (
-            network_spec(
-                described.configuration,
-                inputs=len(channels),
-                outputs=labels.outputs,
-                source=str(source),
-            ),
-            f"{says}: the architecture, as {trainer} builds it, without heads of lower resolutions",
-        ),
-        "loss": (
-            LossSpec(batch_dice=configuration.batch_dice),
-            f"the loss of {trainer} is nearest to this",
-        ),
-        "augmentation": (
-            AugmentationSpec(mirror_axes=tuple(axis + flat for axis in mirror_axes)),
-            "mirrors: inference_allowed_mirroring_axes of the checkpoint; the rest is nnU-Net's",
-        ),
-        "optimiser": (
-            OptimiserSpec(kind="sgd", learning_rate=1e-2, weight_decay=3e-5),
-            f"the usual of {trainer}",
-        ),
-        "foreground_fraction": (0.33, "nnU-Net's oversampling of the foreground"),
-        "steps": (
-            250 * (epochs or 0),
-            f"{epochs} epochs of 250 steps" if epochs is not None else "not in the checkpoint",
-        ),
-        "precision": ("float32", "nnU-Net computes in float32 on a processor"),
-        "overlap": (0.5, "nnU-Net's tile_step_size"),
-        "weighting": ("nnunet", "nnU-Net's map of weights, for the same predictions"),
-    }
-    fields: dict[str, object] = {
-        "name": plans.dataset_name or described.folder.parent.name,
-        "hardware": Hardware(),
-        "channels": channels,
-        "labels": labels,
-        "seen": training_ranges(described.folder, plans, channels, orientation),
-    }
-    return SegmentationPlan.model_validate(
-        fields | {key: {"value": value, "because": why} for key, (value, why) in decisions.items()}
-    )
 
 
 def _labels(described: Described) -> LabelTable:
@@ -385,19 +339,14 @@ def _normalisations(
         or plans.foreground_intensity_properties_by_modality
         or {}
     )
-    made = []
     schemes = zip(configuration.normalization_schemes, configuration.use_mask_for_norm, strict=True)
+    made: list[Normalisation] = []
     for number, (scheme, masked) in enumerate(schemes):
         if scheme == "CTNormalization":
             known = statistics.get(str(number), {})
-            ct = Normalisation(
-                kind="ct",
-                lower=known["percentile_00_5"],
-                upper=known["percentile_99_5"],
-                mean=known["mean"],
-                std=max(known["std"], 1e-8),
-            )
-            made.append(ct)
+            lower, upper = known["percentile_00_5"], known["percentile_99_5"]
+            mean, std = known["mean"], max(known["std"], 1e-8)
+            made.append(Normalisation(kind="ct", lower=lower, upper=upper, mean=mean, std=std))
         elif scheme not in _NORMALISATIONS:
             raise ModelError(
                 f"{source}: normalisation {scheme}",
