@@ -160,7 +160,7 @@ def test_no_more_rows_are_kept_than_interpolation_needs(n, m):
     stream = LabelStream(restore, 2, decode, np.uint8)
     for row in range(n):
         stream.feed(np.zeros((2, 1, 2, 2), np.float32))
-        assert stream._rows._kept.shape[1] <= 1, row
+        assert stream._kept.shape[1] <= 1, row
     stream.finish()
 
 

@@ -138,12 +138,8 @@ def _fetched(repository: str, cache: Path | None, endpoint: str | None) -> Path 
 def _embedded(backbone: str) -> Weights | str:
     """Read EfficientNet-Lite0 from its package, or say why it is not to be had.
 
-    The names are of another code, the order is timm's: each tensor must be of the same kind and
-    shape as timm's at its place.
+    The names are of another code, the order is timm's.
     """
-    import timm
-    import torch
-
     if backbone.partition(".")[0] != EMBEDDED:
         return f"the embedded weights are {EMBEDDED}'s"
     package = util.find_spec(EMBEDDED_PACKAGE.replace("-", "_"))
@@ -151,7 +147,22 @@ def _embedded(backbone: str) -> Weights | str:
     files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
     if not files:
         return f"the package {EMBEDDED_PACKAGE} is not installed"
-    theirs = read_weights(files[0])
+    version = metadata.version(EMBEDDED_PACKAGE)
+    origin = (
+        f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE} {version})"
+    )
+    half, state = (0.5, 0.5, 0.5), _in_order(read_weights(files[0]))
+    return Weights(backbone, origin, sha256_of(files[0]), half, half, files[0], state)
+
+
+def _in_order(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under timm's names, one after the other.
+
+    Each must be of the same kind and shape as timm's.
+    """
+    import timm
+    import torch
+
     with torch.device("meta"):
         ours = timm.create_model(EMBEDDED, pretrained=False).state_dict()
     pairs = list(zip(theirs.items(), ours.items(), strict=False))
@@ -166,10 +177,4 @@ def _embedded(backbone: str) -> Weights | str:
             f" {'; '.join(odd[:3]) or 'the rest fits'}",
             needed=f"the package {EMBEDDED_PACKAGE} 0.1.0 and a timm whose {EMBEDDED} is as it was",
         )
-    version = metadata.version(EMBEDDED_PACKAGE)
-    origin = (
-        f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE} {version})"
-    )
-    half = (0.5, 0.5, 0.5)
-    state = {name: value for (_, value), (name, _) in pairs}
-    return Weights(backbone, origin, sha256_of(files[0]), half, half, files[0], state)
+    return {name: value for (_, value), (name, _) in pairs}
