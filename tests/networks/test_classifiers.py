@@ -220,7 +220,7 @@ def test_wrong_input_is_refused(name: str, shape: tuple[int, ...]) -> None:
     picture = r"\nCure: a 2D picture has Z = 1: image\[:, :, None\]$" if len(shape) == 4 else "$"
     with pytest.raises(
         UsageError,
-        match=r"classifier input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis" + picture,
+        match=r"network input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis" + picture,
     ):
         build_network(SPECS[name])(torch.zeros(shape))
 

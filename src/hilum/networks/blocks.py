@@ -43,7 +43,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...); type, shape and memory order are kept."""
-        if x.device.type != "cpu" or x.is_contiguous() or _exporting():
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch has no types for it
+        exporting = tracing or torch.compiler.is_exporting()
+        if x.device.type != "cpu" or x.is_contiguous() or exporting:
             # of an exported network it is one operation, which every runtime has
             return torch.instance_norm(
                 x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True
@@ -53,12 +55,6 @@ class InstanceNorm(nn.Module):
             for s in torch.split(x, 1)
         ]
         return torch.cat(samples)
-
-
-def _exporting() -> bool:
-    """Return True while the network is traced or exported for another runtime."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    return tracing or torch.compiler.is_exporting()
 
 
 class AveragePool(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hilum.errors import UsageError
+from hilum.networks.network import check_input
 
 if TYPE_CHECKING:
     from hilum.plan.plan import ClassifierSpec
@@ -32,11 +33,8 @@ class ClassifierNetwork(nn.Module, ABC):
 
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.dimensions = (
-            spec.in_channels,
-            spec.out_channels,
-            spec.dimensions,
-        )
+        self.in_channels, self.out_channels = spec.in_channels, spec.out_channels
+        self.dimensions = spec.dimensions
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, K') of an image (B, C, Z, Y, X).
@@ -55,12 +53,7 @@ class ClassifierNetwork(nn.Module, ABC):
             UsageError: the image has not five axes, an empty axis or another number of channels, or
                 a size that the backbone refuses.
         """
-        if image.ndim != 5 or image.shape[1] != self.in_channels or 0 in image.shape:
-            raise UsageError(
-                f"classifier input of shape {tuple(image.shape)}",
-                needed=f"(B, {self.in_channels}, Z, Y, X) with no empty axis",
-                cure="a 2D picture has Z = 1: image[:, :, None]" if image.ndim == 4 else "",
-            )
+        check_input(image, self.in_channels)
         return self.encode(image)
 
     @abstractmethod

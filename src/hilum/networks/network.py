@@ -68,17 +68,25 @@ class Network(nn.Module, ABC):
         """
 
     def _run(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
-        if image.ndim != 5 or image.shape[1] != self.in_channels or 0 in image.shape:
-            raise UsageError(
-                f"network input of shape {tuple(image.shape)}",
-                needed=f"(B, {self.in_channels}, Z, Y, X) with no empty axis",
-                cure="a 2D picture has Z = 1: image[:, :, None]" if image.ndim == 4 else "",
-            )
+        check_input(image, self.in_channels)
         if self.dimensions == 3:
             return self.levels(image.contiguous(memory_format=torch.channels_last_3d), deep=deep)
         batch, _, slices = image.shape[:3]
         flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
         outputs = self.levels(flat.contiguous(memory_format=torch.channels_last), deep=deep)
-        return tuple(
-            out.reshape(batch, slices, *out.shape[1:]).transpose(1, 2) for out in outputs
-        )  # (B, K, Z, y, x)
+        # (B, K, Z, y, x) each
+        return tuple(out.reshape(batch, slices, *out.shape[1:]).transpose(1, 2) for out in outputs)
+
+
+def check_input(image: Tensor, channels: int) -> None:
+    """Refuse what is no image (B, C, Z, Y, X) of so many channels.
+
+    Raises:
+        UsageError: it has not five axes, an empty axis, or another number of channels.
+    """
+    if image.ndim != 5 or image.shape[1] != channels or 0 in image.shape:
+        raise UsageError(
+            f"network input of shape {tuple(image.shape)}",
+            needed=f"(B, {channels}, Z, Y, X) with no empty axis",
+            cure="a 2D picture has Z = 1: image[:, :, None]" if image.ndim == 4 else "",
+        )

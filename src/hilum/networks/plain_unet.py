@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,29 +34,20 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        kernels, strides, features = (
-            own_axes(spec, spec.kernels),
-            own_axes(spec, spec.strides),
-            spec.features,
-        )
-        up, convolve, head = (
-            layer("ConvTranspose", spec.dimensions),
-            conv_stack,
-            layer("Conv", spec.dimensions),
-        )
+        kernels, strides = own_axes(spec, spec.kernels), own_axes(spec, spec.strides)
+        features, blocks = spec.features, spec.decoder_blocks
+        up, head = layer("ConvTranspose", spec.dimensions), layer("Conv", spec.dimensions)
         self.up = nn.ModuleList()
         self.stages = nn.ModuleList()
         for n in reversed(range(len(features) - 1)):  # lowest resolution first, as they run
-            self.up.append(up(features[n + 1], features[n], strides[n + 1], strides[n + 1]))
-            self.stages.append(
-                convolve(
-                    2 * features[n], features[n], blocks=spec.decoder_blocks[n], kernel=kernels[n]
-                )
-            )
+            wide = features[n]
+            self.up.append(up(features[n + 1], wide, strides[n + 1], strides[n + 1]))
+            self.stages.append(conv_stack(2 * wide, wide, blocks=blocks[n], kernel=kernels[n]))
         supervised = max(1, len(features) - 2) if spec.deep_supervision else 1
+        # full resolution first
         self.heads = nn.ModuleList(
-            head(features[n], spec.out_channels, 1) for n in range(supervised)
-        )  # full resolution first
+            head(wide, spec.out_channels, 1) for wide in features[:supervised]
+        )
 
     def forward(self, skips: Sequence[Tensor], *, deep: bool) -> tuple[Tensor, ...]:
         """Logits from the encoder's maps (highest resolution first); full resolution first."""
@@ -82,19 +74,11 @@ class PlainUNet(Network):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec.in_channels, spec.out_channels, dimensions=spec.dimensions)
         kernels, strides = own_axes(spec, spec.kernels), own_axes(spec, spec.strides)
-        self.encoder = nn.ModuleList()
-        channels = spec.in_channels
-        for n, features in enumerate(spec.features):
-            self.encoder.append(
-                conv_stack(
-                    channels,
-                    features,
-                    blocks=spec.encoder_blocks[n],
-                    kernel=kernels[n],
-                    stride=strides[n],
-                )
-            )
-            channels = features
+        widths, blocks = (spec.in_channels, *spec.features), spec.encoder_blocks
+        self.encoder = nn.ModuleList(
+            conv_stack(before, after, blocks=blocks[n], kernel=kernels[n], stride=strides[n])
+            for n, (before, after) in enumerate(pairwise(widths))
+        )
         self.decoder = Decoder(spec)
 
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:

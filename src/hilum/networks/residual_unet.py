@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -30,16 +31,13 @@ class ResidualUNet(Network):
         ones = (1,) * spec.dimensions
         self.stem = conv_stack(spec.in_channels, spec.features[0], blocks=1, kernel=kernels[0])
         self.encoder = nn.ModuleList()
-        channels = spec.features[0]
-        for n, features in enumerate(spec.features):
-            steps = [strides[n]] + [ones] * (spec.encoder_blocks[n] - 1)
-            widths = [channels] + [features] * (spec.encoder_blocks[n] - 1)
-            blocks = [
-                ResidualBlock(w, features, kernel=kernels[n], stride=s)
-                for w, s in zip(widths, steps, strict=True)
-            ]
-            self.encoder.append(nn.Sequential(*blocks))
-            channels = features
+        for n, (before, after) in enumerate(pairwise((spec.features[0], *spec.features))):
+            first = ResidualBlock(before, after, kernel=kernels[n], stride=strides[n])
+            more = (
+                ResidualBlock(after, after, kernel=kernels[n], stride=ones)
+                for _ in range(spec.encoder_blocks[n] - 1)
+            )
+            self.encoder.append(nn.Sequential(first, *more))
         self.decoder = Decoder(spec)
 
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:

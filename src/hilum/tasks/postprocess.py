@@ -125,28 +125,6 @@ def postprocess(
     return changed
 
 
-def piece_sizes(labels: Integers, step: PostprocessingStep) -> NDArray[np.int64]:
-    """Count the voxels of each piece of a step's region in labels (Z, Y, X), ascending."""
-    box = _box_around(label_boxes(labels), step, labels.shape)
-    if box is None:
-        return np.zeros(0, dtype=np.int64)
-    return np.sort(_sizes(*_pieces(_region_of(labels[box], step), step.connectivity))[1:])
-
-
-def pieces_removed(
-    sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float
-) -> int | None:
-    """Count the pieces of these sizes (rising) that the step removes, the smallest ones.
-
-    None for a step that fills holes.
-    """
-    if step.kind == "fill_holes":
-        return None
-    if step.kind == "largest_component":
-        return max(0, len(sizes) - 1)
-    return int(np.count_nonzero(_too_small(sizes, step, voxel_mm3)))
-
-
 def _find_pieces(
     labels: Integers, step: PostprocessingStep, voxel_mm3: float
 ) -> tuple[Integers, Mask]:
@@ -175,7 +153,10 @@ def _find_pieces(
         numbered, count = _pieces(region, step.connectivity)
         sizes = _sizes(numbered, count)
         if step.kind == "minimum_volume":
-            going = _too_small(sizes, step, voxel_mm3)
+            smallest = step.minimum
+            if step.unit == "ml":
+                smallest = smallest * 1000.0 / voxel_mm3
+            going = np.asarray(sizes < smallest * (1 - 1e-9), dtype=np.bool_)
         else:  # all but the largest, the first in the order of the array of equal ones
             going = np.ones(count + 1, dtype=np.bool_)
             going[1 + int(sizes[1:].argmax()) if count else 0] = False
@@ -189,11 +170,6 @@ def _region_of(labels: Integers, step: PostprocessingStep) -> Mask:
     for label in step.labels[1:]:
         mask |= labels == label
     return mask
-
-
-def _too_small(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> Mask:
-    voxels = step.minimum if step.unit == "voxels" else step.minimum * 1000.0 / voxel_mm3
-    return np.asarray(sizes < voxels * (1 - 1e-9), dtype=np.bool_)
 
 
 def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[Integers, int]:

@@ -61,12 +61,10 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 head and then everything (or the top blocks), everything at once."""
 _WHY_NETWORK = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
-    "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D"
-    " (Yang et al. 2021)",
+    "acs": "a 2D backbone, kernels along three planes, keeps pretrained weights (Yang et al. 2021)",
     "plain": "a small 3D residual network, as there are no pretrained weights",
-    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute"
-    " as a 2D backbone turned to 3D (network='acs'), which with its pretrained weights was not"
-    " better where the two were compared (docs/benchmarks.md)",
+    "resnet3d": "a small 3D residual network: several times as many cases a minute as a pretrained"
+    " 2D backbone turned to 3D (network='acs'), and not worse (docs/benchmarks.md)",
 }
 
 
@@ -119,9 +117,7 @@ def plan_classification(
         orientation=orientation,
         region=region,
         spacing=view.spacing,
-        image_order=decide(
-            1, "the input is far coarser than a pixel's edge: linear, smoothed before it shrinks"
-        ),
+        image_order=decide(1, "linear, smoothed before it shrinks: the input is coarse"),
         normalisation=intensity.decide_normalisation(fingerprint, cropped=False),
         patch=view.patch,
         batch=batch,
@@ -141,8 +137,7 @@ def plan_classification(
                 ema_decay=0.99,
                 gradient_clip=5.0,
             ),
-            "AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as"
-            " there are not many",
+            "AdamW; the stages have their own warm-ups; averaged over about a hundred steps",
         ),
         steps=or_override(
             overrides.steps, _decide_steps(cases, hardware, batch.value, seconds, how)
@@ -171,14 +166,13 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
     if len(shares) == len(cases) and share <= REGION_SHARE:
         return decide(
             RegionSpec(kind="mask", mask_channel=True),
-            f"every case has a mask, which spans {share:.0%} of the image along one axis: the"
-            " network sees a window around its middle, and the mask itself as a channel; the model"
-            " needs a mask for every case (region='middle' does without)",
+            f"every case has a mask, which spans {share:.0%} of the image along one axis: a window"
+            " around its middle, the mask as a channel; the model needs a mask for every case"
+            " (region='middle' does without)",
         )
     if points == len(cases):
-        return decide(
-            RegionSpec(kind="centre"), "the data set gives the point to look at for every case"
-        )
+        why = "the data set gives the point to look at for every case"
+        return decide(RegionSpec(kind="centre"), why)
     found = [
         f"a {what} for only {count} of {len(cases)} cases"
         for what, count in (("mask", len(shares)), ("point", points))
@@ -186,8 +180,7 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
     ]
     why = "nothing says where to look"
     if len(shares) == len(cases):
-        why = "every case has a mask, but the masks usually span more than"
-        why += f" {REGION_SHARE:.0%} of the image along every axis"
+        why = f"every case has a mask, but the masks usually span more than {REGION_SHARE:.0%}"
     elif found:
         why = f"there is {' and '.join(found)}, and a window needs the same of every case"
     return decide(RegionSpec(kind="whole"), f"{why}, so the network sees the whole image")
@@ -231,31 +224,20 @@ def _decide_network(
 def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
     """Decide for pretrained weights wherever there are some."""
     if network.kind == "resnet3d":
-        return decide(
-            WeightsSpec(origin="random"), "a 3D residual network has no pretrained weights here"
-        )
-    return decide(
-        WeightsSpec(origin="pretrained"),
-        "features learnt on photographs are a better beginning than chance, where cases are few",
-    )
+        why = "a 3D residual network has no pretrained weights here"
+        return decide(WeightsSpec(origin="random"), why)
+    why = "features learnt on photographs are a better beginning than chance, where cases are few"
+    return decide(WeightsSpec(origin="pretrained"), why)
 
 
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
     if weights.origin == "random":
-        return decide(
-            STAGES["all"], "weights that know nothing have nothing to keep: all learn at once"
-        )
+        return decide(STAGES["all"], "random weights have nothing to keep: all learn at once")
     if network.kind in TURNED:
-        return decide(
-            STAGES["all"],
-            "all layers learn at once, and alike: the first ones were not made for volumes, and"
-            " learnt too little in two stages",
-        )
-    return decide(
-        STAGES["two"],
-        "first the new head on frozen features, so that its large first errors spoil nothing; then"
-        " everything, the early layers more slowly than the late ones",
-    )
+        why = "all layers learn at once: the first ones learnt too little of volumes in two stages"
+        return decide(STAGES["all"], why)
+    why = "first the new head on frozen features; then everything, early layers more slowly"
+    return decide(STAGES["two"], why)
 
 
 def _decide_loss(
@@ -399,6 +381,6 @@ def _decide_steps(
     wanted = PASSES * cases // batch
     return decide(
         int(np.clip(wanted, *STEPS)),
-        f"no time limit: {PASSES} passes over {cases} cases at batch {batch} would be {wanted:,}"
-        f" steps, kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are made",
+        f"no time limit: {PASSES} passes over {cases} cases at batch {batch} are {wanted:,} steps,"
+        f" kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are made",
     )

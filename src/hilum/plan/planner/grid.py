@@ -109,17 +109,14 @@ def decide_spacing(
         )
     target = np.median(spacings, axis=0)
     if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
-        value = _spacing(target)
-        return decide(
-            value, f"every case ({len(spacings)}) has {in_mm(value)}, so nothing is resampled"
-        )
+        why = f"every case ({len(spacings)}) has {in_mm(target)}, so nothing is resampled"
+        return decide(_spacing(target), why)
     spread = f"spacings run from {in_mm(spacings.min(axis=0))} to {in_mm(spacings.max(axis=0))}"
     if pictures and not {channel.kind for channel in fingerprint.channels} <= SCANNED:
-        return decide(
-            None,
-            f"the pictures' resolutions differ ({spread}), so they are no sure scale, and"
-            " each keeps its own pixels",
+        why = (
+            f"the pictures' resolutions differ ({spread}): no sure scale, each keeps its own pixels"
         )
+        return decide(None, why)
     size = np.median(shapes, axis=0)
     worst = int(target.argmax())
     others = [axis for axis in range(3) if axis != worst]

@@ -44,8 +44,7 @@ def decide_loss(fingerprint: Fingerprint, sizing: Sizing, grid: Grid) -> Decisio
         return decide(LossSpec(kind="dice_ce"), f"{text} {share}")
     return decide(
         LossSpec(kind="dice_ce", batch_dice=True),
-        f"{text}; Dice over the whole batch, because a patch is only part of a case and may hold no"
-        f" foreground {share}",
+        f"{text}; Dice over the batch, because a patch may hold no foreground {share}",
     )
 
 
@@ -98,9 +97,8 @@ def decide_optimiser() -> Decision[OptimiserSpec]:
     """Decide for AdamW with a warm-up and cosine."""
     return decide(
         OptimiserSpec(),
-        "AdamW with cosine decay and averaged weights converges in few steps, as short trainings"
-        " need; on an inner fold of hippocampus 4e-3 did best of 1, 2, 4 and 8e-3"
-        " (docs/benchmarks.md)",
+        "AdamW with cosine decay and averaged weights converges in few steps; the rate was tried on"
+        " an inner fold of hippocampus (docs/benchmarks.md)",
     )
 
 
@@ -142,12 +140,11 @@ def decide_foreground_fraction(
     if share < 0.005 and coverage < 0.25:
         return decide(
             0.5,
-            f"only {share:.3%} of the voxels are foreground and a patch holds {coverage:.0%} of a"
-            " case, so every other patch is centred on foreground",
+            f"every other patch is centred on foreground: only {share:.3%} of the voxels are, and"
+            f" a patch holds {coverage:.0%} of a case",
         )
     return decide(
-        0.33,
-        f"one patch in three is centred on foreground, {share:.2%} of the voxels (nnU-Net's share)",
+        0.33, f"one patch in three (nnU-Net) is centred on foreground, {share:.2%} of all"
     )
 
 
