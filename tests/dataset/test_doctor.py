@@ -346,8 +346,8 @@ def test_columns_that_could_be_a_label_are_named_where_none_is_named_like_one(tm
         said(site="ABAB", study_no="1234"),
     )
     assert (
-        "the classes of the column malignancy (0, 1) apart, type --label malignancy: the masks then"
+        "the classes of the column malignancy (0, 1) apart, give label='malignancy': the masks then"
         in one
     )
-    assert "column malignancy (0, 1) or margin (s, t) apart, type --label COLUMN" in two
-    assert "--label" not in none
+    assert "column malignancy (0, 1) or margin (s, t) apart, give label='COLUMN'" in two
+    assert "label=" not in none

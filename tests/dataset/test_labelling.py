@@ -215,7 +215,7 @@ def test_order_of_exclusive_classes(names, ordered):
     assert class_order(names, "exclusive", None)[0] == ordered
     if len(names) == 2:
         assert class_order(names, "exclusive", ordered[0])[0] == ordered[::-1]
-        assert f"--positive {ordered[0]}" in class_order(names, "exclusive", None)[1]
+        assert f"positive={ordered[0]!r}" in class_order(names, "exclusive", None)[1]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_masks_make_a_segmentation_and_say_what_to_type(masked):
     assert dataset["a0"].annotation is not None
     assert dataset["a0"].label is None
     assert dataset["a0"].columns == {"label": "x", "age": "1"}
-    assert any("--label label" in note for note in dataset.notes)
+    assert any("label='label'" in note for note in dataset.notes)
     assert open_dataset(masked, task="segmentation") == dataset
 
 

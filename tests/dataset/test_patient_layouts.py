@@ -147,7 +147,9 @@ def test_no_patient_is_complete(tmp_path):
     for patient, words in (("a", ("t1", "t2")), ("b", ("t1", "seg")), ("c", ("t2", "seg"))):
         for word in words:
             write_labels(labels(), tmp_path / patient / f"{patient}_{word}.nii.gz")
-    with pytest.raises(DataError, match=r"no folder of .* holds t1, t2 and seg"):
+    with pytest.raises(
+        DataError, match=r"no case of .* has both an annotation and the images t1, t2"
+    ):
         open_dataset(tmp_path)
 
 
@@ -223,9 +225,7 @@ def test_patients_with_images_of_several_names_are_refused(tmp_path):
     for patient, name in (("a", "x"), ("b", "y"), ("c", "z")):
         write_volume(image(1), tmp_path / patient / f"{name}.nii.gz")
         write_labels(labels(), tmp_path / patient / "masks/liver.nii.gz")
-    with pytest.raises(
-        DataError, match=r"no folder of .* holds both an image of one name and a folder of masks"
-    ):
+    with pytest.raises(DataError, match="has both an annotation and images of one name"):
         open_dataset(tmp_path)
 
 
@@ -279,7 +279,7 @@ def test_bids_with_a_mask_a_label(tmp_path):
 def test_bids_without_or_with_several_annotations(tmp_path):
     with pytest.raises(
         DataError,
-        match=r"no case of .* has both an annotation in derivatives and the images FLAIR, T1w",
+        match=r"no case of .* has both an annotation and the images FLAIR, T1w",
     ):
         open_dataset(bids(tmp_path / "a", masks=()))
     with pytest.raises(

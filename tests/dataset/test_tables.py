@@ -78,7 +78,9 @@ def test_an_unknown_patient_is_a_patient_of_its_own(root):
 def test_none_is_a_class_by_context_only(root):
     dataset = opened(root, label=["a", "b", "None"] * 2)
     assert dataset.classes.names == ("a", "b")
-    assert said(dataset, "(2 of 6: 'None' 2); if None is a class, name all of them by --classes")
+    assert said(
+        dataset, "(2 of 6: 'None' 2); if None is a class, name every class: classes='CLASS,...'"
+    )
     assert open_dataset(root, classes="a,b,none").classes.names == ("a", "b", "None")
     with pytest.raises(
         DataError, match=r"\(label: 3 of 6 not known \('none' 3\)\) holds only 'polyp'"

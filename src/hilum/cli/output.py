@@ -7,6 +7,7 @@ import math
 import re
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from functools import cache
 from threading import Event, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -83,7 +84,8 @@ class ProgressDisplay:
 
     def say(self, sentence: str) -> None:
         """Print a message above the bars."""
-        self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        text = with_options(sentence)
+        self._progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def advance(self, stage: str, done: float, total: float, text: str) -> None:
         """Move the bar of a stage.
@@ -205,6 +207,7 @@ def shown_progress() -> Iterator[ProgressDisplay]:
         fail(f"Stopped{kept}. To continue: train --resume, predict --skip-existing.", 130)
 
 
+@cache
 def option_names() -> dict[str, str]:
     """List the options of all commands by the argument of `hilum.api` that they set."""
     from hilum.cli.app import app
@@ -220,7 +223,7 @@ def option_names() -> dict[str, str]:
 
 
 def with_options(message: str) -> str:
-    """Replace arguments in an error by the options that set them: region='mask', --region mask."""
+    """Replace arguments in a message by the options that set them: region='mask', --region mask."""
     options = option_names()
 
     def spell(found: re.Match[str]) -> str:
@@ -280,7 +283,7 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
         whole, cases = [one for one in held if not one.case], [one for one in held if one.case]
         shown = cases if len(cases) <= _SHOWN_FINDINGS else cases[:1]
         lines += [
-            f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}"
+            f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{with_options(one.found)}"
             for one in (*whole, *shown)
         ]
         more = [one.case for one in cases[len(shown) :]]

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles, annotation_files
-from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import WRITE_TABLE, orphans_of
-from hilum.dataset.layouts.naming import labels_of
+from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles
+from hilum.dataset.layouts.listing import WRITE_TABLE
 from hilum.dataset.layouts.patients import facts_of
-from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
+from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
 from hilum.errors import DataError, some
 from hilum.io import image_stem, image_suffix, supported
 from hilum.io.text import name_key, read_table
@@ -23,6 +20,9 @@ from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from hilum.dataset.case import Dataset
 
 _IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
 """Folders of images of structure; func, dwi, fmap and others hold series in time, directions or
@@ -75,38 +75,13 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no case has an annotation, or there are several kinds of them.
     """
     raw = _raw(path)
-    words = common_words(raw.values())
-    channels, images, note = complete_cases(words, raw)
-    annotations, table, notes = _annotations(path)
-    annotated = [annotations[case] for case in images if case in annotations]
-    if values and not annotated:
-        raise DataError(
-            f"no case of {path} has both an annotation in derivatives and the images"
-            f" {', '.join(words)}",
-            needed="derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz",
-            cure=WRITE_TABLE,
-        )
-    if values and table is None:
-        table, assumed = labels_of(path, [one for one in annotated if isinstance(one, Path)])
-        notes += assumed
+    annotations, labels, notes = _annotations(path)
     subjects = {case: case.partition("_")[0] for case in raw}
     known, said = facts_of(path / "participants.tsv", "participant_id", list(subjects.values()))
-    cases = []
-    for case, held in images.items():
-        columns = known.get(subjects[case], {})
-        cases.append(Case(case, subjects[case], held, annotations.get(case), columns=columns))
-    return dataset_of(
-        path,
-        "bids",
-        cases,
-        channels=channels,
-        labels=table if values else None,
-        notes=(*notes, note, *said),
-        orphans=orphans_of(
-            {case: min(files.values()) for case, files in raw.items()},
-            {case: min(annotation_files(one)) for case, one in annotations.items()},
-        ),
-    )
+    words = common_words(raw.values())
+    found = CaseFiles(raw, words, annotations, subjects, labels, known, (*notes, *said))
+    needed = "derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz"
+    return read_cases(path, "bids", found, values=values, needed=needed)
 
 
 def _raw(path: Path) -> dict[str, dict[str, Path]]:

@@ -107,7 +107,7 @@ def class_order(
         ordered.reverse()
     negative, positive = ordered
     return (negative, positive), (
-        f"{positive} is the positive class, {negative} the negative one; --positive {negative}"
+        f"{positive} is the positive class, {negative} the negative one; positive={negative!r}"
         " turns it round"
     )
 

@@ -152,7 +152,7 @@ def _segmentation(dataset: Dataset) -> Dataset:
     typed = next(iter(columns)) if len(columns) == 1 else "COLUMN"
     return dataset.with_notes(
         "there are masks, so this is a segmentation; to tell the classes of the column"
-        f" {told} apart, type --label {typed}: the masks then say where to look"
+        f" {told} apart, give label='{typed}': the masks then say where to look"
     )
 
 
@@ -246,5 +246,5 @@ def _unlabelled_note(dataset: Dataset, found: ClassLabels, chosen: tuple[str, ..
         note += f" ({len(unlabelled)} of {len(found.labels)}: {shown})"
     classes = sorted({text for text in cells if text and not is_known(text) and is_none_word(text)})
     if classes:
-        note += f"; if {some(classes)} is a class, name all of them by --classes"
+        note += f"; if {some(classes)} is a class, name every class: classes='CLASS,...'"
     return note

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import WRITE_TABLE, image_files, orphans_of
-from hilum.dataset.layouts.naming import labels_of
+from hilum.dataset.layouts.listing import WRITE_TABLE, image_files
 from hilum.dataset.layouts.patients import PATIENTS_FILE
-from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
+from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
 from hilum.dataset.layouts.words import by_words, is_mask_word
-from hilum.errors import DataError, some
+from hilum.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from hilum.dataset.case import Dataset
 
 _DEPTH = 3
 """Folders below the data set's own in which patients are looked for: HGG/BraTS_000."""
@@ -83,7 +83,6 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             needed="one annotation in each patient's folder",
             cure=WRITE_TABLE,
         )
-    (mask,) = found.masks
     names = Counter(folder.name for folder in found.folders)
     ids = {
         folder: folder.name
@@ -91,41 +90,24 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         else "__".join(folder.relative_to(path).parts)
         for folder in found.folders
     }
-    files = {ids[folder]: words for folder, words in found.folders.items()}
-    masks = {case: words[mask] for case, words in files.items() if mask in words}
-    channels, images, incomplete = complete_cases(found.channels, files)
-    annotated = [masks[case] for case in images if case in masks]
-    if not annotated:
-        raise DataError(
-            f"no folder of {path} holds {', '.join(found.channels)} and {mask}",
-            needed="the images and the annotation of a patient in one folder",
-            cure="add the missing files",
-        )
-    labels, notes = labels_of(path, annotated) if values else (None, ())
-    bare = some(case for case in images if case not in masks)
-    patients, note = _patients(path, list(found.folders))
-    firsts = {
-        case: next(words[word] for word in found.channels if word in words)
-        for case, words in files.items()
-        if {*found.channels} & {*words}
-    }
-    return dataset_of(
-        path,
-        "patient-folders",
-        [
-            Case(case, patients[folder], images[case], masks.get(case))
-            for folder, case in ids.items()
-            if case in images
-        ],
-        channels=channels,
-        labels=labels,
-        notes=(
-            *(*notes, incomplete),
-            f"{bare} without {mask}: counted as unlabelled" if bare else "",
-            note,
-        ),
-        orphans=orphans_of(firsts, masks),
+    files, masks = (
+        {
+            ids[folder]: {word: words[word] for word in wanted if word in words}
+            for folder, words in found.folders.items()
+            if {*wanted} & {*words}
+        }
+        for wanted in (found.channels, found.masks)
     )
+    patients, note = _patients(path, list(found.folders))
+    cases = CaseFiles(
+        files,
+        found.channels,
+        {case: file for case, held in masks.items() for file in held.values()},
+        {ids[folder]: patient for folder, patient in patients.items()},
+        notes=(note,),
+    )
+    needed = f"the images and {found.masks[0]} of a patient in one folder"
+    return read_cases(path, "patient-folders", cases, values=values, needed=needed)
 
 
 def _find(path: Path) -> _Layout:

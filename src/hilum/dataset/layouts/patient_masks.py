@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import OVERLAPS, MaskFiles
-from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import image_files, orphans_of
+from hilum.dataset.layouts.listing import image_files
 from hilum.dataset.layouts.naming import stated_labels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
-from hilum.dataset.layouts.shared_images import common_words, complete_cases, dataset_of
+from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
 from hilum.errors import DataError, some
 from hilum.io import image_stem
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hilum.dataset.case import Dataset
 
 META_FILE = "meta.csv"
 
@@ -46,37 +48,27 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no folder has both an image and masks, or a mask has a name that the label file
             does not know.
     """
-    images = {folder.name: _by_stem(folder) for folder in _folders(path)}
-    masks = {case: _by_stem(sub_folder(path / case, ANNOTATION_FOLDERS)) for case in images}
-    files = {case: held for case, held in images.items() if held}
-    channels, complete, note = complete_cases(common_words(files.values()), files)
-    if not any(masks[case] for case in complete):
-        raise DataError(
-            f"no folder of {path} holds both an image of one name and a folder of masks",
-            needed="PATIENT/ct.nii.gz with PATIENT/segmentations/LABEL.nii.gz",
-            cure="give the images of all patients one name",
-        )
-    table = _table(path, sorted({name for case in complete for name in masks[case]}))
+    folders = {folder.name: folder for folder in _folders(path)}
+    images = {case: held for case, folder in folders.items() if (held := _by_stem(folder))}
+    masks = {case: _by_stem(sub_folder(one, ANNOTATION_FOLDERS)) for case, one in folders.items()}
+    meta, notes = facts_of(path / META_FILE, "image_id", list(images))
+    found = CaseFiles(
+        images,
+        common_words(images.values()),
+        annotations={},
+        patients={case: case for case in images},
+        columns=meta,
+        notes=(f"one mask a label: {OVERLAPS}", *notes),
+    )
+    table = _table(path, sorted({name for case in found.complete for name in masks[case]}))
     numbers = {label.name: label.id for label in table.foreground}
-    meta, meta_notes = facts_of(path / META_FILE, "image_id", list(files))
-    cases = []
-    for case, held in complete.items():
-        numbered = {numbers[name]: file for name, file in masks[case].items()}
-        annotation = MaskFiles(numbered) if numbered else None
-        cases.append(Case(case, case, held, annotation, columns=meta.get(case, {})))
-    firsts, first_masks = (
-        {case: next(iter(held.values())) for case, held in group.items() if held}
-        for group in (images, masks)
-    )
-    return dataset_of(
-        path,
-        "patient-masks",
-        cases,
-        channels=channels,
-        labels=table if values else None,
-        notes=(f"one mask a label: {OVERLAPS}", note, *meta_notes),
-        orphans=orphans_of(firsts, first_masks),
-    )
+    annotations = {}
+    for case, held in masks.items():
+        numbered = {numbers[name]: file for name, file in held.items() if name in numbers}
+        annotations |= {case: MaskFiles(numbered)} if numbered else {}
+    found = replace(found, annotations=annotations, labels=table)
+    needed = "PATIENT/ct.nii.gz with PATIENT/segmentations/LABEL.nii.gz"
+    return read_cases(path, "patient-masks", found, values=values, needed=needed)
 
 
 def _folders(path: Path) -> list[Path]:

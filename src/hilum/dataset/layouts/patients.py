@@ -199,6 +199,6 @@ def _by_sides(ids: Sequence[str]) -> tuple[dict[str, str], str]:
     note = (
         "cases come in pairs of a left and a right side, and each pair counts as one patient"
         f" ({example} is of {match[1]}); if that is wrong, name them in {PATIENTS_FILE} (columns"
-        " case, patient) in the folder, or by --patients"
+        " case, patient) in the folder, or by patients='REGEX'"
     )
     return {case: match[1] for case, match in matches.items()}, note
