@@ -62,7 +62,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     )
     table = _table(path, sorted({name for case in found.complete for name in masks[case]}))
     numbers = {label.name: label.id for label in table.foreground}
-    annotations = {}
+    annotations: dict[str, MaskFiles] = {}
     for case, held in masks.items():
         numbered = {numbers[name]: file for name, file in held.items() if name in numbers}
         annotations |= {case: MaskFiles(numbered)} if numbered else {}

@@ -73,9 +73,9 @@ def read_cases(path: Path, layout: str, found: CaseFiles, *, values: bool, neede
     whole, words = found.complete, found.words
     annotated = [found.annotations[case] for case in whole if case in found.annotations]
     if values and not annotated:
-        images = f"the images {', '.join(words)}" if words else "images of one name"
+        named = f"the images {', '.join(words)}" if words else "images of one name"
         raise DataError(
-            f"no case of {path} has both an annotation and {images}",
+            f"no case of {path} has both an annotation and {named}",
             needed=needed,
             cure=f"add or rename the files, or {WRITE_TABLE}",
         )
