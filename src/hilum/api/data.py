@@ -59,7 +59,7 @@ class CheckResult:
 
     @property
     def errors(self) -> int:
-        """Number of findings with which training would fail or could not be trusted."""
+        """Count the findings with which training would fail or could not be trusted."""
         return sum(finding.severity == "error" for finding in self.findings)
 
 

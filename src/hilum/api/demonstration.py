@@ -88,6 +88,7 @@ def demo(
 def _demo_segmentation(
     out: Path, minutes: float, listener: Listener
 ) -> tuple[TrainedModel, Evaluation]:
+    """Train, predict and evaluate a segmentation of liver and tumour."""
     from hilum.examples import make_abdomen_dataset
 
     listener.say(
@@ -113,6 +114,7 @@ def _demo_segmentation(
 def _demo_classification(
     out: Path, minutes: float, listener: Listener
 ) -> tuple[TrainedModel, ClassEvaluation]:
+    """Train, predict and evaluate a classification of lung nodules."""
     from hilum.examples import make_nodule_dataset
 
     listener.say(

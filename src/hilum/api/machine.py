@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 
 
 def gigabytes(amount: str) -> float:
-    """An amount of memory such as "4GB", "500MB" or "1.5GiB" in GB.
+    """Convert an amount of memory such as "4GB", "500MB" or "1.5GiB" to GB.
 
     Raises:
         UsageError: it is no amount of memory.
@@ -42,7 +42,7 @@ def gigabytes(amount: str) -> float:
 
 
 def to_json(value: object) -> str:
-    """JSON of what a verb returned, for `--json`; what is undefined is null."""
+    """Write what a verb returned as JSON; undefined numbers become null."""
     from pydantic_core import to_json as dump
 
     return dump(value, indent=2, inf_nan_mode="null").decode()

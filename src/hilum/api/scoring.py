@@ -88,6 +88,7 @@ def plot_evaluation(folder: Path) -> None:
 
 
 def _plot_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
+    """Plot the curves of classes, and the confusion of exclusive ones."""
     from hilum.report import plot_confusion, plot_curves
 
     table = evaluation.record.summary.classes

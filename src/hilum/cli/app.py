@@ -36,6 +36,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and exit."""
     if wanted:
         import hilum
 

@@ -77,7 +77,7 @@ class ProgressDisplay:
 
     @property
     def listener(self) -> Listener:
-        """The listener of a training, which prints messages and moves bars."""
+        """Return a training's listener, which prints messages and moves bars."""
         from hilum.training import Listener
 
         return Listener(say=self.say, advance=self.advance)
@@ -113,6 +113,7 @@ class ProgressDisplay:
         return f"{share}   {task.fields['text']}".rstrip()
 
     def _task(self, number: TaskID) -> Task:
+        """Return rich's task of a number."""
         return next(task for task in self._progress.tasks if task.id == number)
 
     def cases(self, done: int, total: int, case: str) -> None:

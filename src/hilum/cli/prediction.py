@@ -113,6 +113,7 @@ def predict(
 
 
 def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> None:
+    """Print counts, unlike cases and failures of a run."""
     done = sum(outcome.status == "done" for outcome in report.cases)
     skipped = sum(outcome.status == "skipped" for outcome in report.cases)
     more = f" ({skipped} more existed already)" if skipped else ""

@@ -233,6 +233,7 @@ def tune(
 
 
 def _print_metrics(metrics: "ModelMetrics | None") -> None:
+    """Print a model's main metrics with their intervals."""
     if metrics is None:
         return
     typer.echo(f"Measured on {metrics.measured_on}:")

@@ -131,7 +131,7 @@ def make_abdomen_ct(
 
 
 def sample_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Patient:
-    """Draw an adult, with a healthy liver in one of eight (or exactly `tumours` tumours)."""
+    """Sample an adult, with a healthy liver in one of eight (or exactly `tumours` tumours)."""
     count = tumours
     if count is None:
         count = int(rng.choice(6, p=[0.125, 0.25, 0.25, 0.175, 0.125, 0.075]))
@@ -185,6 +185,7 @@ def paint_patient(
 def _study_grid(
     rng: np.random.Generator, shape: tuple[int, int, int], tilt_degrees: float
 ) -> Geometry:
+    """Place and tilt the grid of a study."""
     spacing = np.asarray(FIELD_MM) / np.asarray(shape) * rng.uniform(0.97, 1.03, 3)
     directions = rotation(*rng.uniform(-tilt_degrees, tilt_degrees, 3)) @ np.eye(3)[:, ::-1]
     centre = np.array([0.0, 6.0, 0.0]) + rng.uniform(-4, 4, 3)

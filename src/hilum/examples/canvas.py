@@ -46,7 +46,7 @@ class Warp:
         amplitude_mm: float = 2.6,
         length_mm: float = 120.0,
     ) -> Self:
-        """Draw a warp whose waves are about `length_mm` long."""
+        """Sample a warp whose waves are about `length_mm` long."""
         amplitudes = rng.normal(0, amplitude_mm / np.sqrt(waves), (waves, 3)).astype(np.float32)
         directions = rng.normal(size=(waves, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -57,7 +57,7 @@ class Warp:
         )
 
     def __call__(self, points: Field) -> Field:
-        """Displaced points, (3, ...) to (3, ...)."""
+        """Displace points, (3, ...) to (3, ...)."""
         moved = points.copy()
         for amplitude, frequency, phase in zip(
             self.amplitudes, self.frequencies, self.phases, strict=True
@@ -92,7 +92,7 @@ class Canvas:
     def blank(
         cls, geometry: Geometry, *, warp: Warp | None = None, fill_hu: float = AIR_HU
     ) -> Self:
-        """A canvas of air (or of `fill_hu`) on a grid."""
+        """Make a canvas of air (or of `fill_hu`) on a grid."""
         steps, start = geometry.affine[:3, :3], geometry.origin
         z, y, x = (np.arange(n, dtype=np.float64) for n in geometry.shape)
         planes = [
@@ -113,7 +113,7 @@ class Canvas:
         )
 
     def near(self, centre: Sequence[float], reach_mm: float) -> Canvas:
-        """The window of voxels that a ball around `centre` (x, y, z) may touch.
+        """Return the window of voxels that a ball around `centre` (x, y, z) may touch.
 
         One voxel, untouched, where it touches none.
         """

@@ -97,7 +97,7 @@ def make_nodule_ct(
 
 
 def sample_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
-    """Draw a nodule of one kind; sizes of both kinds overlap."""
+    """Sample a nodule of one kind; sizes of both kinds overlap."""
     malignant = kind == "malignant"
     radius = float(np.clip(rng.lognormal(np.log(7.8 if malignant else 4.2), 0.32), 2.5, 15))
     spiculated = malignant and rng.random() < 0.75
@@ -121,7 +121,7 @@ def sample_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
 
 
 def _paint_lung(canvas: Canvas, rng: np.random.Generator, pleural_mm: float) -> None:
-    """Vessels that taper through the block, the chest wall where it is in view."""
+    """Paint vessels that taper through the block, and the chest wall where it is in view."""
     middle = canvas.geometry.index_to_world((np.asarray(canvas.geometry.shape) - 1) / 2)
     reach = float(np.linalg.norm(np.asarray(canvas.geometry.shape) * canvas.geometry.spacing)) / 2
     for _ in range(11):
@@ -140,6 +140,7 @@ def _paint_lung(canvas: Canvas, rng: np.random.Generator, pleural_mm: float) -> 
 
 
 def _paint_nodule(canvas: Canvas, nodule: Nodule) -> None:
+    """Paint body, spikes, ground-glass rim and calcium of a nodule."""
     x, y, z = canvas.points
     radius = nodule.radius_mm
     wave = 3.4 / radius

@@ -163,7 +163,7 @@ def _choose(
 
 
 def _patients(cases: int) -> Iterator[int]:
-    """Patient number of each case; every third patient has two."""
+    """Number the patient of each case; every third patient has two."""
     patients = (
         patient for patient in count() for _ in range(2 if patient % _STUDIES_OF_TWO == 1 else 1)
     )
@@ -173,7 +173,7 @@ def _patients(cases: int) -> Iterator[int]:
 def _studies(
     seed: int, cases: int, shape: tuple[int, int, int]
 ) -> Iterator[tuple[int, SyntheticCase]]:
-    """Patient number and study of each case.
+    """Make each case's study, with the number of its patient.
 
     A second study of a patient is a follow-up of the first.
     """
@@ -186,6 +186,7 @@ def _studies(
 
 
 def _patient_row(seed: int, patient: int) -> tuple[str, str, int, str]:
+    """Make a patient's id, sex, age and site."""
     rng = np.random.default_rng([seed, 4, patient])
     return (
         f"P{patient:05d}",
@@ -202,12 +203,14 @@ def _write_case(
     study: SyntheticCase,
     lookup: NDArray[np.uint8],
 ) -> None:
+    """Write image and labels of a case."""
     write_volume(study.image, folder / f"images{part}" / f"{name}_0000.nii.gz")
     labels = study.labels.with_array(lookup[study.labels.array])
     write_labels(labels, folder / f"labels{part}" / f"{name}.nii.gz")
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """Write a CSV table."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

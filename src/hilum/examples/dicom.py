@@ -92,6 +92,7 @@ def write_dicom_series(
 
 
 def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:
+    """Make the data set of one slice, without its pixels."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -118,6 +119,7 @@ def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:
 
 
 def _describe(data: Dataset, tags: SeriesTags, index: int) -> None:
+    """Set the attributes of patient, study, series and device."""
     data.SpecificCharacterSet = "ISO_IR 192"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     data.PatientID, data.PatientName = tags.patient_id, tags.patient_name
@@ -136,6 +138,7 @@ def _describe(data: Dataset, tags: SeriesTags, index: int) -> None:
 
 
 def _uid(tags: SeriesTags, what: str) -> UID:
+    """Derive a UID from the tags."""
     from pydicom.uid import generate_uid
 
     series = f"{tags.series_number}" if what.startswith(("series", "slice")) else ""
@@ -145,7 +148,7 @@ def _uid(tags: SeriesTags, what: str) -> UID:
 
 
 def _decimal(value: float) -> DSfloat:
-    """A Decimal String of at most 16 characters, the most precise one."""
+    """Write the most precise Decimal String of at most 16 characters."""
     from pydicom.valuerep import DSfloat
 
     return DSfloat(float(value), auto_format=True)

@@ -47,7 +47,7 @@ def paint_organs(canvas: Canvas, patient: Patient) -> None:
 
 
 def enhanced(patient: Patient, native_hu: float, portal_hu: float) -> float:
-    """HU of a tissue for the patient's amount of contrast medium."""
+    """Return a tissue's HU for the patient's amount of contrast medium."""
     return native_hu + (portal_hu - native_hu) * patient.enhancement
 
 
@@ -110,7 +110,7 @@ def paint_liver(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> N
 
 
 def _paint_tumour(canvas: Canvas, patient: Patient, tumour: Tumour) -> None:
-    """A lobulated hypodense mass, dead in its middle where necrotic; it stays inside the liver."""
+    """Paint a lobulated hypodense mass inside the liver, dead in its middle where necrotic."""
     x, y, z = canvas.points
     radius, (_, phase_y, phase_z) = tumour.radius_mm, tumour.centre
     waves = np.sin(x * 2.6 / radius + phase_y) + np.sin(y * 2.9 / radius + phase_z)
@@ -142,6 +142,7 @@ def _liver_vessels(rng: np.random.Generator) -> list[tuple[list[Sequence[float]]
 
 
 def _paint_spleen(canvas: Canvas, patient: Patient) -> None:
+    """Paint the spleen."""
     s = patient.spleen
     canvas = canvas.near((104 * patient.size, 34, 36), 70 * s)
     solid = ellipsoid(
@@ -172,6 +173,7 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_pancreas(canvas: Canvas, patient: Patient) -> None:
+    """Paint the pancreas in its fat, and the splenic vein."""
     path = ((-24, -12, -22), (-10, -20, -6), (18, -20, 2), (52, 0, 12), (84, 14, 24))
     vein = ((0, 0, -12), (30, 2, 2), (70, 16, 16), (92, 26, 26))
     canvas = canvas.near((32, 4, 4), 80)
@@ -202,6 +204,7 @@ def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) ->
 
 
 def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
+    """Paint aorta, vena cava, their branches and the crura."""
     blood = enhanced(patient, 42, 150)
     canvas.paint(cylinder(canvas.points, (7, 14), (10.5, 10.5)), blood + 8, label=0)
     z = canvas.points[2]
@@ -237,6 +240,7 @@ def _paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
 def _paint_loop(
     canvas: Canvas, patient: Patient, path: Sequence[Sequence[float]], radius: float, *, gas: bool
 ) -> None:
+    """Paint a loop of bowel along a path."""
     corners = np.asarray(path)
     low, high = corners.min(axis=0), corners.max(axis=0)
     canvas = canvas.near((low + high) / 2, float(np.linalg.norm(high - low) / 2 + radius))

@@ -90,8 +90,10 @@ def occupancy(distance: Field, blur_mm: float) -> Field:
 
 
 def _minus(points: Field, centre: Sequence[float]) -> Field:
+    """Subtract a point from all points."""
     return np.asarray(points - _column(centre, points.ndim), dtype=np.float32)
 
 
 def _column(values: Sequence[float], ndim: int) -> Field:
+    """Shape three numbers so that they broadcast over points."""
     return np.asarray(values, dtype=np.float32).reshape(3, *[1] * (ndim - 1))

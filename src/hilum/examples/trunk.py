@@ -83,7 +83,7 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_table(canvas: Canvas, patient: Patient) -> None:
-    """A curved plate under the back: a shell of carbon fibre around foam."""
+    """Paint a curved plate under the back: a shell of carbon fibre around foam."""
     _, y, _ = canvas.points
     lowest = 108 * patient.size + 0.5 * patient.fat_mm - 6
     x = canvas.points[0]
@@ -95,7 +95,7 @@ def _paint_table(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_ribs(canvas: Canvas, wall: Field) -> None:
-    """Ribs run in the muscle layer, falling to the front.
+    """Paint ribs that run in the muscle layer and fall to the front.
 
     Cartilage takes over there, and none are left low down in front.
     """
@@ -111,7 +111,7 @@ def _paint_ribs(canvas: Canvas, wall: Field) -> None:
 
 
 def _paint_chest(canvas: Canvas, cavity: Field, diaphragm: Field) -> None:
-    """Lung bases above the diaphragm, the heart between them."""
+    """Paint lung bases above the diaphragm, the heart between them."""
     points = canvas.points
     x, y, _ = points
     midline = np.float32(26) - np.abs(x - 4) - np.maximum(y - 10, 0) * 0.1
@@ -125,7 +125,7 @@ def _paint_chest(canvas: Canvas, cavity: Field, diaphragm: Field) -> None:
 
 
 def _paint_back(canvas: Canvas, wall: Field) -> None:
-    """Muscles beside the spine, streaked with fat."""
+    """Paint muscles beside the spine, streaked with fat."""
     points = canvas.points
     streaks = np.sin(points[0] / 2.3 + points[1] / 3.1) * np.sin(points[1] / 2.7)
     muscle = np.asarray(MUSCLE_HU - 8 - 40 * (streaks > 0.82), dtype=np.float32)
@@ -140,7 +140,7 @@ def _paint_back(canvas: Canvas, wall: Field) -> None:
 
 
 def _paint_spine(canvas: Canvas) -> None:
-    """Vertebrae and discs, the canal in its ring of bone, spinous and transverse processes."""
+    """Paint vertebrae, discs, the canal in its ring of bone, spinous and transverse processes."""
     x, y, z = canvas.points
     phase = (z + VERTEBRA_MM / 2) % VERTEBRA_MM - VERTEBRA_MM / 2  # 0 in the middle of a vertebra
     waist = 2.0 * np.cos(np.pi * phase / VERTEBRA_MM) ** 2  # bodies are narrower in the middle

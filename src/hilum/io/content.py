@@ -36,7 +36,7 @@ def files_of(reference: Path | str) -> tuple[Path, ...]:
 
 
 def content_hash(reference: Path | str) -> str:
-    """The SHA-256 of an image's bytes.
+    """Compute the SHA-256 of an image's bytes.
 
     Names of files do not count, the place in an archive and a series' UID do.
 
@@ -60,7 +60,7 @@ def content_hash(reference: Path | str) -> str:
 
 
 def digest(value: object) -> str:
-    """The SHA-256 of how Python writes a value of texts, numbers and tuples or lists of them."""
+    """Compute the SHA-256 of Python's notation of texts, numbers and tuples or lists of them."""
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
@@ -74,4 +74,5 @@ def file_hash(path: Path) -> str:
 
 @lru_cache(maxsize=100_000)
 def _hashed(path: Path, *_: int) -> str:
+    """Compute a file's SHA-256; what follows the path is the state it was in."""
     return sha256(path)

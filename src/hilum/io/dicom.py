@@ -189,7 +189,7 @@ FORMAT = Format(name="DICOM", read=read, inspect=inspect)
 
 
 def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
-    """Headers to one grid."""
+    """Read the headers and build their grid."""
     with _kept_quiet():
         images, notes = _headers(path)
         _refuse_several_series(images, path)
@@ -214,7 +214,7 @@ def _kept_quiet() -> Iterator[None]:
 
 
 def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
-    """The headers of all images, and a note on what was left aside."""
+    """Read the headers of all images, with notes on files that were left aside."""
     from pydicom.uid import UID
 
     files, uid = _files_of(path)
@@ -303,7 +303,7 @@ def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
 
 
 def _slice(image: _Found) -> Slice:
-    """The checked header of a single-frame CT or MR image."""
+    """Check and convert the header of a single-frame CT or MR image."""
     header, path = image.header, image.path
     with damage_refused(path, "a CT or MR image", cure="export the series again from the source"):
         _refuse_unplain(header, path)
@@ -325,7 +325,7 @@ def _slice(image: _Found) -> Slice:
 
 
 def _number(value: object, otherwise: float) -> float:
-    """A number of a header, where it has one."""
+    """Read a number of a header; `otherwise` where it has none."""
     return otherwise if value is None or value == "" else float(str(value))
 
 

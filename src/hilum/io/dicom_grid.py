@@ -192,7 +192,7 @@ def _tilt(
 def _assemble(
     ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path
 ) -> Stack:
-    """The stack of slices that were found fit."""
+    """Build the stack of slices that form a grid."""
     first = ordered[0]
     columns, rows = first.orientation / np.linalg.norm(first.orientation, axis=1, keepdims=True)
     affine = np.eye(4)

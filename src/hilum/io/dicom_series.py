@@ -76,6 +76,6 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
 
 
 def _name(header: SeriesHeader) -> str:
-    """The name of a series among others of its folder."""
+    """Name a series among others of its folder."""
     words = [word for word in (header.number, header.description) if word]
     return _UNSAFE.sub("_", "_".join(words or [header.modality or "series"])).strip("_.")

@@ -226,7 +226,7 @@ def _refuse_misfit(
 
 
 def _grid(geometry: Geometry) -> str:
-    """A grid for people."""
+    """Describe a grid for people."""
     return f"shape {geometry.shape}, spacing {' x '.join(f'{v:.4g}' for v in geometry.spacing)} mm"
 
 
@@ -243,7 +243,7 @@ def supported(path: Path | str) -> bool:
 
 
 def _format_of(path: Path) -> Format:
-    """The format of a file by its suffix, else by its content; that of a folder is DICOM."""
+    """Find the format of a file by its suffix, else by its content; a folder is DICOM."""
     if ARCHIVE_MARK in str(path).lower():
         return medmnist.FORMAT
     if SERIES_MARK in str(path):

@@ -82,7 +82,7 @@ def file_of(reference: Path) -> Path:
 
 
 def image_stem(path: Path | str) -> str:
-    """The name of an image without its suffix.
+    """Return the name of an image without its suffix.
 
     A folder's name, and one without a known suffix (a UID), is kept whole.
 
@@ -259,7 +259,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def total_memory() -> int:
-    """Bytes of memory of this machine, free or not: what no image can exceed."""
+    """Return this machine's memory in bytes, free or not: no image can exceed it."""
     return int(psutil.virtual_memory().total)
 
 
@@ -272,6 +272,6 @@ def nearest(path: Path | str) -> str:
 
 
 def sha256(path: Path | str) -> str:
-    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

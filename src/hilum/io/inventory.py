@@ -109,12 +109,12 @@ class Inventory:
 
     @property
     def loses_images(self) -> bool:
-        """True if a file that is not taken is, or may be, an image."""
+        """Return True if a file that is not taken is, or may be, an image."""
         return any(one.image or not one.readable for one in self.others)
 
     @property
     def leaves_out(self) -> bool:
-        """True if a file is not taken, hidden ones aside."""
+        """Return True if a file is not taken, hidden ones aside."""
         return any(one.reason != HIDDEN for one in self.others)
 
     def log(self) -> None:
@@ -123,7 +123,7 @@ class Inventory:
         _log.log(level, "%s", self, extra={"inventory": self})
 
     def record(self) -> InventoryRecord:
-        """The inventory for run.json."""
+        """Return the inventory for run.json."""
 
         def by_reason(files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
             groups: dict[str, list[str]] = defaultdict(list)
@@ -138,7 +138,7 @@ class Inventory:
         return InventoryRecord(taken=self.taken, left_out=left_out, unreadable=unreadable)
 
     def name(self, path: Path) -> str:
-        """A file's path below its input.
+        """Return a file's path below its input.
 
         Characters that are no UTF-8 are written as their numbers.
         """
@@ -148,7 +148,7 @@ class Inventory:
         return name.encode("utf-8", "backslashreplace").decode()
 
     def __str__(self) -> str:
-        """One sentence for people."""
+        """Describe the inventory in one sentence."""
         record = self.record()
         parts = [f"{self.taken} taken"]
         for word, groups in (("left out", record.left_out), ("not readable", record.unreadable)):
@@ -193,12 +193,12 @@ def take_inventory(
 
 
 def _plain(path: Path | str) -> str:
-    """An absolute path without "..", links kept, so that a file has one name."""
+    """Return an absolute path without "..", links kept, so that a file has one name."""
     return os.path.normpath(Path(path).absolute())
 
 
 def _files_below(root: str) -> Iterator[str]:
-    """Every file below a folder, links followed, but no record of hilum's.
+    """List every file below a folder, links followed, but no record of hilum's.
 
     A folder hidden, hilum's or closed itself.
     """
@@ -230,7 +230,7 @@ def is_hidden(name: str) -> bool:
 
 
 def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken | None:
-    """Why a file is not taken; None where it is."""
+    """Find the reason for which a file is not taken; None where it is."""
     path = Path(text)
     places = (text, *map(str, path.parents)) if known else ()
     reason = next((known[place] for place in places if place in known), None)
@@ -256,7 +256,7 @@ def is_text(path: Path) -> bool:
 
 
 def _by_kind(path: Path) -> NotTaken:
-    """Why a file that no case names is left out, by its name and its first bytes."""
+    """Judge by name and first bytes why a file that no case names is left out."""
     name = path.name.lower()
     if image_suffix(path):
         empty = path.stat().st_size == 0

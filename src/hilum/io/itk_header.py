@@ -40,6 +40,7 @@ def grid_notes(path: Path) -> tuple[float, tuple[str, ...]]:
 
 
 def _numbers(text: str) -> list[float]:
+    """Read all numbers of a text; words become NaN."""
     found = []
     for word in text.replace("(", " ").replace(")", " ").replace(",", " ").split():
         try:
@@ -50,6 +51,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _meta(fields: dict[str, str]) -> list[str]:
+    """List what a MetaImage header lacks."""
     notes = []
     spacing = _numbers(fields.get("elementspacing", ""))
     if not spacing:
@@ -83,6 +85,7 @@ def _meta(fields: dict[str, str]) -> list[str]:
 
 
 def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
+    """Find the unit of an NRRD header, and list what it lacks."""
     notes = []
     kinds = fields.get("kinds", "").lower().split()
     vectors = _VECTOR.findall(fields.get("space directions", ""))

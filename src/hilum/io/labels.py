@@ -17,7 +17,7 @@ _DTYPES = (np.uint8, np.int16, np.int32)
 
 
 def as_labels(volume: Volume, source: str) -> Volume:
-    """The same grid with labels in the smallest of uint8, int16 and int32 that holds them.
+    """Convert labels to the smallest of uint8, int16 and int32 that holds them.
 
     Args:
         volume: one channel; or several equal ones, as in a grey picture that was stored as RGB.
@@ -45,7 +45,7 @@ def as_labels(volume: Volume, source: str) -> Volume:
 
 
 def minimal_integers(array: NDArray[np.generic], source: str) -> NDArray[np.generic]:
-    """The array in the smallest of uint8, int16 and int32 that holds all its values.
+    """Convert an array to the smallest of uint8, int16 and int32 that holds all its values.
 
     Not copied where it already has that dtype.
 

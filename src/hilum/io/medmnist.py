@@ -46,7 +46,7 @@ class ArchivePart:
 
 
 def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
-    """The parts of a MedMNIST archive, in the archive's order.
+    """List the parts of a MedMNIST archive, in the archive's order.
 
     Raises:
         FormatError: not such an archive.
@@ -100,7 +100,7 @@ def read(reference: Path) -> Decoded:
 
 
 def inspect(reference: Path) -> FileFacts:
-    """The facts of one image."""
+    """Read the facts of one image."""
     volume = read(reference).volume
     return FileFacts(volume.geometry, volume.channels, volume.array.dtype, _NOTES)
 
@@ -123,7 +123,7 @@ def _split(reference: Path) -> tuple[Path, str, int]:
 
 
 def _arrays_in(archive: Path) -> tuple[str, ...]:
-    """Names of the arrays in an archive."""
+    """List the names of the arrays in an archive."""
     with zipfile.ZipFile(archive) as file:
         return tuple(name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy"))
 
@@ -139,7 +139,7 @@ def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[np.gen
 
 
 def _load(archive: Path, name: str) -> NDArray[np.generic]:
-    """One array of an archive; at most four are kept."""
+    """Read one array of an archive; at most four are kept."""
     names = _arrays_in(archive)
     if name not in names:
         raise FormatError(

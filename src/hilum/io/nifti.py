@@ -249,11 +249,12 @@ def _affine(
 
 
 def _is_grid(affine: NDArray[np.float64]) -> bool:
+    """Return True if an affine is finite and none of its axes has length 0."""
     return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).min() > 1e-6)
 
 
 def _mended_notes(header: Nifti1Header, mended: Nifti1Header) -> list[str]:
-    """List fields that nibabel mends without a word, and a slope that is none."""
+    """List fields that nibabel mends silently, and a slope that is none."""
     import nibabel
 
     notes = []
@@ -280,7 +281,7 @@ def _mended_notes(header: Nifti1Header, mended: Nifti1Header) -> list[str]:
 
 
 def _sform(header: Nifti1Header, thickness: float | None) -> NDArray[np.float64]:
-    """The sform.
+    """Read the sform.
 
     Where a single slice of that thickness has no third axis, one perpendicular to the others is put
     in.
@@ -297,7 +298,7 @@ def _sform(header: Nifti1Header, thickness: float | None) -> NDArray[np.float64]
 
 
 def _qform(path: Path, header: Nifti1Header, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset.
+    """Compute the qform from quaternion, voxel sizes, a flip of the third axis, and an offset.
 
     Raises:
         FormatError: the quaternion is none.
@@ -329,7 +330,7 @@ def _disagreement(
     sizes: NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> list[str]:
-    """One note where sform and qform put a corner of the image at different places."""
+    """Note that sform and qform put a corner of the image at different places."""
     try:
         qform = _qform(path, header, sizes)
     except FormatError:

@@ -152,7 +152,7 @@ class OutputFolder:
 
     @property
     def ignores_letter_case(self) -> bool:
-        """True if the folder's file system ignores letter case; the folder must be held."""
+        """Return True if the folder's file system ignores letter case; the folder must be held."""
         return (self.path / LOCK.upper()).exists()
 
     def entry(self, path: Path | str) -> Written | None:
@@ -163,7 +163,7 @@ class OutputFolder:
         return _read(self._at(path).parent)[0].get(self._at(path).name)
 
     def owned(self, path: Path | str) -> bool:
-        """Say that a file or folder is what an earlier run recorded, its bytes unchanged."""
+        """Return True if a file or folder is what an earlier run recorded, its bytes unchanged."""
         place, entry = self._at(path), self.entry(path)
         if entry is None or place.is_symlink():
             return False
@@ -267,7 +267,7 @@ class OutputFolder:
         _update(self._at(path).parent, {self._at(path).name: None})
 
     def _at(self, path: Path | str) -> Path:
-        """A path as it is; a name (a text) in the folder."""
+        """Return a path as it is, and the place in the folder of a name (a text)."""
         return path if isinstance(path, Path) else self.path / path
 
     def _announce(self, place: Path, bytes_: Path) -> None:
@@ -279,7 +279,7 @@ class OutputFolder:
             _update(place.parent, {place.name: entry})
 
     def _hindrance(self, place: Path) -> str:
-        """Why a file that is there may not be replaced; "" where it may."""
+        """Find the reason for which a file may not be replaced; "" where it may."""
         entry = self.entry(place)
         if _identities(place) & self._inputs:
             return "an input of this command"
@@ -361,7 +361,7 @@ class OutputFolder:
 
 
 def holds_files(folder: Path) -> bool:
-    """Say that a folder, or a file in its place, holds anything that is not hidden."""
+    """Return True if a folder, or a file in its place, holds anything that is not hidden."""
     return folder.is_file() or (
         folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
     )
@@ -377,7 +377,7 @@ def is_output(path: Path | str) -> bool:
 
 
 def _read(folder: Path) -> _Contents:
-    """The entries of a folder's ledger and journal, and who writes now; none without a ledger.
+    """Read the entries of a folder's ledger and journal, and who writes now.
 
     They are parsed once as long as times, sizes and inodes of the files stay.
     """

@@ -68,7 +68,7 @@ def read_indices(path: Path) -> Decoded:
 
 
 def palette_of(path: Path) -> tuple[tuple[int, int, int], ...]:
-    """The colours of a picture's palette, by number; () where it has none."""
+    """Read the colours of a picture's palette, by number; () where it has none."""
     with _opened(path) as image:
         numbers = (image.getpalette("RGB") if image.mode == "P" else None) or []
     return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
@@ -149,7 +149,7 @@ BMP = Format(name="BMP", read=read, inspect=inspect, read_indices=read_indices)
 
 
 def picture_array(volume: Volume, path: Path) -> NDArray[np.generic]:
-    """The pixels (Y, X) or (Y, X, 3) of a single slice, of 8 or 16 bits.
+    """Return the pixels (Y, X) or (Y, X, 3) of a single slice, of 8 or 16 bits.
 
     Raises:
         FormatError: several slices, two or more than three channels, or numbers that do not fit.
@@ -194,7 +194,7 @@ def warn_of_loss(wanted: Geometry, kept: Geometry, path: Path) -> None:
 def spacing_of_resolution(
     dots: tuple[float, float] | None, *, trusted: bool = False
 ) -> tuple[tuple[float, float, float], tuple[str, ...]]:
-    """Spacing (Z, Y, X) in mm from a resolution in dots per inch.
+    """Compute the spacing (Z, Y, X) in mm from a resolution in dots per inch.
 
     Args:
         dots: along (Y, X), or None where the file has none.
@@ -268,10 +268,7 @@ def _frame(path: Path, image: Image) -> tuple[Geometry, tuple[str, ...], int]:
 
 
 def upright_note(turn: int, kind: str) -> tuple[str, ...]:
-    """Say by which orientation of EXIF or TIFF a picture was turned.
-
-    Nothing where it stood upright.
-    """
+    """Note the orientation of EXIF or TIFF by which a picture was turned, if it was."""
     note = f"the picture was turned upright as its {kind} orientation ({turn}) says"
     return () if turn == 1 else (note,)
 
@@ -285,7 +282,7 @@ def turned_upright(array: NDArray[np.generic], turn: int) -> NDArray[np.generic]
 
 
 def _upright(image: Image) -> NDArray[np.generic]:
-    """Pixels as stored, turned upright: (Y, X) or (Y, X, bands)."""
+    """Read the stored pixels, turned upright: (Y, X) or (Y, X, bands)."""
     from PIL import ImageOps
 
     return np.asarray(ImageOps.exif_transpose(image))
@@ -400,6 +397,7 @@ def colours_first(path: Path, pixels: NDArray[np.generic], *, alpha: bool) -> ND
 
 
 def _refuse_transparent(path: Path, found: bool | np.bool_) -> None:
+    """Raise where transparent pixels were found."""
     if found:
         raise FormatError(
             f"{path}: a picture with transparency",

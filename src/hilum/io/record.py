@@ -195,7 +195,7 @@ def surplus_note(surplus: int) -> tuple[str, ...]:
 
 
 def plain_array(path: Path, array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The array in this machine's byte order and in a dtype that is worked with.
+    """Convert an array to this machine's byte order and a dtype that hilum works with.
 
     bool becomes uint8, float16 becomes float32, a long double becomes float64.
 

@@ -85,7 +85,7 @@ def not_known(cells: Iterable[str]) -> str:
 
 
 def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> tuple[str, ...]:
-    """One sentence on the columns in which a word stands for "not known"; () where there is none.
+    """List in one sentence the columns in which a word stands for "not known"; () if none does.
 
     Blank cells need no mention.
     """
@@ -195,7 +195,7 @@ class Table:
     notes: tuple[str, ...]
 
     def column(self, *names: str) -> str:
-        """The first of these columns that the table has, whatever its letter case.
+        """Find the first of these columns that the table has, whatever its letter case.
 
         "" where it has none.
         """
@@ -224,7 +224,7 @@ def refuse_spreadsheet(path: Path | str) -> None:
 
 
 def rows_of_one_name(table: Table, column: str) -> str:
-    """Say which values of a column stand in several rows, with their lines; "" where none does."""
+    """List values of a column that stand in several rows, with their lines; "" where none does."""
     lines: dict[str, list[int]] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         lines.setdefault(row[column], []).append(line)
@@ -237,7 +237,7 @@ def rows_of_one_name(table: Table, column: str) -> str:
 
 
 def read_header(path: Path | str) -> tuple[str, ...]:
-    """The names of a table's columns, without looking at its rows; () of an empty file.
+    """Read the names of a table's columns, without its rows; () of an empty file.
 
     Raises:
         FormatError: the file cannot be read, or is no text.
@@ -310,7 +310,7 @@ def read_table(path: Path | str) -> Table:
 
 
 def _decoded(file: Path) -> tuple[str, list[str]]:
-    """A file's text, and a note where its encoding had to be assumed."""
+    """Decode a file's text, with a note where its encoding had to be assumed."""
     try:
         refuse_placeholder(file)
         data = file.read_bytes()
@@ -347,7 +347,7 @@ def _encoding(data: bytes) -> str:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object.
+    """Build a JSON object of distinct names.
 
     Python's own reader would keep the last of two values of one name without a word.
     """
@@ -366,7 +366,7 @@ def _parted(file: Path, text: str) -> tuple[str, str, int]:
 
 
 def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
-    """The rows that hold any text, each with the line it ends in."""
+    """Read the rows that hold any text, each with the line it ends in."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     stripped = (
         (reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip(_BLANKS)) for cell in row])
@@ -389,6 +389,7 @@ def _delimiter(text: str, known: str) -> str:
 
 
 def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]) -> None:
+    """Raise where columns share a name or a row is too long."""
     keys = Counter(name_key(name) for name in header if name)
     twice = [name for name in header if keys[name_key(name)] > 1]
     if twice:
@@ -412,7 +413,7 @@ def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]
 
 
 def _points(cells: list[str]) -> list[str]:
-    """A column's numbers with decimal points, where it holds numbers with decimal commas only."""
+    """Write decimal points in a column that holds numbers with decimal commas only."""
     values = [cell for cell in cells if is_known(cell)]
     numbers = all(_DECIMAL.fullmatch(cell) for cell in values)
     return [cell.replace(",", ".") for cell in cells] if numbers else cells

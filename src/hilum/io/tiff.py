@@ -76,7 +76,7 @@ class _Image:
 
     @property
     def page(self) -> TiffPage:
-        """The page whose tags count for all."""
+        """Return the page whose tags count for all."""
         return self.series[0].keyframe
 
     @property
@@ -86,12 +86,12 @@ class _Image:
 
     @property
     def axes(self) -> str:
-        """A letter for each axis; S and C are colours."""
+        """Return a letter for each axis; S and C are colours."""
         return ("Q" if len(self.series) > 1 else "") + self.series[0].axes
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """The dtype that the tags state."""
+        """Return the dtype that the tags state."""
         return np.dtype(self.series[0].dtype)
 
 
@@ -342,7 +342,7 @@ def _channels_first(image: _Image) -> NDArray[np.generic]:
 
 
 def _spacing(file: TiffFile) -> tuple[tuple[float, float, float], tuple[str, ...]]:
-    """Spacing (Z, Y, X) in mm, and a note where none is stored."""
+    """Read the spacing (Z, Y, X) in mm, with a note where none is stored."""
     ome = _ome_sizes(file)
     if ome is not None:
         return ome, ()
@@ -367,7 +367,7 @@ def _spacing(file: TiffFile) -> tuple[tuple[float, float, float], tuple[str, ...
 
 
 def _ome_sizes(file: TiffFile) -> tuple[float, float, float] | None:
-    """Spacing (Z, Y, X) in mm of an OME-TIFF.
+    """Read the spacing (Z, Y, X) in mm of an OME-TIFF.
 
     None where it states none in the plane, or in a unit that is no length.
     """
