@@ -83,7 +83,8 @@ def read_cases(path: Path, layout: str, found: CaseFiles, *, values: bool, neede
     if len(words) == 1:
         guessed = guess_channels(held[words[0]] for held in whole.values())
         channels = guessed if len(guessed) > 1 else words
-    labels, assumed = found.labels, ()
+    labels = found.labels
+    assumed: tuple[str, ...] = ()
     if values and labels is None:
         labels, assumed = labels_of(path, [one for one in annotated if isinstance(one, Path)])
     lacking = some(sorted(set(found.images) - set(whole)))
