@@ -22,7 +22,7 @@ from hilum.evaluation import (
     subgroups_of,
     summarise_classes,
 )
-from hilum.evaluation.classification.rows import resampling_groups
+from hilum.evaluation.classification.arrays import resampling_groups
 from hilum.evaluation.classification.subgroups import split
 from hilum.evaluation.markdown import summary_page
 

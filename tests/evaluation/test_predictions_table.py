@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
-from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.arrays import ClassRows
 from hilum.io.text import is_known
 from hilum.tasks.class_score import decide, reached
 from hilum.tasks.predictions import named_classes, read_classes, spelled_label

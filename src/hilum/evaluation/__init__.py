@@ -4,6 +4,7 @@ from hilum.evaluation.by_task import EvaluationOptions as EvaluationOptions
 from hilum.evaluation.by_task import compare as compare
 from hilum.evaluation.by_task import evaluate as evaluate
 from hilum.evaluation.by_task import load_evaluation as load_evaluation
+from hilum.evaluation.classification.arrays import ClassRows as ClassRows
 from hilum.evaluation.classification.baseline import BASELINES as BASELINES
 from hilum.evaluation.classification.baseline import Baseline as Baseline
 from hilum.evaluation.classification.baseline import baseline_scores as baseline_scores
@@ -20,7 +21,6 @@ from hilum.evaluation.classification.folder import evaluate_classes as evaluate_
 from hilum.evaluation.classification.folder import evaluate_scores as evaluate_scores
 from hilum.evaluation.classification.measures import Question as Question
 from hilum.evaluation.classification.measures import questions as questions
-from hilum.evaluation.classification.rows import ClassRows as ClassRows
 from hilum.evaluation.classification.subgroups import Subgroup as Subgroup
 from hilum.evaluation.classification.subgroups import subgroups_of as subgroups_of
 from hilum.evaluation.classification.summary import ClassSummary as ClassSummary

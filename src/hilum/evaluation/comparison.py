@@ -13,8 +13,8 @@ from hilum import metrics
 from hilum.dataset import match_labels
 from hilum.dataset.labels import match_classes, renamed
 from hilum.errors import DataError, LabelError, UsageError
+from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
-from hilum.evaluation.classification.rows import ClassRows, resampling_groups
 from hilum.evaluation.markdown import comparison_page
 from hilum.evaluation.metric_table import (
     CLASS_METRICS,

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.summary import MetricSummary
 
-_TOPIC = {
-    metric: (
-        "probabilities" if metric in CALIBRATION else "points" if "_at_" in metric else "decisions"
-    )
-    for metric in CLASS_METRICS
-}
-
 
 def label_map_page(evaluation: Evaluation) -> str:
     """The page of an evaluation of label maps: a table a region, and one of their mean."""
@@ -232,10 +225,12 @@ def _parts(estimates: Sequence[Estimate]) -> list[str]:
     table each: all in one row would be wider than any screen.
     """
     lines = []
-    for topic in ("decisions", "points", "probabilities"):
+    points = [metric for metric in CLASS_METRICS if "_at_" in metric]
+    decisions = [metric for metric in CLASS_METRICS if metric not in {*points, *CALIBRATION}]
+    for topic in (decisions, points, CALIBRATION):
         cells: dict[str, dict[str, str]] = {one.part: {} for one in estimates if one.part}
         for one in _in_order(estimates):
-            if one.part and _TOPIC[one.metric] == topic:
+            if one.part and one.metric in topic:
                 cells[one.part][one.metric] = str(one)
         alike: dict[tuple[str, ...], list[list[str]]] = {}
         for part, of_part in cells.items():

@@ -69,16 +69,10 @@ CLASS_METRICS = {
 
 LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
 
-CALIBRATION = (
-    "brier",
-    "log_loss",
-    "ece",
-    "ece_noise",
-    "calibration_slope",
-    "calibration_intercept",
-    "calibration_in_the_large",
+CALIBRATION = tuple(
+    name for name in CLASS_METRICS if name.startswith(("brier", "log_loss", "ece", "calibration_"))
 )
-"""What calibration is to change."""
+"""Metrics of probabilities, which calibration is to change."""
 
 METRICS = tuple(LABEL_METRICS)
 """Names of the metrics of label maps, which are fields of `Score`."""

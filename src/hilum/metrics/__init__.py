@@ -25,7 +25,6 @@ from hilum.metrics.calibration import calibration_slope as calibration_slope
 from hilum.metrics.calibration import expected_calibration_error as expected_calibration_error
 from hilum.metrics.calibration import top_class as top_class
 from hilum.metrics.calibration import wilson_interval as wilson_interval
-from hilum.metrics.cases import indicator as indicator
 from hilum.metrics.conformal import SetQuality as SetQuality
 from hilum.metrics.conformal import conformal_threshold as conformal_threshold
 from hilum.metrics.conformal import multilabel_conformal_threshold as multilabel_conformal_threshold
@@ -44,9 +43,9 @@ from hilum.metrics.confusion import ppv as ppv
 from hilum.metrics.confusion import quadratic_kappa as quadratic_kappa
 from hilum.metrics.confusion import sensitivity as sensitivity
 from hilum.metrics.confusion import specificity as specificity
-from hilum.metrics.decision import DecisionCurve as DecisionCurve
-from hilum.metrics.decision import net_benefit as net_benefit
-from hilum.metrics.decision import net_benefit_at as net_benefit_at
+from hilum.metrics.decision_curve import DecisionCurve as DecisionCurve
+from hilum.metrics.decision_curve import net_benefit as net_benefit
+from hilum.metrics.decision_curve import net_benefit_at as net_benefit_at
 from hilum.metrics.delong import AurocInterval as AurocInterval
 from hilum.metrics.delong import AurocTest as AurocTest
 from hilum.metrics.delong import delong_interval as delong_interval
@@ -61,10 +60,6 @@ from hilum.metrics.overlap import overlap as overlap
 from hilum.metrics.overlap import relative_volume_error as relative_volume_error
 from hilum.metrics.overlap import volume_error_ml as volume_error_ml
 from hilum.metrics.overlap import volume_ml as volume_ml
-from hilum.metrics.proper import brier as brier
-from hilum.metrics.proper import log_loss as log_loss
-from hilum.metrics.proper import multiclass_brier as multiclass_brier
-from hilum.metrics.proper import multiclass_log_loss as multiclass_log_loss
 from hilum.metrics.roc import OperatingPoint as OperatingPoint
 from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
 from hilum.metrics.roc import Roc as Roc
@@ -78,6 +73,10 @@ from hilum.metrics.roc import roc_curve as roc_curve
 from hilum.metrics.roc import sensitivity_at_specificity as sensitivity_at_specificity
 from hilum.metrics.roc import specificity_at_sensitivity as specificity_at_sensitivity
 from hilum.metrics.roc import youden_point as youden_point
+from hilum.metrics.scoring_rules import brier as brier
+from hilum.metrics.scoring_rules import log_loss as log_loss
+from hilum.metrics.scoring_rules import multiclass_brier as multiclass_brier
+from hilum.metrics.scoring_rules import multiclass_log_loss as multiclass_log_loss
 from hilum.metrics.surface import SurfaceDistances as SurfaceDistances
 from hilum.metrics.surface import assd as assd
 from hilum.metrics.surface import hausdorff as hausdorff
@@ -87,3 +86,4 @@ from hilum.metrics.surface import surface_distances as surface_distances
 from hilum.metrics.temperature import Temperature as Temperature
 from hilum.metrics.temperature import apply_temperature as apply_temperature
 from hilum.metrics.temperature import fit_temperature as fit_temperature
+from hilum.metrics.validation import indicator as indicator

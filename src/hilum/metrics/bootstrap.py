@@ -27,15 +27,15 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from hilum.errors import UsageError
-from hilum.metrics import calibration, confusion, decision, proper, roc
-from hilum.metrics.cases import check_level, divide, mean_of_defined, patients_of
+from hilum.metrics import calibration, confusion, decision_curve, roc, scoring_rules
+from hilum.metrics.validation import check_level, divide, mean_of_defined, patients_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from hilum.metrics.cases import ArrayFunction, Integers, Numbers, ResampledMetric
+    from hilum.metrics.validation import ArrayFunction, Integers, Numbers, ResampledMetric
 
 Statistic = Literal["mean", "median"]
 Ends = Literal["bca", "percentile"]
@@ -52,9 +52,9 @@ NO_INTERVAL = "no interval: one patient, or the same in every one"
 RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
     **roc.RESAMPLED,
     **confusion.RESAMPLED,
-    **proper.RESAMPLED,
+    **scoring_rules.RESAMPLED,
     **calibration.RESAMPLED,
-    **decision.RESAMPLED,
+    **decision_curve.RESAMPLED,
 }
 """The metrics that compute all resamples at once."""
 

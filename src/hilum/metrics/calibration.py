@@ -26,7 +26,8 @@ import numpy as np
 from scipy.special import expit, logit, ndtri
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import (
+from hilum.metrics.scoring_rules import CLIP
+from hilum.metrics.validation import (
     ResampledMetric,
     check_level,
     check_probabilities,
@@ -34,12 +35,11 @@ from hilum.metrics.cases import (
     divide,
     once,
 )
-from hilum.metrics.proper import CLIP
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import ArrayFunction, Flags, Integers, Numbers
+    from hilum.metrics.validation import ArrayFunction, Flags, Integers, Numbers
 
 Bins = Literal["mass", "width"]
 

@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import check_index, check_table, flags, patients_of
+from hilum.metrics.validation import check_index, check_table, flags, patients_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Integers, Numbers
+    from hilum.metrics.validation import Flags, Integers, Numbers
 
 _ROUNDING = 1e-12
 

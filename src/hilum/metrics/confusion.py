@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import ResampledMetric, check_index, divide, mean_of_defined
+from hilum.metrics.validation import ResampledMetric, check_index, divide, mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import ArrayFunction, Integers, Numbers
+    from hilum.metrics.validation import ArrayFunction, Integers, Numbers
 
     OfMatrix = Callable[[Numbers], Numbers]
     """Values (...) of matrices (..., K, K)."""

@@ -32,14 +32,14 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import check_level, check_scores, patients_of
+from hilum.metrics.validation import check_level, check_scores, patients_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Integers, Numbers
+    from hilum.metrics.validation import Flags, Integers, Numbers
 
 _NONE = 1e-15  # a variance that is rounding
 

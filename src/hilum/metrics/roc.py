@@ -25,12 +25,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import ResampledMetric, check_scores, divide, flags, mean_of_defined, once
+from hilum.metrics.validation import (
+    ResampledMetric,
+    check_scores,
+    divide,
+    flags,
+    mean_of_defined,
+    once,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import ArrayFunction, Flags, Numbers
+    from hilum.metrics.validation import ArrayFunction, Flags, Numbers
 
 _ROUNDING = 1e-9  # of a case: 0.7 of 10 cases is 7 cases, whatever the binary fraction says
 

@@ -28,14 +28,14 @@ import numpy as np
 from scipy import special
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import check_index, flags
+from hilum.metrics.validation import check_index, flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Numbers
+    from hilum.metrics.validation import Numbers
 
 Link = Literal["exclusive", "ordinal", "multilabel"]
 """What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1

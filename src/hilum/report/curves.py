@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 
 from hilum.evaluation import ClassRows, questions
+from hilum.evaluation.classification.arrays import calibration_changed
 from hilum.evaluation.classification.curves import RISKS
-from hilum.evaluation.classification.rows import calibration_changed
 from hilum.evaluation.page import span
 from hilum.metrics import (
     auprc,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum import metrics
+from hilum.evaluation.classification.arrays import ClassRows, calibration_changed
 from hilum.evaluation.classification.measures import questions
-from hilum.evaluation.classification.rows import ClassRows, calibration_changed
 from hilum.evaluation.records import Record
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hilum.evaluation.classification.arrays import ClassRows
 from hilum.evaluation.classification.curves import ClassCurves, curves_of
 from hilum.evaluation.classification.measures import case_values
-from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.markdown import class_page

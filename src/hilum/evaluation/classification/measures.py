@@ -14,7 +14,7 @@ import numpy as np
 
 from hilum import metrics
 from hilum.evaluation.estimates import CaseValue
-from hilum.metrics.proper import nats
+from hilum.metrics.scoring_rules import nats
 from hilum.tasks.class_score import reached
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from hilum.evaluation.classification.rows import ClassRows
-    from hilum.metrics.cases import ArrayFunction
+    from hilum.evaluation.classification.arrays import ClassRows
+    from hilum.metrics.validation import ArrayFunction
     from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
 
     OfMatrix = Callable[[ArrayLike], Numbers]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from hilum.dataset.columns import is_numeric, number
+from hilum.evaluation.classification.arrays import ClassRows
 from hilum.evaluation.classification.covariates import choose_columns
 from hilum.evaluation.classification.measures import measures
-from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.classification.summary import estimate
 from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.records import Record

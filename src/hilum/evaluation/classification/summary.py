@@ -10,8 +10,8 @@ import numpy as np
 from hilum import metrics
 from hilum.dataset import ClassTable
 from hilum.errors import UsageError
+from hilum.evaluation.classification.arrays import ClassRows, calibration_changed
 from hilum.evaluation.classification.measures import measures, set_measures
-from hilum.evaluation.classification.rows import ClassRows, calibration_changed
 from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.metric_table import CALIBRATION
 from hilum.evaluation.records import Record

@@ -13,7 +13,7 @@ from hilum.evaluation.metric_table import LESION_METRICS, METRICS
 from hilum.evaluation.records import Number, Record
 from hilum.metrics import bootstrap_interval
 from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES
-from hilum.metrics.cases import mean_of_defined
+from hilum.metrics.validation import mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

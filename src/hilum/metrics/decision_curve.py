@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import ResampledMetric, check_probability, divide
+from hilum.metrics.validation import ResampledMetric, check_probability, divide
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import ArrayFunction, Counts, Flags, Numbers
+    from hilum.metrics.validation import ArrayFunction, Counts, Flags, Numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 from hilum.dataset.joining import joined
 from hilum.errors import DataError, LabelError
 from hilum.evaluation.page import some
+from hilum.metrics.validation import patients_of
 from hilum.tasks.class_score import decide
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class ClassRows:
                 f"case {scores[first].case}: probabilities that sum to {values[first].sum():.4g}",
                 needed="probabilities of classes that exclude each other, which sum to 1",
             )
-        named = _numbered([score.group for score in scores])
+        named, _ = patients_of([score.group for score in scores], len(scores))
         return cls(
             table,
             values,
@@ -138,13 +139,7 @@ def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
         for scores in zip(*sides, strict=True)
     ]
     of = {key: group[0] for group in joined(keys) for key in group}
-    return _numbered([of[first] for first, *_ in keys])
-
-
-def _numbered(names: Sequence[str]) -> Indices:
-    """(N,) the number of each name, by its first place."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    return patients_of([of[first] for first, *_ in keys], len(keys))[0]
 
 
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:

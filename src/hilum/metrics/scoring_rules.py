@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.metrics.cases import (
+from hilum.metrics.validation import (
     ResampledMetric,
     check_probabilities,
     check_probability,
@@ -20,7 +20,7 @@ from hilum.metrics.cases import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import ArrayFunction, Flags, Integers, Numbers
+    from hilum.metrics.validation import ArrayFunction, Flags, Integers, Numbers
 
 CLIP = 1e-7
 """Probabilities are taken as at least this and at most 1 minus this where their logarithm is
