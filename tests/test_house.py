@@ -386,7 +386,7 @@ def test_each_command_calls_one_verb():
     assert all(called == {f"api.{name}"} for name, called in commands.items()), commands
 
 
-OPTIONS_BELOW = ("dataset", "evaluation", "inference", "report", "training")
+OPTIONS_BELOW = ("dataset", "evaluation", "report", "training")
 """Rooms whose messages may still name options of the command line: to become fewer."""
 
 
