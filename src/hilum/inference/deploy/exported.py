@@ -199,6 +199,23 @@ class TestVectors:
         spread = float(self.logits.std(dtype=np.float64)) or 1.0
         return float(np.sqrt(np.mean(np.square(found - self.logits)))) / spread
 
+    def check(self, engine: Engine, stored: str, what: str) -> float:
+        """Measure the difference of an engine, and refuse one beyond the tolerances.
+
+        Raises:
+            ModelError: beyond `TOLERANCES` and `STORED_TOLERANCES`.
+        """
+        found = self.difference(engine)
+        allowed = TOLERANCES[engine.precision] + STORED_TOLERANCES[stored]
+        if not found <= allowed:  # a NaN is no answer either
+            raise ModelError(
+                f"{what} in {engine.precision} is {found:.2g} of the logits' spread off the test"
+                " vectors",
+                needed=f"at most {allowed:.2g}",
+                cure="export the model again, or take another engine, or precision='float32'",
+            )
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class ExportedModel:
@@ -255,7 +272,7 @@ class ExportedModel:
         It must pass `check` first; its `because` says with what difference it did.
 
         Raises:
-            ModelError: it is further from the test vectors than `tolerance`.
+            ModelError: it is further from the test vectors than its tolerance.
         """
         engine = self._unchecked(name, EngineOptions(precision, threads, memory))
         try:
@@ -278,28 +295,15 @@ class ExportedModel:
             How far its logits are from the expected ones; see `TestVectors.difference`.
 
         Raises:
-            ModelError: further than `tolerance`.
+            ModelError: beyond the tolerances.
         """
         engine = engine or self._unchecked("auto", EngineOptions())
-        found = TestVectors.load(self.folder / VECTORS).difference(engine)
-        allowed = tolerance(engine.precision, self.manifest.stored)
-        if not found <= allowed:  # a NaN is no answer either
-            raise ModelError(
-                f"{self.folder}: {engine.name} in {engine.precision} is {found:.2g} of the logits'"
-                " spread off the test vectors",
-                needed=f"at most {allowed:.2g}",
-                cure="export the model again, or take another engine, or precision='float32'",
-            )
-        return found
+        vectors = TestVectors.load(self.folder / VECTORS)
+        return vectors.check(engine, self.manifest.stored, f"{self.folder}: {engine.name}")
 
     def _unchecked(self, name: str, options: EngineOptions) -> Engine:
         source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
         return make_engine(source, name, options)
-
-
-def tolerance(precision: str, stored: str) -> float:
-    """Return the largest allowed difference to the test vectors."""
-    return TOLERANCES[precision] + STORED_TOLERANCES[stored]
 
 
 def engine_source(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import metadata
 from io import StringIO
@@ -116,14 +116,12 @@ def quantise(
     split = split_cases(model, dataset)
     patches = calibration_patches(plan, split.calibration)
     quantised = tuple(_quantised(network, patches) for network in networks)
-    plain = OpenVINOEngine(list(networks), precision="float32")
-    small = OpenVINOEngine(list(quantised), precision="int8")
-    try:
+    with (
+        closing(OpenVINOEngine(list(networks), precision="float32")) as plain,
+        closing(OpenVINOEngine(list(quantised), precision="int8")) as small,
+    ):
         labels = compare_engines(model, plain, small, split.validation, progress=progress)
         distance = vectors.difference(small)
-    finally:
-        plain.close()
-        small.close()
     notes = [*split.notes, *dataset.notes[len(opened.notes) :]]
     unjudged = ", ".join(one.region for one in labels if one.reference is None)
     if unjudged:
