@@ -82,7 +82,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
     from hilum.inference import find_cases, predict_many
-    from hilum.inference.stale_outputs import PICTURES
+    from hilum.inference.prediction_writer import PICTURES
 
     loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)

@@ -1,4 +1,4 @@
-"""Base of the predictors of both tasks, and of the writers of their predictions."""
+"""Base of the predictors of both tasks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from hilum.dataset.case import Case
-from hilum.errors import UsageError
 from hilum.inference.inputs import (
     Source,
     case_id,
@@ -20,20 +19,20 @@ from hilum.inference.inputs import (
     wrong_channels,
 )
 from hilum.inference.memory_plan import MemoryPlan
+from hilum.inference.prediction_writer import P
 from hilum.inference.unlike import unlike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.engines.engine import Engine, Model
     from hilum.inference.memory_plan import MemoryPlanner, Size
-    from hilum.inference.prediction import Prediction
+    from hilum.inference.prediction_writer import PredictionWriter
     from hilum.io import OutputFolder
     from hilum.preprocess import InputWindow, Restore
     from hilum.volume import Volume
@@ -78,74 +77,6 @@ class Prepared:
     source: Case | None = None
     files: tuple[Path, ...] = ()
     unlike: tuple[str, ...] = ()
-
-
-P = TypeVar("P", bound="Prediction | ClassPrediction")
-
-
-class PredictionWriter(ABC, Generic[P]):
-    """Writes predictions of many cases to a folder.
-
-    Args:
-        out: the folder, held.
-        table_file: name of the file that says what labels or classes mean.
-        table: its text.
-
-    Raises:
-        UsageError: the folder has predictions with another table.
-    """
-
-    def __init__(self, out: OutputFolder, table_file: str, table: str) -> None:
-        self._out, self.table_file, self._table = out, table_file, table
-        file = out.path / table_file
-        if out.owned(table_file) and file.read_text(encoding="utf-8") != table:
-            raise UsageError(
-                f"{out.path} holds answers of a model with other labels or classes, see {file}",
-                needed="one table of labels or classes for all answers in a folder",
-                cure="choose another output folder",
-            )
-
-    @abstractmethod
-    def names(self, case: Case) -> tuple[str, ...]:
-        """Name the files that will be written for a case, tables of all cases included."""
-
-    def own_names(self, case: Case) -> tuple[str, ...]:
-        """Name those that always are the case's alone."""
-        return self.names(case)
-
-    @abstractmethod
-    def earlier(self, case: str) -> tuple[Path, ...]:
-        """Name the files that earlier predictions of a case may have left, in any format."""
-
-    def is_written(self, case: Case) -> bool:
-        """Say that an earlier run wrote the case's prediction in every format."""
-        return all(
-            name in self._out.files and (self._out.path / name).is_file()
-            for name in self.own_names(case)
-        )
-
-    def made_from(self, case: Case) -> list[dict[str, str]]:
-        """Return the hashes of the inputs of each existing file of a case."""
-        return [self._out.files[name].made_from for name in self.own_names(case)]
-
-    def kept_rows(
-        self,
-        cases: Collection[str],  # noqa: ARG002  (without a table of all cases there are no rows)
-    ) -> tuple[int, tuple[str, ...]]:
-        """Count the rows of other cases that its table keeps, and list the models of all rows."""
-        return 0, ()
-
-    @abstractmethod
-    def write(self, prediction: P, made_from: dict[str, str]) -> tuple[Path, ...]:
-        """Write one prediction and return its files."""
-
-    def write_table(self) -> None:
-        """Write what labels or classes mean where that is missing."""
-        if not (self._out.path / self.table_file).exists():
-            self._out.write({self.table_file: self._table})
-
-    def close(self) -> None:
-        """Write what belongs to all cases together."""
 
 
 class CasePredictor(ABC, Generic[P]):

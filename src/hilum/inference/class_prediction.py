@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.inference.case_predictor import PredictionWriter, Seconds
+from hilum.inference.case_predictor import Seconds
 from hilum.inference.inputs import find_named
+from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
 from hilum.tasks.predictions import (
@@ -245,7 +246,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answer, the table of all cases apart."""
         return tuple(
-            self._out.path / name
+            self.out.path / name
             for name in class_files(case, self._classes, ("json",), maps=self._classes.names)
         )
 
@@ -255,7 +256,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
 
     def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:
         """Write one answer; the table now and then."""
-        files = prediction.write(self._out.path, self._formats)
+        files = prediction.write(self.out.path, self._formats)
         if "csv" in self._formats:
             self._made[prediction.case] = made_from
             self._rows[prediction.case] = prediction.score
@@ -277,11 +278,11 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
     def close(self) -> None:
         """Write the table, the classes first: a run that is killed leaves no table without them."""
         if self._changed and not self._rows:
-            self._out.remove(PREDICTIONS)
+            self.out.remove(PREDICTIONS)
         elif self._changed:
             rows = [self._rows[case] for case in sorted(self._rows)]
             texts = {CLASSES: self._table, PREDICTIONS: predictions_text(rows, self._classes)}
-            self._out.write(
+            self.out.write(
                 texts,
                 made_from=self._models
                 | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()},

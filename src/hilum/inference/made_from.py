@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hilum.dataset.case import Case
-    from hilum.inference.case_predictor import CasePredictor, P
+    from hilum.inference.case_predictor import CasePredictor
+    from hilum.inference.prediction_writer import P
 
 _INPUTS = ("model", "image", "region", "point")
 

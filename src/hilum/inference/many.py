@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
 from hilum.errors import DataError, HilumError, ResourceError, missing_package, some
-from hilum.inference.case_predictor import P
 from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.made_from import changes, explain_reruns, made_from
+from hilum.inference.prediction_writer import REPORT, P
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
-from hilum.inference.stale_outputs import REPORT, StaleOutputs
 from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from hilum.dataset.case import Case
-    from hilum.inference.case_predictor import CasePredictor, PredictionWriter, Prepared
+    from hilum.inference.case_predictor import CasePredictor, Prepared
     from hilum.inference.memory_plan import MemoryPlan
+    from hilum.inference.prediction_writer import PredictionWriter
 
     _Read = tuple[Prepared, dict[str, str]]
     """A case that was read, and the hashes of its files."""
@@ -106,10 +106,10 @@ def predict_many(
 
     with OutputFolder(out, "predict", inputs=inputs) as folder:
         writer = predictor.writer(folder, formats, probabilities=probabilities)
-        kept = _up_to_date(predictor, cases, writer, folder) if skip_existing else {}
-        refused = _refuse_names(cases, kept, writer, folder)
+        kept = _up_to_date(predictor, cases, writer) if skip_existing else {}
+        refused = _refuse_names(cases, kept, writer)
         wanted = [case for case in cases if case.id not in kept and case.id not in refused]
-        stale = StaleOutputs(folder, writer, wanted, [*kept.values()], model=predictor.model.id)
+        trained_on |= writer.take_over(wanted, [*kept.values()], model=predictor.model.id)
         engine = predictor.engine
         options: dict[str, JsonValue] = {
             "formats": list(formats),
@@ -127,7 +127,7 @@ def predict_many(
             memory_gb=predictor.memory_gb,
             options=options,
         )
-        pipeline = _Pipeline(predictor, writer, folder, stale, wanted, done, probabilities, advance)
+        pipeline = _Pipeline(predictor, writer, wanted, done, probabilities, advance)
         status: Literal["done", "stopped", "failed"] = "stopped"
         try:
             for case in kept:
@@ -139,7 +139,6 @@ def predict_many(
             status = "failed" if tried == {"failed"} else "done"
         finally:
             writer.close()
-            trained_on |= stale.trained_on
             report = clock.report(
                 status=status, cases=tuple(outcomes), files=files, trained_on=trained_on
             )
@@ -148,10 +147,10 @@ def predict_many(
 
 
 def _refuse_names(
-    cases: Sequence[Case], kept: Collection[str], writer: PredictionWriter[P], folder: OutputFolder
+    cases: Sequence[Case], kept: Collection[str], writer: PredictionWriter[P]
 ) -> dict[str, CaseOutcome]:
     """Refuse cases whose outputs the file system cannot name, or not apart, before any work."""
-    refused = {}
+    refused, folder = {}, writer.out
     most = longest_name(folder.path)
     first_by_name: dict[str, str] = {}
     for case in cases:
@@ -189,7 +188,6 @@ def _up_to_date(
     predictor: CasePredictor[P],
     cases: Sequence[Case],
     writer: PredictionWriter[P],
-    out: OutputFolder,
 ) -> dict[str, Case]:
     """Find the cases with predictions that were made from the same model, options and files.
 
@@ -208,7 +206,9 @@ def _up_to_date(
                 kept[case.id] = case
     for sentence in explain_reruns(reasons):
         _log.warning("%s", sentence)
-    edited = [name for name, case in kept.items() if not all(map(out.owned, writer.names(case)))]
+    edited = [
+        name for name, case in kept.items() if not all(map(writer.out.owned, writer.names(case)))
+    ]
     if edited:
         _log.warning(
             "predictions of %d cases were changed since hilum wrote them, and stay as they are: %s;"
@@ -258,8 +258,6 @@ class _Pipeline(Generic[P]):
     Args:
         predictor: the model.
         writer: of predictions.
-        folder: for them, held; also for temporary files.
-        stale: files of earlier predictions.
         cases: to predict.
         done: called with the outcome of each case, in their order, also of the case that was being
             written when the run broke off.
@@ -269,8 +267,6 @@ class _Pipeline(Generic[P]):
 
     predictor: CasePredictor[P]
     writer: PredictionWriter[P]
-    folder: OutputFolder
-    stale: StaleOutputs
     cases: Sequence[Case]
     done: Callable[[CaseOutcome], None]
     probabilities: bool
@@ -307,7 +303,7 @@ class _Pipeline(Generic[P]):
                             prepared,
                             probabilities=self.probabilities,
                             following=following,
-                            folder=self.folder.path,
+                            folder=self.writer.out.path,
                         )
                         if following is not None and memory.reads_ahead:
                             ahead = reader.submit(self._read, following)
@@ -363,8 +359,8 @@ class _Pipeline(Generic[P]):
     def _write(self, prediction: P, made_from: dict[str, str]) -> CaseOutcome:
         start = perf_counter()
         files = self.writer.write(prediction, made_from)
-        self.folder.record(*files, made_from=made_from)
-        replaced = self.stale.replace(prediction.case, files)
+        self.writer.out.record(*files, made_from=made_from)
+        replaced = self.writer.remove_stale(prediction.case, files)
         seconds = replace(prediction.seconds, write=perf_counter() - start)
         return CaseOutcome(
             case=prediction.case,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError
-from hilum.inference.case_predictor import PredictionWriter, Seconds
+from hilum.inference.case_predictor import Seconds
 from hilum.inference.inputs import find_named
+from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES
 
@@ -193,7 +194,7 @@ class LabelWriter(PredictionWriter[Prediction]):
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""
         names = label_files(case, FORMATS.values(), probabilities=True)
-        return tuple(self._out.path / name for name in names)
+        return tuple(self.out.path / name for name in names)
 
     def write(
         self,
@@ -205,5 +206,5 @@ class LabelWriter(PredictionWriter[Prediction]):
         self.write_table()
         formats = _chosen(self._formats, picture=prediction.picture)
         return tuple(
-            dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path))
+            dict.fromkeys(file for one in formats for file in one.write(prediction, self.out.path))
         )
