@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hilum.errors import ModelError
+from hilum.inference.manifest import damaged
 from hilum.inference.refusal import Refusal
 from hilum.io import atomic_path, atomic_write_text
 from hilum.metrics import apply_temperature, multilabel_prediction_set, prediction_set
@@ -183,17 +183,9 @@ class Assurance:
                 for member, numbers in enumerate(content["refusals"])
             ]
             return cls(Calibration.model_validate(content["calibration"]), tuple(refusals))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            SafetensorError,
-            ValidationError,
-        ) as error:
-            raise ModelError(
-                f"{folder / NUMBERS}: {error}", cure="copy the model folder again"
-            ) from error
+        # ValueError: also pydantic's, and JSON's
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise damaged(f"{folder / NUMBERS}: {error}") from error
 
 
 def logits_of(probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:

@@ -168,15 +168,9 @@ class Manifest(Record):
         # not JSON, not text, not an object, not these fields
         except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise ModelError(
-                f"{path}: damaged ({reason})", needed="the file as it was saved", cure=_CURE
-            ) from error
+            raise damaged(f"{path}: damaged ({reason})") from error
         if manifest.id != manifest.computed_id():
-            raise ModelError(
-                f"{path}: altered since it was written",
-                needed="the file as it was saved",
-                cure=_CURE,
-            )
+            raise damaged(f"{path}: altered since it was written")
         return manifest
 
     def check_files(self, folder: Path, *, besides: Iterable[str] = ()) -> None:
@@ -187,16 +181,11 @@ class Manifest(Record):
         """
         unnamed = [name for name in (*self.always, *self.members) if name not in self.files]
         if unnamed:
-            raise ModelError(
-                f"{folder / self.file_name}: no hash for {', '.join(unnamed)}", cure=_CURE
-            )
+            raise damaged(f"{folder / self.file_name}: no hash for {', '.join(unnamed)}")
         for name, expected in self.files.items():
             if PurePath(name).name != name or "\\" in name:
-                raise ModelError(
-                    f"{folder / self.file_name}: names {name!r}",
-                    needed="files in the model folder itself",
-                    cure=_CURE,
-                )
+                where = "which is not in the model folder itself"
+                raise damaged(f"{folder / self.file_name}: names {name!r}, {where}")
             path = folder / name
             if path.is_file():
                 same = path.stat().st_size == expected.bytes and sha256(path) == expected.sha256
@@ -206,16 +195,16 @@ class Manifest(Record):
                 path, ModelError
             )  # only now: the network of an export is XML, as some pages are
             if not path.is_file():
-                raise ModelError(
-                    f"{path}: missing",
-                    needed=f"every file of the model: {', '.join(self.files)}",
-                    cure=_CURE,
-                )
-            raise ModelError(
+                raise damaged(f"{path}: missing", f"every file of it: {', '.join(self.files)}")
+            raise damaged(
                 f"{path}: altered since it was saved (another SHA-256)",
-                needed="the file as it was saved",
                 cure=_CARD_CURE if name == CARD else _CURE,
             )
+
+
+def damaged(what: str, needed: str = "the file as it was saved", cure: str = _CURE) -> ModelError:
+    """Make the error for a model folder that is not as it was saved."""
+    return ModelError(what, needed=needed, cure=cure)
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:

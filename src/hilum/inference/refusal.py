@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from hilum.errors import DataError, ModelError, UsageError
+from hilum.errors import DataError, UsageError
+from hilum.inference.manifest import damaged
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
@@ -332,15 +333,10 @@ class Refusal:
                     gates[name] = Gate(**own, rest=rest, share=share)
             refusal = cls(gates["features"], gates.get("intensities"), numbers["share"])
         except KeyError as error:
-            raise ModelError(
-                f"a refusal without {error}", needed="all that to_arrays gave"
-            ) from error
+            raise damaged(f"a refusal without {error}") from error
         for name, gate in gates.items():
             if not gate.is_sound():
-                raise ModelError(
-                    f"a refusal whose {name} do not fit together",
-                    cure="copy the model folder again from where it was made",
-                )
+                raise damaged(f"a refusal whose {name} do not fit together")
         return refusal
 
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typing_extensions import TypeVar
 
-from hilum.errors import ModelError, UsageError
+from hilum.errors import UsageError
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
 from hilum.inference.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.inference.engines.torch_engine import resolve_device
@@ -37,6 +37,7 @@ from hilum.inference.manifest import (
     Facts,
     Manifest,
     ModelMetrics,
+    damaged,
     hash_files,
     hilum_version,
     read_model_folder,
@@ -48,7 +49,7 @@ from hilum.plan import Plan
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.engines.engine import Engine
@@ -255,16 +256,9 @@ def _save_weights(network: nn.Module, path: Path) -> None:
 def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:
     network = build_network(plan.network.value)
     try:
-        weights: dict[str, Tensor] = load_file(path, device="cpu")
+        network.load_state_dict(load_file(path, device="cpu"), strict=True)
     except SafetensorError as error:
-        raise ModelError(
-            f"{path}: not a safetensors file ({error})", cure="copy the model folder again"
-        ) from error
-    try:
-        network.load_state_dict(weights, strict=True)
+        raise damaged(f"{path}: not a safetensors file ({error})") from error
     except RuntimeError as error:
-        raise ModelError(
-            f"{path}: weights of another network than the plan's: {error}",
-            cure="copy the model folder again",
-        ) from error
+        raise damaged(f"{path}: weights of another network than the plan's: {error}") from error
     return network.to(device).eval()

@@ -32,6 +32,7 @@ from hilum.inference.manifest import (
     PLAN,
     Manifest,
     ModelMetrics,
+    damaged,
     read_model_folder,
 )
 from hilum.plan.plan import Record
@@ -183,9 +184,7 @@ class TestVectors:
             with np.load(path, allow_pickle=False) as held:
                 return cls(held["patch"].astype(np.float32), held["voxels"], held["logits"])
         except Exception as error:  # of whatever kind: a damaged archive fails in many ways
-            raise ModelError(
-                f"{path}: damaged ({error})", cure="copy the folder again from where it was made"
-            ) from error
+            raise damaged(f"{path}: damaged ({error})") from error
 
     def difference(self, engine: Engine) -> float:
         """Measure the difference of an engine's logits to the expected ones.

@@ -10,6 +10,7 @@ import psutil
 from hilum.errors import ModelError, UsageError
 from hilum.inference.engines.engine import PatchEngine
 from hilum.inference.engines.host import usable_cpus
+from hilum.inference.manifest import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +67,7 @@ class OnnxEngine(PatchEngine):
                 for file in files
             ]
         except Exception as error:  # onnxruntime's own errors have no common base
-            raise ModelError(
-                f"{files[0]}: ONNX Runtime cannot read it ({error})", cure="copy the folder again"
-            ) from error
+            raise damaged(f"{files[0]}: ONNX Runtime cannot read it ({error})") from error
         inputs, outputs = self._sessions[0].get_inputs(), self._sessions[0].get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(

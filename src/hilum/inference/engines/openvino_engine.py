@@ -17,6 +17,7 @@ from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.engines.engine import EXPORT_INT8, PatchEngine
 from hilum.inference.engines.host import has_bfloat16, processor
 from hilum.inference.engines.openvino_library import ov
+from hilum.inference.manifest import damaged
 from hilum.inference.memory import host_memory
 
 if TYPE_CHECKING:
@@ -146,10 +147,7 @@ def _compile(model: Model | Path, settings: dict[str, str | int]) -> CompiledMod
             str(model) if isinstance(model, Path) else model, "CPU", settings
         )
     except RuntimeError as error:
-        raise ModelError(
-            f"{model}: OpenVINO cannot read or compile it ({error})",
-            cure="copy the folder again",
-        ) from error
+        raise damaged(f"{model}: OpenVINO cannot read or compile it ({error})") from error
     if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
         raise ModelError(f"{model}: several inputs or outputs", needed="one of each")
     return compiled
