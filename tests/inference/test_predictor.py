@@ -217,7 +217,7 @@ def test_two_channels_in_their_order():
 
 
 def test_images_that_exceed_the_memory_are_refused(tmp_path, monkeypatch):
-    size = Size(voxels=1, patches=1, bytes=2**30)
+    size = Size(patches=1, bytes=2**30)
     monkeypatch.setattr(MemoryPlanner, "size", lambda *_, **__: size)
     write_volume(index_volume(), tmp_path / "a.nii.gz")
     for source in (index_volume(), tmp_path / "a.nii.gz"):

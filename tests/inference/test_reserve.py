@@ -35,7 +35,7 @@ def test_post_processing_of_this_case_comes_before_reading_the_next(steps, monke
     following = Case("next", None, {})
     limits = []
     for size in (room, room + 1):
-        known = Size(voxels=1, patches=1, bytes=size)
+        known = Size(patches=1, bytes=size)
         monkeypatch.setattr(MemoryPlanner, "size_of_files", lambda *_, size=known: size)
         memory = predictor.plan_memory(before, following=following)
         assert memory.reads_ahead == (size == room)

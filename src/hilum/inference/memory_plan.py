@@ -42,12 +42,10 @@ class Size:
     """Size of a case, from its files' headers.
 
     Args:
-        voxels: of the source's grid.
         patches: that the network has to see, mirrored ones counted.
         bytes: of memory that reading and preprocessing it take.
     """
 
-    voxels: int
     patches: int
     bytes: int
 
@@ -116,7 +114,7 @@ class MemoryPlanner:
         statistics = max(_NORMALISING.get(how.kind, 0) for how in self.plan.normalisation.value)
         beside = max(_PREPROCESSING * channels, 4 * channels + statistics)
         needed = voxels * (stored + beside) + _PREPROCESSING * channels * inside
-        return Size(voxels=voxels, patches=windows * self.sweep.copies, bytes=needed)
+        return Size(patches=windows * self.sweep.copies, bytes=needed)
 
     def refuse_too_large(self, case: str, size: Size) -> None:
         """Refuse a case whose images take more memory than is left, before the memory is gone.
