@@ -50,25 +50,21 @@ def read_source(source: Source, channels: Sequence[str] = ()) -> Volume:
     return in_colours(read_volume(source), channels)
 
 
-def image_files(source: Source) -> tuple[Path, ...]:
-    """The files and DICOM folders that a case is read from, each once; none for a volume."""
-    if isinstance(source, Volume):
-        return ()
-    if isinstance(source, Case):
-        return tuple(dict.fromkeys(source.images.values()))
-    if isinstance(source, Mapping):
-        return tuple(dict.fromkeys(source.values()))
-    return (Path(source),)
-
-
 def channel_files(source: Source) -> tuple[Path, ...]:
-    """The file or DICOM folder of each channel, in their order.
+    """The file or DICOM folder of each channel, in their order; none for a volume.
 
     A file that holds several once, or as often as it is named.
     """
-    if isinstance(source, Case):
-        return tuple(source.images.values())
-    return tuple(source.values()) if isinstance(source, Mapping) else image_files(source)
+    if isinstance(source, Volume):
+        return ()
+    if isinstance(source, Path | str):
+        return (Path(source),)
+    return tuple((source.images if isinstance(source, Case) else source).values())
+
+
+def image_files(source: Source) -> tuple[Path, ...]:
+    """The files and DICOM folders that a case is read from, each once; none for a volume."""
+    return tuple(dict.fromkeys(channel_files(source)))
 
 
 def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataError:
@@ -76,22 +72,20 @@ def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataErr
 
     Its cure is about what the image probably is.
     """
-    colour = image.geometry.is_2d and image.channels in {3, 4} and len(channels) == 1
-    many = (
-        f"give one file a channel, named {case}_0000.nii.gz, {case}_0001.nii.gz, ... in this order"
-    )
-    single = "give the image of this channel alone: a file or series that holds nothing else"
+    what = "an image"
+    cure = "give the image of this channel alone: a file or series that holds nothing else"
+    if len(channels) > 1:
+        cure = (
+            f"give one file a channel, named {case}_0000.nii.gz, {case}_0001.nii.gz, ... in this"
+            " order"
+        )
+    elif image.geometry.is_2d and image.channels in {3, 4}:
+        what = "a colour picture"
+        cure = f"this is not what the model learnt from; give it images of {channels[0]}"
     return DataError(
-        f"{case}: {'a colour picture' if colour else 'an image'} with {image.channels} channels for"
-        f" a model of {len(channels)}",
+        f"{case}: {what} with {image.channels} channels for a model of {len(channels)}",
         needed=", ".join(channels),
-        cure=(
-            f"this is not what the model learnt from; give it images of {channels[0]}"
-            if colour
-            else many
-            if len(channels) > 1
-            else single
-        ),
+        cure=cure,
     )
 
 
