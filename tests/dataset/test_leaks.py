@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import affine_transform, gaussian_filter, rotate, zoom
 
 from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset
-from hilum.dataset.joining import joined
+from hilum.dataset.folds import joined
 from hilum.dataset.leaks import audit_of
 from hilum.dataset.leaks import candidates as candidates_module
 from hilum.dataset.leaks.align import align, likeness, points, sample

@@ -429,7 +429,7 @@ def worked(monkeypatch):
 
 def test_stored_inputs_are_those_of_the_cases_in_half_precision(cubes, tmp_path):
     from hilum.dataset import read_case
-    from hilum.dataset.regions import read_region
+    from hilum.dataset.reading import read_region
 
     plan = window((6, 6, 6), region=MASK)
     store = build_classifier_store(

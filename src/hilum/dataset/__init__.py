@@ -27,5 +27,5 @@ from hilum.dataset.open import describing_files as describing_files
 from hilum.dataset.open import known_patients as known_patients
 from hilum.dataset.open import open_cases as open_cases
 from hilum.dataset.open import open_dataset as open_dataset
-from hilum.dataset.open import read_annotation as read_annotation
-from hilum.dataset.open import read_case as read_case
+from hilum.dataset.reading import read_annotation as read_annotation
+from hilum.dataset.reading import read_case as read_case

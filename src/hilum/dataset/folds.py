@@ -11,12 +11,11 @@ import numpy as np
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR, ClassKind
-from hilum.dataset.joining import joined
-from hilum.dataset.open import read_annotation
+from hilum.dataset.reading import read_annotation
 from hilum.errors import DataError, ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 CHEAP_BYTES = 64 * 2**20
 """Annotations of up to this size in all are read for stratification; larger data sets are grouped
@@ -128,6 +127,34 @@ def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> d
     known = [[case for case in group if case in patients] for group in together]
     groups = joined([*cases.values(), *known])
     return {case: min(patients[one] for one in group) for group in groups for case in group}
+
+
+def joined(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...], ...]:
+    """The groups that are left when those that share a member are joined, again and again.
+
+    Args:
+        groups: of names; the order does not matter.
+
+    Returns:
+        Disjoint groups, each sorted, by their first name; a group of one stays.
+    """
+    parents: dict[str, str] = {}
+
+    def first_of(name: str) -> str:
+        parents.setdefault(name, name)
+        while parents[name] != name:
+            parents[name] = parents[parents[name]]
+            name = parents[name]
+        return name
+
+    for group in groups:
+        roots = sorted({first_of(name) for name in group})
+        for root in roots[1:]:
+            parents[root] = roots[0]
+    members: dict[str, list[str]] = {}
+    for name in sorted(parents):
+        members.setdefault(first_of(name), []).append(name)
+    return tuple(sorted(tuple(group) for group in members.values()))
 
 
 def case_strata(dataset: Dataset) -> dict[str, str]:

@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import read_label_map
-from hilum.dataset.grids import UNLIKE, Grids, compare_grids, cure_of_unplaced, grid_words
-from hilum.dataset.labels import relabel
+from hilum.dataset.labels import with_segment_names
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
@@ -26,12 +24,10 @@ from hilum.dataset.layouts.patients import (
 )
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.table import table_file
-from hilum.dataset.segments import with_segment_names
-from hilum.errors import DataError, GeometryError, LabelError, UsageError, some
-from hilum.io import is_output, nearest, read_channels, read_geometry
+from hilum.errors import DataError, UsageError, some
+from hilum.io import is_output, nearest
 from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.io.text import refuse_spreadsheet
-from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,53 +199,3 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             cure=did_you_mean(name, LAYOUTS, "layout"),
         )
     return LAYOUTS[name]
-
-
-def read_case(case: Case) -> Volume:
-    """Read all images of a case as one volume (C, Z, Y, X), in the stored dtype.
-
-    Raises:
-        DataError: the fault of the case.
-        FormatError: a file cannot be read.
-        GeometryError: the channels lie on different grids.
-    """
-    if case.fault is not None:
-        raise case.fault
-    return read_channels(case.images, case.positions)
-
-
-def read_annotation(case: Case) -> Volume:
-    """Read the label map of a case, on its image's own grid: integers, (1, Z, Y, X).
-
-    Where the headers differ by rounding, or two pictures of the same size state different
-    resolutions, the image's grid is taken.
-
-    Raises:
-        DataError: the case has none.
-        FormatError: the file cannot be read.
-        LabelError: it holds fractions.
-        GeometryError: it lies on another grid than the image.
-    """
-    if case.fault is not None:
-        raise case.fault
-    if case.annotation is None:
-        raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
-    try:
-        labels = relabel(read_label_map(case.annotation), case.label_ids)
-    except LabelError as error:
-        raise LabelError(
-            error.found,
-            needed=error.needed,
-            cure="hilum check DATA --fix FOLDER writes a copy with labels where that is safe",
-        ) from error
-    grid = read_geometry(next(iter(case.images.values())))
-    relation = compare_grids(grid, labels.geometry)
-    if relation in UNLIKE:
-        cure = "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid"
-        raise GeometryError(
-            f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on"
-            f" {grid_words(grid)}",
-            needed="one grid for both",
-            cure=cure_of_unplaced(grid, labels.geometry) if relation is Grids.UNPLACED else cure,
-        )
-    return Volume(labels.array, grid)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hilum.dataset.case import Case
-from hilum.dataset.regions import read_region
+from hilum.dataset.reading import read_region
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes

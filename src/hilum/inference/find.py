@@ -14,10 +14,9 @@ from hilum.dataset import LAYOUTS, Case, arrange_channels, describing_files, ope
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts import class_folders
-from hilum.dataset.layouts.listing import image_files
+from hilum.dataset.layouts.listing import by_words, image_files, is_mask_word
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
-from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import UsageError, readable, some
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom_series import series_in

@@ -213,7 +213,7 @@ def _measure(
 ) -> CaseSamples:
     """Read and measure a case; of a classification also its class and where to look."""
     from hilum.dataset import read_annotation, read_case
-    from hilum.dataset.regions import read_region
+    from hilum.dataset.reading import read_region
 
     image = read_case(case)
     if annotated:

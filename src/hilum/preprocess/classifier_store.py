@@ -90,7 +90,7 @@ def _store_case(
     case: Case, *, plan: ClassificationPlan, store: ClassifierStore, size: Three
 ) -> None:
     from hilum.dataset import read_case
-    from hilum.dataset.regions import read_region
+    from hilum.dataset.reading import read_region
 
     looks = plan.region.value.kind == "mask"
     stamp = content_stamp(case, *annotation_files(case.region if looks else None))

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from hilum.dataset.classes import SEPARATOR
-from hilum.dataset.regions import read_region
+from hilum.dataset.reading import read_region
 from hilum.errors import HilumError
 from hilum.report.canvas import new_canvas, save_png
 from hilum.report.overlay import display_orientation, grey_or_colour, height_of, slice_title

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.regions import read_region
+from hilum.dataset.reading import read_region
 from hilum.errors import HilumError
 from hilum.evaluation import (
     baseline_scores,

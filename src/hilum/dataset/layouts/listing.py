@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,17 @@ from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _ANNOTATION_ENDINGS = (
     *("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask"),
     *("-seg", "-label"),
 )
+_SEPARATORS = "_. -"
+_MASK_WORDS = {
+    *("seg", "segs", "segmentation", "segmentations", "dseg", "mask", "masks", "msk", "roi"),
+    *("label", "labels", "labelmap", "annotation", "annotations", "gt", "groundtruth", "truth"),
+}
 WRITE_TABLE = (
     "write a cases.csv with the columns case, patient, image, mask (or label), one row a case;"
     " image_NAME for each of several channels"
@@ -139,3 +146,33 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
         if image_suffix(image) not in PICTURE_SUFFIXES:
             break
     return ("image",)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The files of a folder by the word that each name adds to what they share."""
+
+    shared: str
+    files: Mapping[str, Path]
+
+
+def by_words(files: Sequence[Path]) -> Words:
+    """Split the names of a folder's image files into what they share and a word each.
+
+    Args:
+        files: of one folder; at least one.
+    """
+    stems = [file.name[: len(file.name) - len(image_suffix(file.name))] for file in files]
+    folder = files[0].absolute().parent.name
+    prefix = os.path.commonprefix(stems)  # noqa: RUF071  (letters are wanted, not folders)
+    if all(re.match(rf"{re.escape(folder)}([{_SEPARATORS}]|$)", stem) for stem in stems):
+        shared = folder
+    else:
+        shared = prefix[: max(prefix.rfind(separator) for separator in _SEPARATORS) + 1]
+    words = (stem[len(shared) :].strip(_SEPARATORS) or stem for stem in stems)
+    return Words(shared.rstrip(_SEPARATORS), dict(zip(words, files, strict=True)))
+
+
+def is_mask_word(word: str) -> bool:
+    """Return True if a word names an annotation: seg, mask, tumour_segmentation."""
+    return re.split(r"[\s_.-]+", word.lower())[-1] in _MASK_WORDS

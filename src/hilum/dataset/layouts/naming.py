@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.conversion import background_of, contents_of
-from hilum.dataset.segments import names_of_segments
+from hilum.dataset.labels import names_of_segments
 from hilum.errors import DataError, FormatError, LabelError, ResourceError, some
 from hilum.io.output import is_output
 from hilum.io.text import is_known, name_key, read_json

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hilum.dataset.layouts.listing import WRITE_TABLE, image_files
+from hilum.dataset.layouts.listing import WRITE_TABLE, by_words, image_files, is_mask_word
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
-from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import DataError
 
 if TYPE_CHECKING:

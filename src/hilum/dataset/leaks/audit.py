@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.folds import fold_groups, groups_on_both_sides, leaking_patients, patient_of
-from hilum.dataset.joining import joined
+from hilum.dataset.folds import (
+    fold_groups,
+    groups_on_both_sides,
+    joined,
+    leaking_patients,
+    patient_of,
+)
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
 from hilum.dataset.leaks.columns import predictors
 from hilum.dataset.leaks.files import file_copies
@@ -16,7 +21,7 @@ from hilum.dataset.leaks.pictures import matching_pictures
 from hilum.dataset.leaks.record import Audit, Pair, SharedPatient
 from hilum.dataset.leaks.thumbnail import look
 from hilum.dataset.leaks.volumes import matching_volumes
-from hilum.dataset.open import read_case
+from hilum.dataset.reading import read_case
 from hilum.errors import DataError, some
 from hilum.io.content import files_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.joining import joined
+from hilum.dataset.folds import joined
 from hilum.errors import DataError, LabelError
 from hilum.evaluation.page import some
 from hilum.metrics.validation import patients_of

@@ -23,8 +23,8 @@ from hilum.dataset import (
 )
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
+from hilum.dataset.labels import ids_of_segments, names_of_segments
 from hilum.dataset.layouts.naming import labels_file, read_json_object
-from hilum.dataset.segments import ids_of_segments, names_of_segments
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import ATTENTION, some
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
