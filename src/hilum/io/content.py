@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from hilum.errors import FormatError
-from hilum.io.detached import data_files
 from hilum.io.files import data_of, file_of, header_of, image_stem, image_suffix, sha256
+from hilum.io.itk_header import data_files
 from hilum.io.output import is_output
 
 _HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")

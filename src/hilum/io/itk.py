@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hilum.errors import FormatError, ResourceError
-from hilum.io.detached import data_files
 from hilum.io.files import atomic_path, image_suffix, plain_path
-from hilum.io.itk_header import grid_notes
+from hilum.io.itk_header import data_files, grid_notes
+from hilum.io.labels import merged, segments_of
 from hilum.io.record import (
     MOST_SURPLUS,
     Decoded,
@@ -23,7 +23,6 @@ from hilum.io.record import (
     refuse_size,
     surplus_note,
 )
-from hilum.io.segments import merged, segments_of
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:

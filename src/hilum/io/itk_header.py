@@ -1,8 +1,13 @@
-"""Header fields of NRRD and MetaImage that are missing, and that ITK fills in or mends silently."""
+"""Headers of NRRD and MetaImage: fields that ITK fills in or mends silently, and data files.
+
+A detached header names its data: one file, a list, or a series.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +26,11 @@ _MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3
 _MM_PER_UNIT |= {"nm": 1e-6}
 _NO_SPACING = "no spacing is stored; 1 mm is assumed"
 _NO_ORIGIN = "no origin is stored; 0 is assumed"
+_LONGEST_LIST = 1 << 20  # bytes of a header; a list names a file for each slice
+_DATA_FILE = re.compile(rb"(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*", re.IGNORECASE)
+_LIST = re.compile(rb"LIST(?:\s+\S+)?", re.IGNORECASE)
+_SERIES = re.compile(rb"([^\s%]*%0?\d{0,3}[du][^\s%]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(?:\s+\d+)?")
+_MOST = 100_000  # files of a series
 
 
 def grid_notes(path: Path) -> tuple[float, tuple[str, ...]]:
@@ -113,3 +123,34 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
         mending = "they were converted to millimetres" if known else "millimetres are assumed"
         notes.append(f"lengths are stored in {unit}; {mending}")
     return factor, tuple(notes)
+
+
+def data_files(header: Path) -> tuple[Path, ...]:
+    """List the files that a header names for its voxels, there or not.
+
+    () where they follow in the file itself.
+    """
+    with header.open("rb") as stream:
+        lines = stream.read(_LONGEST_LIST).splitlines()
+    for number, line in enumerate(lines):
+        if not line.strip() and lines[0].startswith(b"NRRD"):
+            break  # voxels follow
+        if field := _DATA_FILE.fullmatch(line):
+            return tuple(
+                header.parent / os.fsdecode(name) for name in _names(field[1], lines[number + 1 :])
+            )
+    return ()
+
+
+def _names(value: bytes, below: list[bytes]) -> list[bytes]:
+    """Name the files of a field's value, to which the lines below belong where it is a list."""
+    if value.upper() == b"LOCAL":
+        return []
+    if _LIST.fullmatch(value):
+        return list(takewhile(bool, (line.strip() for line in below)))
+    series = _SERIES.fullmatch(value)
+    if series is None:
+        return [value]
+    first, last, step = (int(number) for number in series.groups()[1:])
+    numbers = range(first, last + (1 if step > 0 else -1), step or 1)
+    return [series[1] % number for number in numbers[:_MOST]]
