@@ -462,11 +462,11 @@ def test_a_mistyped_folder_is_refused_with_the_right_one_and_leaves_nothing_behi
             ("--minutes", 5, "--steps", 9),
             ("minutes and steps at once", "Cure: --minutes 20 or --steps 5000"),
         ),
-        (("--minutes", 0), ("--minutes 0", "a positive number of minutes")),
+        (("--minutes", 0), ("--minutes 0", "a positive number")),
         (("--steps", 0), ("--steps 0", "at least one step")),
         (("--folds", 1), ("--folds 1", "at least 2 folds")),
         (("--seed", -1), ("--seed -1", "a seed of at least 0")),
-        (("--memory", -2), ("--memory -2", "a positive number of GB")),
+        (("--memory", -2), ("--memory -2", "a positive number")),
         (("--fold", 7, "--steps", 4), ("fold 7", "a fold from 0 to 4", "--folds 5 for all")),
         (("--device", "toaster", "--steps", 4), ("device 'toaster'", "auto, cpu, cuda")),
         (

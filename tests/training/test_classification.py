@@ -33,7 +33,7 @@ HEAD, ALL = Stage(share=0.5, released=1, warmup=0.0), Stage(share=0.5, decay=0.8
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Learning curves are drawn and tried elsewhere."""
-    monkeypatch.setattr("hilum.training.log.draw_curves", lambda *_, **__: None)
+    monkeypatch.setattr("hilum.training.log.plot_training", lambda *_, **__: None)
 
 
 def checkpointed(job) -> dict[str, torch.Tensor]:

@@ -51,7 +51,7 @@ MASK = RegionSpec(kind="mask", mask_channel=True)
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
-    monkeypatch.setattr("hilum.training.log.draw_curves", lambda *_, **__: None)
+    monkeypatch.setattr("hilum.training.log.plot_training", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -558,23 +558,6 @@ def test_given_weights_are_where_training_begins_and_that_is_said(data, dataset,
         own["conv_stem.weight"], new_network(plan, 0).encoder.model.state_dict()["conv_stem.weight"]
     )
     assert any("best.safetensors" in note and "SHA-256" in note for note in model.facts.notes)
-
-
-def test_first_weights_are_looked_for_once_a_file(tmp_path, monkeypatch):
-    asked = []
-
-    def found(backbone, *, file):
-        asked.append((backbone, file))
-        return object()
-
-    monkeypatch.setattr("hilum.training.init_network.find_weights", found)
-    (tmp_path / "w.pth").write_bytes(b"1")
-    plan = changed(tiny(), weights=WeightsSpec(origin="pretrained", file=str(tmp_path / "w.pth")))
-    assert find_pretrained(plan) is find_pretrained(plan)
-    assert asked == [("test_efficientnet", tmp_path / "w.pth")]
-    os.utime(tmp_path / "w.pth", ns=(0, 10**9))
-    find_pretrained(plan)
-    assert len(asked) == 2
 
 
 def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):

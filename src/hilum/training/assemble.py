@@ -20,14 +20,14 @@ _FEW_STEPS = 100
 """Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 
 
-def first_scores(members: Sequence[TrainedFold[S]]) -> tuple[S, ...]:
+def first_scores(folds: Sequence[TrainedFold[S]]) -> tuple[S, ...]:
     """Collect the scores of all folds, each case once, by the first fold that scored it."""
-    folds: dict[str, int] = {}
+    first: dict[str, int] = {}
     return tuple(
         score
-        for member in members
-        for score in member.result.scores
-        if folds.setdefault(score.case, member.number) == member.number
+        for fold in folds
+        for score in fold.result.scores
+        if first.setdefault(score.case, fold.number) == fold.number
     )
 
 
@@ -113,12 +113,12 @@ def assemble_model(
     )
 
 
-def few_steps(plan: Plan, member: TrainedFold[S]) -> str:
+def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
     """Make a warning for a training that was too short.
 
     "" for one that was not, or whose loss no longer fell.
     """
-    progress, cases = member.result.progress, len(member.trained)
+    progress, cases = fold.result.progress, len(fold.trained)
     epochs = progress.step * plan.batch.value / max(1, cases)
     if progress.step == 0 or (
         progress.step >= _FEW_STEPS and epochs >= 1
@@ -128,7 +128,7 @@ def few_steps(plan: Plan, member: TrainedFold[S]) -> str:
         return ""
     why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
     return (
-        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
+        f"Warning: fold {fold.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
         f" of {cases} cases) and {why}: a longer training in another folder would be better."
     )
 

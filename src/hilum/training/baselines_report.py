@@ -37,7 +37,7 @@ def write_out_of_fold_report(
     folds: Sequence[Fold],
     scores: Sequence[ClassScore],
     folder: Path,
-    units: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Write predictions.csv, the evaluation of it, and baselines.md.
 
@@ -46,7 +46,7 @@ def write_out_of_fold_report(
     The baselines learn from the same folds: how frequent classes are, and a logistic regression on
     the size of the masks and the columns that describe a case (see
     `hilum.evaluation.choose_columns`). What they choose they choose on inner folds, which keep
-    `units` together: the patient of each case, joined with near-duplicates.
+    `groups` together: the patient of each case, joined with near-duplicates.
     """
     if not scores:
         return ()
@@ -58,11 +58,11 @@ def write_out_of_fold_report(
     notes = [joined_sentence(evaluated.summary.joined)] if evaluated.summary.joined else []
     measured = mask_sizes(dataset)
     whose = {case.id: case.patient for case in dataset.cases}
-    together = [replace(case, patient=(units or whose).get(case.id)) for case in dataset.cases]
+    together = [replace(case, patient=(groups or whose).get(case.id)) for case in dataset.cases]
     for baseline in baseline_scores(together, folds, table, measures=measured):
         own = tuple(score for score in baseline.scores if score.case in answered)
         known = {
-            score.case: {"patient": whose[score.case], "unit": (units or {}).get(score.case)}
+            score.case: {"patient": whose[score.case], "unit": (groups or {}).get(score.case)}
             for score in own
         }
         theirs = [score.model_copy(update=known[score.case]) for score in own]

@@ -145,20 +145,43 @@ def step_timer(
 ) -> Callable[[NetworkSpec | ClassifierSpec, Three, int], float]:
     """Make a function that measures the seconds of one training step with random data.
 
-    It raises ResourceError where the device has not enough memory for the step.
+    It takes the quickest of a few steps after one that warms up, and raises ResourceError where the
+    device has not enough memory for the step.
     """
+
+    def seconds(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
+        generator = torch.Generator().manual_seed(0)
+        network = to_channels_last(build_network(spec)).to(device).train()
+        optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
+        images = torch.randn(batch, spec.in_channels, *patch, generator=generator).to(device)
+        step = trial(images)
+        if augmentation is not None:
+            dimensions = spec.dimensions
+            augment = Augmenter(augmentation, patch, spacing=(1.0, 1.0, 1.0), dimensions=dimensions)
+            size = enlarged_patch(augmentation, patch, dimensions=dimensions)
+            larger = torch.randn(batch, spec.in_channels, *size, generator=generator).to(device)
+            targets = torch.zeros(batch, 1, *size, dtype=torch.uint8, device=device)
+        taken = []
+        for _ in range(1 + _TIMED_STEPS):
+            start = time.perf_counter()
+            if augmentation is not None:
+                augment(larger, targets, generator)
+            with (
+                fork_rng(0, device),
+                torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
+            ):
+                outputs = step.outputs(network)
+            value = step.loss(outputs)
+            optimiser.zero_grad()
+            torch.autograd.backward(value)
+            optimiser.step()
+            value.item()  # waits for a GPU
+            taken.append(time.perf_counter() - start)
+        return min(taken[1:])
 
     def measure(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
         try:
-            return _seconds_per_step(
-                spec,
-                patch,
-                batch,
-                device=device,
-                precision=precision,
-                trial=trial,
-                augmentation=augmentation,
-            )
+            return seconds(spec, patch, batch)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -174,47 +197,6 @@ def step_timer(
         )
 
     return measure
-
-
-def _seconds_per_step(
-    spec: NetworkSpec | ClassifierSpec,
-    patch: Three,
-    batch: int,
-    *,
-    device: torch.device,
-    precision: Precision,
-    trial: MakeTrial,
-    augmentation: AugmentationSpec | None,
-) -> float:
-    """Time a few steps after one that warms up, and return the quickest."""
-    generator = torch.Generator().manual_seed(0)
-    network = to_channels_last(build_network(spec)).to(device).train()
-    optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
-    images = torch.randn(batch, spec.in_channels, *patch, generator=generator).to(device)
-    step = trial(images)
-    if augmentation is not None:
-        dimensions = spec.dimensions
-        augment = Augmenter(augmentation, patch, spacing=(1.0, 1.0, 1.0), dimensions=dimensions)
-        size = enlarged_patch(augmentation, patch, dimensions=dimensions)
-        larger = torch.randn(batch, spec.in_channels, *size, generator=generator).to(device)
-        targets = torch.zeros(batch, 1, *size, dtype=torch.uint8, device=device)
-    seconds = []
-    for _ in range(1 + _TIMED_STEPS):
-        start = time.perf_counter()
-        if augmentation is not None:
-            augment(larger, targets, generator)
-        with (
-            fork_rng(0, device),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
-            outputs = step.outputs(network)
-        value = step.loss(outputs)
-        optimiser.zero_grad()
-        torch.autograd.backward(value)
-        optimiser.step()
-        value.item()  # waits for a GPU
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
 
 
 class SegmentationTrial:

@@ -22,9 +22,9 @@ def stratified_order(
     Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn
     by the cases' ids, the same for the same cases.
     """
-    members = _members(labels, table)
-    rarest = np.where(members, members.sum(axis=0), len(ids) + 1).argmin(axis=1)
-    rarest[~members.any(axis=1)] = -1
+    present = _classes_of(labels, table)
+    rarest = np.where(present, present.sum(axis=0), len(ids) + 1).argmin(axis=1)
+    rarest[~present.any(axis=1)] = -1
     by_id = np.array(sorted(range(len(ids)), key=lambda place: ids[place]), dtype=np.int64)
     random, turn = np.random.default_rng(0), np.zeros(len(ids))
     for stratum in np.unique(rarest):
@@ -46,8 +46,8 @@ def minimum_per_class_first(
         The places, and how many of them are the beginning. A class with fewer cases than that has
         all of them in it.
     """
-    members = _members([labels[place] for place in order], table)
-    columns = [*members.T, *(~members).T] if table.kind == "multilabel" else [*members.T]
+    present = _classes_of([labels[place] for place in order], table)
+    columns = [*present.T, *(~present).T] if table.kind == "multilabel" else [*present.T]
     needed = {int(row) for column in columns for row in np.flatnonzero(column)[:fewest]}
     first = [place for row, place in enumerate(order) if row in needed]
     return [*first, *(place for row, place in enumerate(order) if row not in needed)], len(first)
@@ -67,7 +67,7 @@ def shuffled_order(ids: Sequence[str]) -> list[int]:
     return order
 
 
-def _members(labels: Sequence[str | None], table: ClassTable) -> NDArray[np.bool_]:
+def _classes_of(labels: Sequence[str | None], table: ClassTable) -> NDArray[np.bool_]:
     """(N, K) which classes a case has; none where it has no label."""
     none = (False,) * len(table.names)
     rows = [none if label is None else table.indicators(label) for label in labels]

@@ -40,7 +40,7 @@ _FEWEST = 50
 
 def fit_uncertainty(
     plan: ClassificationPlan,
-    members: Sequence[TrainedFold[ClassScore]],
+    folds: Sequence[TrainedFold[ClassScore]],
     store: ClassifierStore,
     device: torch.device,
     say: Callable[[str], None],
@@ -59,7 +59,7 @@ def fit_uncertainty(
 
     Args:
         plan: every decision.
-        members: the trained folds.
+        folds: the trained folds.
         store: inputs of their training cases.
         device: where the networks are.
         say: called with what could not be learnt.
@@ -72,7 +72,7 @@ def fit_uncertainty(
         no prediction.
     """
     first: dict[str, ClassScore] = {}
-    for fold in members:
+    for fold in folds:
         for score in fold.result.scores:
             update = {"fold": fold.number, "unit": (groups or {}).get(score.case)}
             first.setdefault(score.case, score.model_copy(update=update))
@@ -87,9 +87,9 @@ def fit_uncertainty(
         update={"class_coverage": class_coverage(per_class, table)}
     )
     refusals = []
-    for number, fold in enumerate(members):
+    for number, fold in enumerate(folds):
         try:
-            part = deadline.part(1 / (len(members) - number))
+            part = deadline.part(1 / (len(folds) - number))
             refusals.append(_refusal(plan, fold, store, device, part))
         except DataError as error:
             say(f"The model will not refuse any image: {error.found}.")

@@ -67,19 +67,19 @@ def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str)
             )
 
 
-def _refuse_another(plan: Plan, asked: Overrides | None, holder: str) -> None:
+def _refuse_another(plan: Plan, overrides: Overrides | None, holder: str) -> None:
     """A plan that is there already is followed; what is asked for beside it must be what it says.
 
     Raises:
         UsageError: it is not.
     """
-    if asked is None:
+    if overrides is None:
         return
     network = plan.network.value
     found = {name: decision.value for name, decision in plan.decisions.items()}
     found |= {"network": network.kind, "backbone": getattr(network, "backbone", None)}
-    for field in fields(asked):
-        wanted = getattr(asked, field.name)
+    for field in fields(overrides):
+        wanted = getattr(overrides, field.name)
         if wanted is not None and field.name in found and found[field.name] != wanted:
             raise UsageError(
                 f"{field.name.replace('_', ' ')} {wanted}, but {holder} has {found[field.name]}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,15 +36,7 @@ def find_pretrained(plan: Plan) -> Weights | None:
     if not isinstance(plan, ClassificationPlan) or plan.weights.value.origin == "random":
         return None
     file = Path(plan.weights.value.file) if plan.weights.value.file else None
-    stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
-    return _cached_find(plan.network.value.backbone, file, stamp)
-
-
-@lru_cache(maxsize=1)
-# a file that changed is another one
-def _cached_find(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001
-    """Find the weights once for the plan and the training."""
-    return find_weights(backbone, file=file)
+    return find_weights(plan.network.value.backbone, file=file)
 
 
 def to_channels_last(network: T) -> T:

@@ -62,7 +62,7 @@ class Log:
             with self._written():
                 self._events.close()
         if self.rows:
-            draw_curves(self.rows, self.folder / "curves.png")
+            plot_training(self.rows, self.folder / "curves.png")
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -89,8 +89,8 @@ def _event_writer(folder: Path, first: int) -> SummaryWriter | None:
     return SummaryWriter(str(folder), purge_step=first)
 
 
-def draw_curves(rows: Sequence[Row], path: Path, *, name: str = "score") -> None:
-    """Draw loss, validation score (by its name) and learning rate over the steps."""
+def plot_training(rows: Sequence[Row], path: Path) -> None:
+    """Draw loss, validation score and learning rate over the steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -114,9 +114,9 @@ def draw_curves(rows: Sequence[Row], path: Path, *, name: str = "score") -> None
             color="#238b45",
             marker="o",
             markersize=4,
-            label=f"validation {name}",
+            label="validation score",
         )
-        right.set_ylabel(name)
+        right.set_ylabel("score")
         right.set_ylim(0, 1)
         right.legend(loc="center right", frameon=False)
     top.legend(loc="upper right", frameon=False)

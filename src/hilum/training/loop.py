@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -118,14 +118,16 @@ def fit(
     """
     plan = job.plan
     fabric = Fabric(
-        accelerator=job.device.type, devices=_devices(job.device), precision=_precision(plan)
+        accelerator=job.device.type,
+        devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
+        precision="bf16-mixed" if plan.precision.value == "bfloat16" else "32-true",
     )
 
     # the network, its average and its optimiser: new, or as the checkpoint has them
     network = new_network(plan, job.seed, job.weights).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
     optimiser = build_optimiser(step.groups(network), plan.optimiser.value)
-    state = _TrainingState(job, network, average, optimiser, _Callbacks(validate, report, tick))
+    state = _TrainingState(job, network, average, optimiser, validate, report, tick)
     wrapped, optimiser = fabric.setup(network, optimiser)
     for forward in step.forwards:
         wrapped.mark_forward_method(forward)
@@ -184,15 +186,6 @@ def fit(
     return TrainedNetwork(average.network.eval(), state.snapshot())
 
 
-@dataclass(frozen=True)
-class _Callbacks:
-    """See `fit`."""
-
-    validate: Callable[[nn.Module], float] | None
-    report: Callable[[Row], None] | None
-    tick: Callable[[float, int], None] | None
-
-
 class _TrainingState:
     """State of a running training: progress, log, checkpoints.
 
@@ -205,10 +198,12 @@ class _TrainingState:
         network: nn.Module,
         average: WeightAverage,
         optimiser: Optimizer,
-        callbacks: _Callbacks,
+        validate: Callable[[nn.Module], float] | None,
+        report: Callable[[Row], None] | None,
+        tick: Callable[[float, int], None] | None,
     ) -> None:
         self._job, self._network, self._average, self._optimiser = job, network, average, optimiser
-        self._call = callbacks
+        self._validate, self._report, self._tick = validate, report, tick
         self._path = job.folder / CHECKPOINT
         self._progress = Progress(plan=plan_hash(job.plan), seed=job.seed, cases=job.cases)
         if job.resume and self._path.is_file():
@@ -282,8 +277,8 @@ class _TrainingState:
         """Count a step; now and then validate, write a row, save."""
         self.step += 1
         now = time.perf_counter()
-        if self._call.tick is not None and now - self._ticked >= 1.0:
-            self._call.tick(done, self.step)
+        if self._tick is not None and now - self._ticked >= 1.0:
+            self._tick(done, self.step)
             self._ticked = now
         if self.step % ROW_EVERY == 0:
             self._add_row(done, rate)
@@ -305,8 +300,8 @@ class _TrainingState:
         )
         self._losses.clear()
         self.log.add(row)
-        if self._call.report is not None:
-            self._call.report(row)
+        if self._report is not None:
+            self._report(row)
 
     def _validated_score(self, done: float) -> float | None:
         """Score of the averaged weights, where a validation is due.
@@ -314,9 +309,9 @@ class _TrainingState:
         The end has its own, over all cases.
         """
         every = self._job.validate_every
-        if self._call.validate is None or done - self._validated < every or done > 1 - every / 2:
+        if self._validate is None or done - self._validated < every or done > 1 - every / 2:
             return None
-        score, self._validated = self._call.validate(self._average.network), done
+        score, self._validated = self._validate(self._average.network), done
         if self._job.budget.seconds is None and self._job.end_by_plateau:
             self._plateau = self._plateau.after(score, step=self.step, progress=done)
         return None if math.isnan(score) else score
@@ -374,11 +369,3 @@ def load_progress(folder: Path) -> Progress | None:
 def plan_hash(plan: Plan) -> str:
     """Hash of what a plan decides, without its reasons."""
     return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:16]
-
-
-def _precision(plan: Plan) -> Literal["bf16-mixed", "32-true"]:
-    return "bf16-mixed" if plan.precision.value == "bfloat16" else "32-true"
-
-
-def _devices(device: torch.device) -> list[int] | int:
-    return [device.index or 0] if device.type == "cuda" else 1

@@ -70,28 +70,16 @@ class TrainOptions:
                 needed="one of them",
                 cure="minutes=20 or steps=5000",
             )
-        if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(
-                f"minutes={self.minutes:g}",
-                needed="a positive number of minutes",
-                cure="minutes=20",
-            )
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"steps={self.steps}", needed="at least one step", cure="steps=5000")
-        if self.folds is not None and self.folds < 2:
-            raise UsageError(
-                f"folds={self.folds}",
-                needed="at least 2 folds",
-                cure="folds=5, or fold=0 for one split",
-            )
-        if self.seed < 0:
-            raise UsageError(f"seed={self.seed}", needed="a seed of at least 0", cure="seed=0")
-        if self.memory_gb is not None and self.memory_gb <= 0:
-            raise UsageError(
-                f"memory_gb={self.memory_gb:g}",
-                needed="a positive number of GB",
-                cure="memory_gb=8",
-            )
+        for name, possible, needed, example in (
+            ("minutes", self.minutes is None or self.minutes > 0, "a positive number", "20"),
+            ("steps", self.steps is None or self.steps >= 1, "at least one step", "5000"),
+            ("folds", self.folds is None or self.folds >= 2, "at least 2 folds", "5"),
+            ("seed", self.seed >= 0, "a seed of at least 0", "0"),
+            ("memory_gb", self.memory_gb is None or self.memory_gb > 0, "a positive number", "8"),
+        ):
+            if not possible:
+                found = f"{name}={getattr(self, name):g}"
+                raise UsageError(found, needed=needed, cure=f"{name}={example}")
 
     def open(self, data: Path | str) -> Dataset:
         """Open a data set with the label column, classes and patients of these options.

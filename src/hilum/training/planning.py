@@ -12,7 +12,7 @@ import torch
 
 from hilum.errors import ResourceError
 from hilum.inference import host_memory, resolve_device
-from hilum.plan import Decision, Hardware, Overrides, Plan, make_fingerprint, save_plan
+from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, save_plan
 from hilum.training.benchmark_step import time_step
 from hilum.training.given_plan import PLAN
 from hilum.training.init_network import find_pretrained, new_network
@@ -137,9 +137,9 @@ def prepare_plan(
     )  # only now: a mistyped path or plan leaves no folder that refuses the next try
     premises.save(work)
     path = work / PLAN
-    if given is None or (
-        options.plan is not None and not _same_file(options.plan, path)
-    ):  # not over the file that it was read from
+    source = options.plan
+    own = isinstance(source, Path) and path.exists() and path.samefile(source)
+    if given is None or (source is not None and not own):  # not over the file it was read from
         save_plan(plan, path)
     network = plan.network.value
     listener.say(
@@ -150,10 +150,6 @@ def prepare_plan(
     if weights is not None:
         listener.say(f"First weights: {weights.origin}.")
     return plan, weights, pace
-
-
-def _same_file(plan: Path | Plan, path: Path) -> bool:
-    return isinstance(plan, Path) and path.exists() and path.samefile(plan)
 
 
 def _memory_gb(device: torch.device, listener: Listener) -> float:

@@ -85,6 +85,8 @@ class Premises(Record):
             options: of the training.
             progress: called as progress(done, total, case id).
         """
+        folds = [(fold.train, fold.validation) for fold in dataset.splits]
+        tests = () if folds or not dataset.tests else (tuple(sorted(dataset.tests)),)
         cases = {}
         for done, case in enumerate(dataset.cases, start=1):
             cases[case.id] = _of_case(case)
@@ -93,7 +95,7 @@ class Premises(Record):
             channels=dataset.channels,
             labels=dataset.labels,
             classes=dataset.classes,
-            split=_split_hash(dataset),
+            split=digest([*folds, *tests]) if folds or tests else "",
             cases=cases,
             options={
                 "seed": options.seed,
@@ -214,35 +216,24 @@ class Premises(Record):
         return [f"{name}, {_short(old)} to {_short(new)}" for name, old, new in pairs if old != new]
 
 
-def _split_hash(dataset: Dataset) -> str:
-    """The hash of the folds and test cases that a data set brings; "" where it brings none."""
-    folds = [(fold.train, fold.validation) for fold in dataset.splits]
-    tests = () if folds or not dataset.tests else (tuple(sorted(dataset.tests)),)
-    return digest([*folds, *tests]) if folds or tests else ""
-
-
 def _of_case(case: Case) -> CasePremises:
     where = (
         f"{_hash(case.region)} {case.centre_mm}"
         if case.region is not None or case.centre_mm is not None
         else ""
     )
+    files = list(case.images.values())
+    channels = sorted(  # plain name, position in its file, and file
+        (plain_name(name), files[:n].count(files[n]), files[n])
+        for n, name in enumerate(case.images)
+    )
     return CasePremises(
-        images=digest([(position, content_hash(file)) for _, position, file in _channels(case)]),
+        images=digest([(position, content_hash(file)) for _, position, file in channels]),
         annotation=_hash(case.annotation),
         region=where,
         label=case.label,
         patient=case.patient,
         columns=digest(sorted(case.columns.items())) if case.columns else "",
-    )
-
-
-def _channels(case: Case) -> list[tuple[str, int, Path]]:
-    """Plain name, position in its file, and file of each channel, in the order of the names."""
-    files = list(case.images.values())
-    return sorted(
-        (plain_name(name), files[:n].count(files[n]), files[n])
-        for n, name in enumerate(case.images)
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hilum.training.task import Task
 
 _USUAL_FOLDS = 5
+"""Or as many as there are patients."""
 _LONG_LOOK = 5.0
 """Seconds of hashing files and looking for leaks from which on that is said; they are no part of
 the minutes."""
@@ -189,9 +190,8 @@ def _split(
     dataset: Dataset, leaks: Audit, options: TrainOptions, listener: Listener
 ) -> list[tuple[int, Fold]]:
     """Divide the cases into folds, and choose those that are trained."""
-    folds = make_folds(
-        dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=leaks.groups
-    )
+    usual = min(_USUAL_FOLDS, max(2, len(set(patient_of(dataset).values()))))
+    folds = make_folds(dataset, options.folds or usual, seed=options.seed, together=leaks.groups)
     listener.say(describe_folds(dataset, folds, together=leaks.groups))
     chosen = _chosen_folds(folds, options)
     if options.folds not in {None, len(folds)}:
@@ -241,11 +241,6 @@ def _compare_premises(
     for note in dataset.notes:
         listener.say(note)
     return dataset, premises, None if given is None else task.check_plan(given)
-
-
-def _usual_folds(dataset: Dataset) -> int:
-    """Five, or as many as there are patients."""
-    return min(_USUAL_FOLDS, max(2, len(set(patient_of(dataset).values()))))
 
 
 def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class Sampler(ABC):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     @abstractmethod
-    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
         """Read the image (C, *size) and target of a sample, numbered over the whole training.
 
         Raises:
@@ -74,10 +74,8 @@ class Sampler(ABC):
         return self._ready.pop(step).result()
 
     def _read(self, step: int) -> tuple[Tensor, Tensor]:
-        samples = [
-            self.sample(number) for number in range(step * self._batch, (step + 1) * self._batch)
-        ]
-        images, targets = zip(*samples, strict=True)
+        numbers = range(step * self._batch, (step + 1) * self._batch)
+        images, targets = zip(*map(self.sample, numbers), strict=True)
         return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
 
 
@@ -123,7 +121,7 @@ class PatchSampler(Sampler):
                 with _named(case.stored.id, case.stored.path):
                     case.keep()
 
-    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
         """See `Sampler.sample`."""
         epoch, position = divmod(number, len(self._cases))
         order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._cases))
@@ -191,7 +189,7 @@ class ViewSampler(Sampler):
         self._held: dict[str, NDArray[np.float16]] = {}
         self._room = _SHARE_OF_MEMORY * host_memory().free
 
-    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
         """See `Sampler.sample`."""
         epoch, position = divmod(number, len(self._cases))
         generator = np.random.default_rng([self._seed, 0, epoch])

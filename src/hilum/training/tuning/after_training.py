@@ -16,7 +16,6 @@ from hilum.evaluation import Score
 from hilum.io import atomic_write_text, read_labels, write_labels
 from hilum.plan import SegmentationPlan
 from hilum.preprocess import CaseStore
-from hilum.tasks import apply_postprocessing
 from hilum.training.task import TrainedFolds
 from hilum.training.tuning.postprocessing import (
     group_of,
@@ -26,7 +25,7 @@ from hilum.training.tuning.postprocessing import (
     too_few,
 )
 from hilum.training.tuning.records import PostprocessingTuning
-from hilum.training.tuning.tune import learning_notes, volume_unit
+from hilum.training.tuning.tune import learning_notes
 from hilum.training.validators.segmentation import score_case
 
 if TYPE_CHECKING:
@@ -51,10 +50,7 @@ def tune_after_training(folds: Folds) -> Folds:
     if plan.postprocessing.value or not predicted:
         return folds
     try:
-        found = _learn(folds, predicted)
-        scores = _scored(folds, predicted, found)
-        if scores is None:
-            found, scores = no_time([group_of(case) for case, _ in predicted]), folds.scores
+        found, scores = _tuned(folds, predicted)
         atomic_write_text(folds.work / RECORD, found.model_dump_json(indent=2) + "\n")
         notes = learning_notes(found)
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
@@ -86,57 +82,44 @@ def _predicted(folds: Folds) -> list[tuple[Case, Path]]:
     return list(found.values())
 
 
-def _learn(folds: Folds, predicted: Sequence[tuple[Case, Path]]) -> PostprocessingTuning:
-    """Learn it from the saved label maps."""
-    plan, listener = folds.plan, folds.listener
+def _tuned(
+    folds: Folds, predicted: Sequence[tuple[Case, Path]]
+) -> tuple[PostprocessingTuning, tuple[Score, ...]]:
+    """Learn from the saved label maps, and write and score them anew, post-processed.
+
+    Each case is post-processed by what was learnt from other patients. Where the time is up before
+    all were scored, nothing is learnt: some of them would be worse than none.
+    """
+    table, listener = folds.plan.labels, folds.listener
     groups = [group_of(case) for case, _ in predicted]
     few = too_few(groups)
     if few is not None:
-        return few
+        return few, folds.scores
     deadline = folds.time_plan.deadline("tuning")
     held = []
     for done, (case, file) in enumerate(predicted, start=1):
         if deadline.passed():
-            return no_time(groups)
-        held.append(hold_case(case, read_labels(file), read_annotation(case), plan.labels))
+            return no_time(groups), folds.scores
+        held.append(hold_case(case, read_labels(file), read_annotation(case), table))
         listener.advance("reading predictions", done, len(predicted), case.id)
-    return learn_postprocessing(
+    found = learn_postprocessing(
         held,
-        plan.labels,
-        unit=volume_unit(plan),
+        table,
+        in_voxels=folds.plan.spacing.value is None,
         deadline=deadline,
         progress=lambda title: listener.advance("trying steps", 0, 1, title),
     )
-
-
-def _scored(
-    folds: Folds, predicted: Sequence[tuple[Case, Path]], found: PostprocessingTuning
-) -> tuple[Score, ...] | None:
-    """Score the post-processed label maps, which are written to a folder of their own.
-
-    Each case is post-processed by what was learnt from other patients. Where the time is up before
-    all were scored, there is None: some of them would be worse than none.
-    """
-    if not found.steps:
-        return folds.scores
-    plan, folder = folds.plan, folds.work / POSTPROCESSED
-    deadline = folds.time_plan.deadline("tuning")
-    folder.mkdir(parents=True, exist_ok=True)
-    new: dict[tuple[str, str], Score] = {}
-    for done, (case, file) in enumerate(predicted, start=1):
+    scores = {(score.case, score.region): score for score in folds.scores}
+    for done, one in enumerate(held if found.steps else (), start=1):
         if deadline.passed():
-            shutil.rmtree(folder)
-            return None
-        before = read_labels(file)
-        after = apply_postprocessing(before, found.steps_without(case.id), plan.labels)
-        if (after.array == before.array).all():
-            shutil.copyfile(file, folder / file.name)
-        else:
-            write_labels(after, folder / file.name)
-            scores = score_case(after, read_annotation(case), case, plan.labels)
-            new |= {(score.case, score.region): score for score in scores}
-        folds.listener.advance("scoring again", done, len(predicted), case.id)
-    return tuple(new.get((score.case, score.region), score) for score in folds.scores)
+            shutil.rmtree(folds.work / POSTPROCESSED)
+            return no_time(groups), folds.scores
+        labels = one.volume(found.steps_without(one.case.id), table)
+        write_labels(labels, folds.work / POSTPROCESSED / f"{one.case.id}.nii.gz")
+        new = score_case(labels, read_annotation(one.case), one.case, table)
+        scores |= {(score.case, score.region): score for score in new}
+        listener.advance("scoring again", done, len(held), one.case.id)
+    return found, tuple(scores.values())
 
 
 def _in_words(error: Exception) -> str:

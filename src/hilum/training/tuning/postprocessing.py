@@ -34,7 +34,7 @@ from hilum.metrics.masks import bounding_box
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import postprocess
 from hilum.training.tuning.records import Change, Part, PostprocessingTuning, Trial
-from hilum.volume import Region, places_of
+from hilum.volume import Region, Volume, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.dataset import Case
-    from hilum.volume import LabelTable, Volume
+    from hilum.volume import Geometry, LabelTable
 
     Labels = NDArray[np.integer]
     Steps = tuple[PostprocessingStep, ...]
@@ -58,9 +58,6 @@ SMALLEST_VOXELS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 """
 MEAN = "mean of the regions"
 TP, PREDICTED, REFERENCED = range(3)
-_NAMED = 6  # trials that the reason names one by one; all are in tuning.json
-
-VolumeUnit = Literal["ml", "voxels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +65,35 @@ class HeldCase:
     """One case in little memory: label maps cropped to what was predicted, compressed.
 
     Args:
-        case: its id.
-        group: its patient, or the case where none is known.
-        predicted: (Z, Y, X), see `pack_labels`.
+        case: the case.
+        geometry: its grid.
+        shape: (Z, Y, X) of its grid.
+        box: where the predicted labels are, with a margin of one voxel.
+        predicted: labels in the box, see `_pack`.
         reference: the same box of the reference.
         counts: (K, K + 1) voxels of the whole image by predicted and by referenced label, in the
             order of the table; the last column is ignored.
-        voxel_mm3: volume of one voxel.
     """
 
-    case: str
-    group: str
+    case: Case
+    geometry: Geometry
+    shape: tuple[int, ...]
+    box: tuple[slice, ...]
     predicted: bytes
     reference: bytes
     counts: NDArray[np.int64]
-    voxel_mm3: float
+
+    def after(self, steps: Steps, table: LabelTable) -> Labels:
+        """Return the predicted labels in the box after these steps."""
+        labels = _unpack(self.predicted)
+        return postprocess(labels, steps, table, self.geometry.voxel_volume_mm3)
+
+    def volume(self, steps: Steps, table: LabelTable) -> Volume:
+        """Return the predicted labels (1, Z, Y, X) after these steps."""
+        inside = self.after(steps, table)
+        labels = np.zeros((1, *self.shape), dtype=inside.dtype)
+        labels[0][self.box] = inside
+        return Volume(labels, self.geometry)
 
 
 def hold_case(case: Case, predicted: Volume, reference: Volume, table: LabelTable) -> HeldCase:
@@ -102,27 +113,27 @@ def hold_case(case: Case, predicted: Volume, reference: Volume, table: LabelTabl
     counts = np.zeros((len(table.ids), len(table.ids) + 1), dtype=np.int64)
     for a, b in zip(labels, right, strict=True):  # slice by slice: counting takes 8 bytes a voxel
         counts += _confusion(a, b, table, case.id)
-    box = bounding_box(labels > 0) or (slice(0, 0),) * 3
-    wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    tight = bounding_box(labels > 0) or (slice(0, 0),) * 3
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
     return HeldCase(
-        case.id,
-        group_of(case),
-        pack_labels(labels[wide]),
-        pack_labels(right[wide]),
+        case,
+        predicted.geometry,
+        labels.shape,
+        box,
+        _pack(labels[box]),
+        _pack(right[box]),
         counts,
-        predicted.geometry.voxel_volume_mm3,
     )
 
 
-def pack_labels(labels: Labels) -> bytes:
+def _pack(labels: Labels) -> bytes:
     """Compress a label map, which shrinks a hundredfold."""
     buffer = BytesIO()
     np.savez_compressed(buffer, labels=labels)
     return buffer.getvalue()
 
 
-def unpack_labels(packed: bytes) -> Labels:
-    """Return what `pack_labels` compressed."""
+def _unpack(packed: bytes) -> Labels:
     with np.load(BytesIO(packed), allow_pickle=False) as held:
         return np.asarray(held["labels"])
 
@@ -136,7 +147,7 @@ def learn_postprocessing(
     held: Sequence[HeldCase],
     table: LabelTable,
     *,
-    unit: VolumeUnit,
+    in_voxels: bool,
     deadline: Deadline = UNLIMITED,
     progress: Callable[[str], None] = lambda _: None,
 ) -> PostprocessingTuning:
@@ -145,15 +156,15 @@ def learn_postprocessing(
     Args:
         held: predictions of cases that the networks were not trained on.
         table: meaning of the integers.
-        unit: of minimum volumes; voxels for images without a physical scale.
+        in_voxels: minimum volumes are in voxels, not ml: the images have no physical scale.
         deadline: when it is passed nothing is learnt, and the reason says so.
         progress: called with each step that is tried.
     """
-    groups = [case.group for case in held]
+    groups = [group_of(one.case) for one in held]
     few = too_few(groups)
     if few is not None:
         return few
-    learner = _Learner(held, table, unit, deadline, progress)
+    learner = _Learner(held, table, in_voxels, deadline, progress)
     found = learner.search(range(len(held)))
     parts = learner.parts() if found.steps else ()
     if deadline.passed():
@@ -207,13 +218,13 @@ class _Learner:
         self,
         held: Sequence[HeldCase],
         table: LabelTable,
-        unit: VolumeUnit,
+        in_voxels: bool,
         deadline: Deadline,
         progress: Callable[[str], None],
     ) -> None:
-        self._held, self._table, self._unit = held, table, unit
+        self._held, self._table, self._in_voxels = held, table, in_voxels
         self._deadline, self._progress = deadline, progress
-        self._groups = [case.group for case in held]
+        self._groups = [group_of(one.case) for one in held]
         self._regions = [region.name for region in table.scored]
         self._counts: dict[Steps, NDArray[np.int64]] = {}
 
@@ -241,17 +252,17 @@ class _Learner:
                 region=region.name,
                 labels=region.labels,
                 minimum=minimum,
-                unit=self._unit,
+                unit="voxels" if self._in_voxels else "ml",
             )
 
         columns = [self._table.ids.index(label) for label in region.labels]
-        in_ml = self._unit == "ml"
         sizes = [
-            float(case.counts[:, columns].sum()) * (case.voxel_mm3 / 1000.0 if in_ml else 1.0)
-            for case in (self._held[row] for row in rows)
+            float(one.counts[:, columns].sum())
+            * (1.0 if self._in_voxels else one.geometry.voxel_volume_mm3 / 1000.0)
+            for one in (self._held[row] for row in rows)
         ]
         below = min((size for size in sizes if size), default=0.0)
-        grid = SMALLEST_ML if in_ml else SMALLEST_VOXELS
+        grid = SMALLEST_VOXELS if self._in_voxels else SMALLEST_ML
         minima = [step("minimum_volume", minimum) for minimum in grid if minimum < below]
         return [[step("largest_component")], minima, [step("fill_holes")]]
 
@@ -322,7 +333,11 @@ class _Learner:
         found = []
         for number in range(PARTS):
             others = [row for row, group in enumerate(self._groups) if part[group] != number]
-            own = tuple(case.case for case in self._held if part[case.group] == number)
+            own = tuple(
+                one.case.id
+                for one, group in zip(self._held, self._groups, strict=True)
+                if part[group] == number
+            )
             found.append(Part(cases=own, steps=tuple(self.search(others).steps)))
         return tuple(found)
 
@@ -334,7 +349,7 @@ class _Learner:
         before = self.dice(())
         after = before.copy()
         for part in parts:
-            inside = [row for row, case in enumerate(self._held) if case.case in part.cases]
+            inside = [row for row, one in enumerate(self._held) if one.case.id in part.cases]
             after[inside] = self.dice(part.steps)[inside]
         change = self._change(before[:, columns], after[:, columns], None, [*range(len(before))])
         if len(columns) == len(self._regions):
@@ -345,7 +360,7 @@ class _Learner:
     def counts(self, steps: Steps) -> NDArray[np.int64]:
         """Count (N, R, 3) voxels that are right, predicted and referenced after these steps."""
         if steps not in self._counts:
-            self._counts[steps] = np.array([self._counted(case, steps) for case in self._held])
+            self._counts[steps] = np.array([self._counted(one, steps) for one in self._held])
         return self._counts[steps]
 
     def dice(self, steps: Steps) -> NDArray[np.float64]:
@@ -356,16 +371,15 @@ class _Learner:
             np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0)
         )
 
-    def _counted(self, case: HeldCase, steps: Steps) -> list[tuple[int, int, int]]:
+    def _counted(self, one: HeldCase, steps: Steps) -> list[tuple[int, int, int]]:
         """Count the voxels of each region that are right, predicted and referenced."""
-        confusion = case.counts
+        confusion = one.counts
         if steps:
-            labels, reference = map(unpack_labels, (case.predicted, case.reference))
-            new = postprocess(labels, steps, self._table, case.voxel_mm3)
+            labels, new = _unpack(one.predicted), one.after(steps, self._table)
             where = new != labels
+            reference = _unpack(one.reference)[where]
             gone, come = (
-                _confusion(of[where], reference[where], self._table, case.case)
-                for of in (labels, new)
+                _confusion(of[where], reference, self._table, one.case.id) for of in (labels, new)
             )
             confusion = confusion - gone + come
         known = confusion[:, :-1]  # ignored voxels count nowhere
@@ -438,12 +452,6 @@ def _objection(change: Change) -> str:
 def _because(found: _Found, groups: Sequence[str], held_out: Change | None, *, kept: bool) -> str:
     """Write the reason, with its metrics."""
     helped = [trial for trial in found.trials if trial.kept]
-    done = {(trial.step.kind, trial.step.region) for trial in helped}
-    nearest = {
-        (trial.step.kind, trial.step.region): trial
-        for trial in sorted(found.trials, key=lambda trial: trial.own.difference)
-    }  # of several minima the one that came nearest
-    failed = [trial for key, trial in reversed(nearest.items()) if key not in done]
     where = f"{len(groups)} cases of {_count(len(set(groups)), 'patient')}"
     parts = [f"on {where}: " + ("; ".join(map(_in_words, helped)) or "nothing helped")]
     if held_out is not None:
@@ -452,10 +460,14 @@ def _because(found: _Found, groups: Sequence[str], held_out: Change | None, *, k
             f" {_metrics(held_out)}"
         )
         parts.append(judged if kept else f"{judged}: not kept, {_objection(held_out)}")
-    if failed:
-        more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        each = "; ".join(f"{_in_words(trial)}: {trial.because}" for trial in failed[:_NAMED])
-        parts.append(f"tried, did not help: {each}{more}")
+    nearest = max(
+        (trial for trial in found.trials if not trial.kept),
+        key=lambda trial: trial.own.difference,
+        default=None,
+    )
+    if nearest is not None:
+        number = _count(len(found.trials) - len(helped), "step")
+        parts.append(f"{number} did not help, best {_in_words(nearest)}: {nearest.because}")
     if found.unchanged:
         parts.append(f"{_count(len(found.unchanged), 'further step')} changed no case")
     return "; ".join(parts)

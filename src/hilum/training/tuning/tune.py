@@ -17,28 +17,21 @@ from hilum.inference.manifest import hilum_version
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
 from hilum.io import OutputFolder, holds_files
 from hilum.plan import SegmentationPlan
-from hilum.tasks import apply_postprocessing
 from hilum.training.case_order import shuffled_order
 from hilum.training.options import Listener
 from hilum.training.time_plan import TUNE_SHARES
 from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
-from hilum.training.tuning.postprocessing import (
-    hold_case,
-    learn_postprocessing,
-    pack_labels,
-    unpack_labels,
-)
+from hilum.training.tuning.postprocessing import hold_case, learn_postprocessing
 from hilum.training.tuning.records import Tuning
 from hilum.training.validators.segmentation import score_case, segmentation_metrics
-from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from hilum.dataset import Case
     from hilum.evaluation import Score
     from hilum.inference import ExportedModel
-    from hilum.training.tuning.postprocessing import HeldCase, VolumeUnit
+    from hilum.training.tuning.postprocessing import HeldCase
     from hilum.training.tuning.records import PostprocessingTuning
-    from hilum.volume import Geometry, LabelTable
+    from hilum.volume import LabelTable
 
 TUNING = "tuning.json"
 
@@ -63,14 +56,12 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        if self.cases is not None and self.cases < 1:
-            raise UsageError(f"cases={self.cases}", needed="at least one case", cure="cases=20")
-        if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(
-                f"minutes={self.minutes:g}",
-                needed="a positive number of minutes",
-                cure="minutes=20",
-            )
+        for name, value, needed in (
+            ("cases", self.cases, "at least one case"),
+            ("minutes", self.minutes, "a positive number of minutes"),
+        ):
+            if value is not None and value <= 0:
+                raise UsageError(f"{name}={value:g}", needed=needed, cure=f"{name}=20")
 
 
 def tune(
@@ -147,9 +138,9 @@ def _tune(
         model, plan, eligible, deadline=end.part(TUNE_SHARES["predicting"]), listener=listener
     )
     found = learn_postprocessing(
-        [one.held for one in predicted],
+        predicted,
         plan.labels,
-        unit=volume_unit(plan),
+        in_voxels=plan.spacing.value is None,
         deadline=end.part(TUNE_SHARES["learning"] / (1 - TUNE_SHARES["predicting"])),
         progress=lambda title: listener.advance("trying steps", 0, 1, title),
     )
@@ -158,8 +149,7 @@ def _tune(
 
     scores: list[Score] = []
     for done, one in enumerate(predicted, start=1):
-        labels = Volume(unpack_labels(one.labels), one.geometry)
-        labels = apply_postprocessing(labels, found.steps_without(one.case.id), plan.labels)
+        labels = one.volume(found.steps_without(one.case.id), plan.labels)
         scores += score_case(labels, read_annotation(one.case), one.case, plan.labels)
         listener.advance("measuring", done, len(predicted), one.case.id)
     rows, level = segmentation_metrics(scores)
@@ -190,23 +180,6 @@ def _tune(
     return replace(model, plan=tuned, metrics=metrics).save(out.path), record
 
 
-@dataclass(frozen=True, eq=False)
-class OutOfFold:
-    """One case, predicted by networks that were not trained on it.
-
-    Args:
-        case: the case.
-        labels: (1, Z, Y, X) on its grid, see `pack_labels`.
-        geometry: its grid.
-        held: the same beside the reference, cropped, to learn from.
-    """
-
-    case: Case
-    labels: bytes
-    geometry: Geometry
-    held: HeldCase
-
-
 def predict_out_of_fold(
     model: TrainedModel,
     plan: SegmentationPlan,
@@ -214,7 +187,7 @@ def predict_out_of_fold(
     *,
     deadline: Deadline,
     listener: Listener,
-) -> tuple[list[OutOfFold], str]:
+) -> tuple[list[HeldCase], str]:
     """Predict each case without post-processing by the networks that were not trained on it.
 
     Cases that fail, or that the time does not allow, are left out, and that is said; of the cases
@@ -231,7 +204,7 @@ def predict_out_of_fold(
     groups: defaultdict[tuple[int, ...], list[Case]] = defaultdict(list)
     for case in eligible.cases:
         groups[eligible.networks[case.id]].append(case)
-    found: dict[str, OutOfFold] = {}
+    found: dict[str, HeldCase] = {}
     failed: list[str] = []
     words = ""
 
@@ -274,10 +247,8 @@ def predict_out_of_fold(
     return [found[case.id] for case in eligible.cases if case.id in found], words
 
 
-def _predict(predictor: Predictor, table: LabelTable, case: Case) -> OutOfFold:
-    labels = predictor.predict(case).labels
-    held = hold_case(case, labels, read_annotation(case), table)
-    return OutOfFold(case, pack_labels(labels.array), labels.geometry, held)
+def _predict(predictor: Predictor, table: LabelTable, case: Case) -> HeldCase:
+    return hold_case(case, predictor.predict(case).labels, read_annotation(case), table)
 
 
 def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:
@@ -291,8 +262,3 @@ def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:
         f" {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
     )
     return (note,)
-
-
-def volume_unit(plan: SegmentationPlan) -> VolumeUnit:
-    """Return the unit of minimum volumes: ml, or voxels where the images have no physical scale."""
-    return "voxels" if plan.spacing.value is None else "ml"
