@@ -158,7 +158,7 @@ def predicted_until(monkeypatch, seconds, cases, networks):
         "hilum.inference.predict_cases.time", SimpleNamespace(perf_counter=lambda: now[0])
     )
     monkeypatch.setattr(module, "Predictor", Fake)
-    monkeypatch.setattr(module, "_predict", predict)
+    monkeypatch.setattr(module, "hold_predicted", predict)
     who = tuple(Case(f"c{n:02d}", f"p{n}", {}) for n in range(cases))
     eligible = EligibleCases(who, {case.id: (n % networks,) for n, case in enumerate(who)}, ())
     said: list[str] = []

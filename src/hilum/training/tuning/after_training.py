@@ -18,13 +18,13 @@ from hilum.plan import SegmentationPlan
 from hilum.preprocess import CaseStore
 from hilum.training.task import TrainedFolds
 from hilum.training.tuning.postprocessing import (
+    NO_TIME,
     group_of,
     hold_case,
     learn_postprocessing,
-    no_time,
+    not_learnt,
     too_few,
 )
-from hilum.training.tuning.records import PostprocessingTuning
 from hilum.training.tuning.tune import learning_notes
 from hilum.training.validators.segmentation import score_case
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset import Case
+    from hilum.training.tuning.records import PostprocessingTuning
 
 POSTPROCESSED, RECORD = "postprocessed", "postprocessing.json"
 Folds: TypeAlias = TrainedFolds[SegmentationPlan, CaseStore, Score]
@@ -55,9 +56,11 @@ def tune_after_training(folds: Folds) -> Folds:
         notes = learning_notes(found)
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
         shutil.rmtree(folds.work / POSTPROCESSED, ignore_errors=True)
-        because = f"it could not be learnt: {_in_words(error)}; `hilum tune` does it"
-        patients = len({group_of(case) for case, _ in predicted})
-        found = PostprocessingTuning(because=because, cases=len(predicted), patients=patients)
+        words = error.found if isinstance(error, HilumError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, HilumError):
+            _log.exception("an error that hilum did not expect")
+        because = f"it could not be learnt: {words}; `hilum tune` does it"
+        found = not_learnt([group_of(case) for case, _ in predicted], because)
         scores, notes = folds.scores, (f"post-processing: {because}",)
     titles = ", ".join(step.title for step in found.steps) or "none"
     listener.say(f"Post-processing: {titles}, because {found.because}.")
@@ -92,14 +95,13 @@ def _tuned(
     """
     table, listener = folds.plan.labels, folds.listener
     groups = [group_of(case) for case, _ in predicted]
-    few = too_few(groups)
-    if few is not None:
-        return few, folds.scores
+    if few := too_few(groups):
+        return not_learnt(groups, few), folds.scores
     deadline = folds.time_plan.deadline("tuning")
     held = []
     for done, (case, file) in enumerate(predicted, start=1):
         if deadline.passed():
-            return no_time(groups), folds.scores
+            return not_learnt(groups, NO_TIME), folds.scores
         held.append(hold_case(case, read_labels(file), read_annotation(case), table))
         listener.advance("reading predictions", done, len(predicted), case.id)
     found = learn_postprocessing(
@@ -113,18 +115,10 @@ def _tuned(
     for done, one in enumerate(held if found.steps else (), start=1):
         if deadline.passed():
             shutil.rmtree(folds.work / POSTPROCESSED)
-            return no_time(groups), folds.scores
+            return not_learnt(groups, NO_TIME), folds.scores
         labels = one.volume(found.steps_without(one.case.id), table)
         write_labels(labels, folds.work / POSTPROCESSED / f"{one.case.id}.nii.gz")
         new = score_case(labels, read_annotation(one.case), one.case, table)
         scores |= {(score.case, score.region): score for score in new}
         listener.advance("scoring again", done, len(held), one.case.id)
     return found, tuple(scores.values())
-
-
-def _in_words(error: Exception) -> str:
-    """Describe an error in a sentence of the card; an unexpected one goes to the log whole."""
-    if isinstance(error, HilumError):
-        return error.found
-    _log.error("an error that hilum did not expect", exc_info=error)
-    return f"{type(error).__name__}: {error}"

@@ -57,6 +57,7 @@ SMALLEST_VOXELS = (5.0, 15.0, 50.0, 150.0, 500.0, 1500.0)
 """Minimum volumes that are tried, as long as they are below the smallest annotation of the region.
 """
 MEAN = "mean of the regions"
+NO_TIME = "the time was up before every step was tried and measured; `hilum tune` does it"
 TP, PREDICTED, REFERENCED = range(3)
 
 
@@ -161,14 +162,13 @@ def learn_postprocessing(
         progress: called with each step that is tried.
     """
     groups = [group_of(one.case) for one in held]
-    few = too_few(groups)
-    if few is not None:
-        return few
+    if few := too_few(groups):
+        return not_learnt(groups, few)
     learner = _Learner(held, table, in_voxels, deadline, progress)
     found = learner.search(range(len(held)))
     parts = learner.parts() if found.steps else ()
     if deadline.passed():
-        return no_time(groups)
+        return not_learnt(groups, NO_TIME)
     held_out = learner.held_out(found, parts) if parts else None
     steps = () if held_out is None or _objection(held_out) else tuple(found.steps)
     return PostprocessingTuning(
@@ -183,21 +183,17 @@ def learn_postprocessing(
     )
 
 
-def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
-    """Say that the cases, given by their patients, are of too few; None where they are enough."""
+def too_few(groups: Sequence[str]) -> str:
+    """Say that the cases, given by their patients, are of too few; "" where they are enough."""
     patients = len(set(groups))
-    if patients >= FEWEST:
-        return None
-    because = (
+    few = (
         f"{_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than"
-        " the images"
     )
-    return PostprocessingTuning(because=because, cases=len(groups), patients=patients)
+    return f"{few} the images" if patients < FEWEST else ""
 
 
-def no_time(groups: Sequence[str]) -> PostprocessingTuning:
-    """Say that a tuning had no time left."""
-    because = "the time was up before every step was tried and measured; `hilum tune` does it"
+def not_learnt(groups: Sequence[str], because: str) -> PostprocessingTuning:
+    """Record that nothing was learnt from the cases, given by their patients."""
     return PostprocessingTuning(because=because, cases=len(groups), patients=len(set(groups)))
 
 

@@ -23,7 +23,7 @@ from hilum.training.time_plan import TUNE_SHARES
 from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
 from hilum.training.tuning.postprocessing import hold_case, learn_postprocessing
 from hilum.training.tuning.records import Tuning
-from hilum.training.validators.segmentation import score_case, segmentation_metrics
+from hilum.training.validators.segmentation import SegmentationValidator, score_case
 
 if TYPE_CHECKING:
     from hilum.dataset import Case
@@ -152,7 +152,7 @@ def _tune(
         labels = one.volume(found.steps_without(one.case.id), plan.labels)
         scores += score_case(labels, read_annotation(one.case), one.case, plan.labels)
         listener.advance("measuring", done, len(predicted), one.case.id)
-    rows, level = segmentation_metrics(scores)
+    rows, level = SegmentationValidator(plan, model.device, ()).metrics(scores)
     untrained = (
         " that the predicting networks were not trained on"
         if eligible.known
@@ -220,7 +220,7 @@ def predict_out_of_fold(
         words = f"{engine.name} in {engine.precision} on {engine.device}"
         try:
             found |= predict_cases(
-                partial(_predict, predictor, plan.labels),
+                partial(hold_predicted, predictor, plan.labels),
                 cases,
                 order=shuffled_order([case.id for case in cases]),
                 deadline=deadline.part(len(cases) / left),
@@ -247,7 +247,8 @@ def predict_out_of_fold(
     return [found[case.id] for case in eligible.cases if case.id in found], words
 
 
-def _predict(predictor: Predictor, table: LabelTable, case: Case) -> HeldCase:
+def hold_predicted(predictor: Predictor, table: LabelTable, case: Case) -> HeldCase:
+    """Predict a case and hold it beside its annotation."""
     return hold_case(case, predictor.predict(case).labels, read_annotation(case), table)
 
 

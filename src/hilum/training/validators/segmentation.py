@@ -96,7 +96,22 @@ class SegmentationValidator(Validator[Score]):
 
     def metrics(self, scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
         """Compute the metrics of the model card, and the level of their intervals."""
-        return segmentation_metrics(scores)
+        summary = summarise(scores)
+        rows = [
+            Metric(
+                region=region.region,
+                name=name,
+                mean=defined(metric.mean),
+                median=defined(metric.median),
+                lower=defined(metric.low),
+                upper=defined(metric.high),
+                cases=metric.n,
+            )
+            for region in summary.regions
+            for name, metric in region.metrics.items()
+            if region.lesions or name not in LESION_METRICS
+        ]
+        return tuple(rows), summary.level
 
     def rehearse(self, network: nn.Module, case: Case) -> None:
         """Predict the case, and score its annotation: an untrained network's noise takes long."""
@@ -122,23 +137,3 @@ def score_case(
         case=case.id,
         patient=case.patient,
     )
-
-
-def segmentation_metrics(scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
-    """Compute the metrics of the model card, and the level of their intervals."""
-    summary = summarise(scores)
-    rows = [
-        Metric(
-            region=region.region,
-            name=name,
-            mean=defined(metric.mean),
-            median=defined(metric.median),
-            lower=defined(metric.low),
-            upper=defined(metric.high),
-            cases=metric.n,
-        )
-        for region in summary.regions
-        for name, metric in region.metrics.items()
-        if region.lesions or name not in LESION_METRICS
-    ]
-    return tuple(rows), summary.level
