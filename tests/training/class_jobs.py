@@ -52,7 +52,7 @@ def a_job(
         seed=seed,
         checkpoint_seconds=0.0,
         labels=dict(zip(ids, labels, strict=True)),
-        units={case: f"P{n // 2}" for n, case in enumerate(ids)},
+        groups={case: f"P{n // 2}" for n, case in enumerate(ids)},
         **more,
     )
 

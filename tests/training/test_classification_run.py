@@ -264,8 +264,8 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
 
     monkeypatch.setattr(sys.modules["hilum.training.run"], "train_fold", keep)
     model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, device="cpu"))
-    assert jobs[0].units["copy"] == jobs[0].units["p12"]
-    assert len(set(jobs[0].units.values())) == 16
+    assert jobs[0].groups["copy"] == jobs[0].units["p12"]
+    assert len(set(jobs[0].groups.values())) == 16
     notes = "\n".join(model.metrics.notes)
     assert "Attention: 1 group of near-duplicates on both sides of the split: copy = p12" in notes
     assert "The model will not refuse any image" in notes

@@ -90,7 +90,7 @@ def test_a_linear_probe_is_scikit_learns_logistic_regression_on_the_frozen_featu
     with torch.inference_mode():
         logits = fitted.network(images)
     x = StandardScaler().fit_transform(features)
-    groups = [job.units[case] for case in job.cases]
+    groups = [job.groups[case] for case in job.cases]
     targets = np.array(
         [ClassificationTask(table).encode(job.labels[case]) for case in job.cases]
     ).astype(int)

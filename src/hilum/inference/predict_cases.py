@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from hilum.dataset import Case
 from hilum.errors import HilumError
 
@@ -43,6 +45,13 @@ class Deadline:
 
 
 UNLIMITED = Deadline()
+
+
+def spread_evenly(cases: Sequence[CaseT], most: int) -> tuple[CaseT, ...]:
+    """Choose at most so many cases, spread evenly over all."""
+    number = min(most, len(cases))
+    places = np.unique(np.linspace(0, len(cases) - 1, number).round().astype(int))
+    return tuple(cases[place] for place in places)
 
 
 def predict_cases(

@@ -74,8 +74,8 @@ def assemble_model(
             " intensity statistics)"
         )
         notes.append(
-            "each case was predicted by the one member that had not seen it; the ensemble itself"
-            " was not measured"
+            "each case was predicted by the one member that was not trained on it; the ensemble"
+            " itself was not measured"
         )
     facts = Facts(
         dataset=dataset.name,

@@ -192,8 +192,8 @@ class Augmenter:
 
     def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.masks:
-            seen, kept = images[:, : -self.masks], images[:, -self.masks :]
-            return torch.cat([self._changed(seen, generator), kept], dim=1)
+            image, kept = images[:, : -self.masks], images[:, -self.masks :]
+            return torch.cat([self._changed(image, generator), kept], dim=1)
         return self._changed(images, generator)
 
     def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -53,14 +53,14 @@ def write_out_of_fold_report(
     table = plan.classes
     write_predictions(scores, table, folder)
     evaluated = evaluate_scores(scores, table, dataset, folder, folder)
-    answered = {score.case for score in scores}
+    scored = {score.case for score in scores}
     lines = ["# Beside the network: baselines that see no image", ""]
     notes = [joined_sentence(evaluated.summary.joined)] if evaluated.summary.joined else []
     measured = mask_sizes(dataset)
     whose = {case.id: case.patient for case in dataset.cases}
     together = [replace(case, patient=(groups or whose).get(case.id)) for case in dataset.cases]
     for baseline in baseline_scores(together, folds, table, measures=measured):
-        own = tuple(score for score in baseline.scores if score.case in answered)
+        own = tuple(score for score in baseline.scores if score.case in scored)
         known = {
             score.case: {"patient": whose[score.case], "unit": (groups or {}).get(score.case)}
             for score in own

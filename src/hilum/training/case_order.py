@@ -1,4 +1,4 @@
-"""A fair sample of cases, for when the time ends what was to see all of them."""
+"""Orders of cases of which every beginning represents all, for when the time ends early."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def stratified_order(
 ) -> list[int]:
     """Order cases so that every beginning holds each class in its share.
 
-    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn
-    by the cases' ids, the same for the same cases.
+    Data sets are often sorted by class. Of findings the rarest of a case counts. The order depends
+    on the cases' ids, the same for the same cases.
     """
     present = _classes_of(labels, table)
     rarest = np.where(present, present.sum(axis=0), len(ids) + 1).argmin(axis=1)
@@ -39,7 +39,7 @@ def minimum_per_class_first(
 ) -> tuple[list[int], int]:
     """Order cases alike, but begin with `fewest` of every class, of findings also without each.
 
-    What was drawn to the front would have come anyway in a longer sample: one that reaches beyond
+    What was moved to the front would have come anyway in a longer sample: one that reaches beyond
     it is the fair one again.
 
     Returns:
@@ -56,7 +56,7 @@ def minimum_per_class_first(
 def shuffled_order(ids: Sequence[str]) -> list[int]:
     """Order cases without known classes so that every beginning is a fair sample.
 
-    Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the
+    Data sets are often sorted by centre. The order depends on the cases' ids, the same for the
     same cases.
     """
     order: list[int] = (

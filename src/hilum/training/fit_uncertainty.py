@@ -113,7 +113,7 @@ def fit_calibration(
     *,
     balanced: bool = False,
 ) -> Calibration:
-    """Temperature and thresholds of out-of-fold answers; biases too where training was balanced.
+    """Fit temperature and thresholds, and biases where training was balanced.
 
     See `cross_calibrated` for the arguments.
     """

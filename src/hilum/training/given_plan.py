@@ -68,7 +68,7 @@ def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str)
 
 
 def _refuse_another(plan: Plan, overrides: Overrides | None, holder: str) -> None:
-    """A plan that is there already is followed; what is asked for beside it must be what it says.
+    """Refuse decisions that differ from those of a plan that is there already.
 
     Raises:
         UsageError: it is not.

@@ -59,8 +59,7 @@ class TrainingJob(Generic[P_co, Store_co]):
         validate_every: share of the schedule between two validations.
         end_by_plateau: end a training of so many steps earlier where its validations stop to rise.
         labels: class of each case, where cases are classified.
-        units: what each case hangs together with (see `fold_groups`): its patient, joined with
-            near-duplicates.
+        groups: group of each case (see `fold_groups`): its patient, joined with near-duplicates.
         weights: pretrained ones that the network begins with.
     """
 
@@ -76,7 +75,7 @@ class TrainingJob(Generic[P_co, Store_co]):
     validate_every: float = 0.1
     end_by_plateau: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
     weights: Weights | None = None
 
 

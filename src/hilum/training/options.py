@@ -109,7 +109,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told what happens; the command line draws bars with it.
+    """Callbacks that are told what happens; the command line shows bars by them.
 
     Args:
         say: a sentence for the user.

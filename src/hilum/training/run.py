@@ -131,7 +131,7 @@ def _run(
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
             labels={case.id: case.label for case in dataset.cases if case.label is not None},
-            units=data.groups,
+            groups=data.groups,
             weights=weights,
         )
         validator = task.validator(plan, device, cases)

@@ -82,16 +82,16 @@ class Sampler(ABC):
 class PatchSampler(Sampler):
     """Patches from a case store, images (C, *size) and targets (1 or R, *size) uint8.
 
-    Every case is seen once before any is seen again. A patch lies anywhere in its case, or, with
-    the chance `foreground_fraction`, around a voxel of a foreground label drawn with equal chance
-    among the labels of the case.
+    Every case is sampled once before any is sampled again. A patch lies anywhere in its case, or,
+    with the chance `foreground_fraction`, around a voxel of a foreground label, each label of the
+    case with equal chance.
 
     Args:
         store: preprocessed cases.
         cases: ids to draw from.
         task: encodes label ids.
         size: what to read, (Z, Y, X); larger than the patch by what augmentation needs.
-        patch: the patch itself; its position is what is drawn.
+        patch: the patch itself; its position is random.
         batch: patches a step.
         foreground_fraction: 0..1.
         seed: same seed, same batches.
@@ -156,8 +156,8 @@ class PatchSampler(Sampler):
 class ViewSampler(Sampler):
     """Whole inputs of a classifier from a view store, images (C, *size) and targets (K',) float32.
 
-    Every case is seen once before any is seen again; or, where chances are given, as many are drawn
-    as there are cases, each with its chance, before the next are drawn.
+    Every case is sampled once before any is sampled again; or, where chances are given, as many as
+    there are cases, each with its chance, before the next.
 
     Args:
         store: preprocessed inputs.

@@ -24,7 +24,7 @@ from hilum.errors import ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
-from hilum.inference.predict_cases import predict_cases
+from hilum.inference.predict_cases import predict_cases, spread_evenly
 from hilum.inference.predictor import Predictor
 from hilum.inference.sliding_window import cut_patch
 from hilum.metrics import dice
@@ -179,11 +179,11 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
         )
         judges = _patients(validation)
         others = [case for case in calibration if not _patients([case]) & judges]
-        chosen = _spread(validation)
+        chosen = spread_evenly(validation, _MOST_CASES)
         if others and len(_patients(chosen)) >= FEWEST_PATIENTS:
             known = _patients(cases[name] for name in own.validation if name in cases)
             note = _SET_ASIDE.format(held=len(known), needed=FEWEST_PATIENTS)
-            return Split(_spread(others), chosen, () if fold is own else (note,))
+            return Split(spread_evenly(others, _MOST_CASES), chosen, () if fold is own else (note,))
     raise UsageError(
         f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves"
         " some to set the ranges",
@@ -368,10 +368,3 @@ def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> Label
     return LabelQuality(
         region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined)
     )
-
-
-def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
-    rows = np.unique(
-        np.linspace(0, len(cases) - 1, min(_MOST_CASES, len(cases))).round().astype(int)
-    )
-    return tuple(cases[row] for row in rows)

@@ -106,8 +106,8 @@ def mix(
     Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))
-    drawn = np.random.default_rng(seed).beta(strength, strength, size=len(images))
-    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(images.device)
+    shares = np.random.default_rng(seed).beta(strength, strength, size=len(images))
+    share = torch.from_numpy(np.maximum(shares, 1 - shares).astype(np.float32)).to(images.device)
     wide = share.view(-1, *[1] * (images.ndim - 1))
     mixed = images * wide + images.roll(1, dims=0) * (1 - wide)
     return mixed, targets * share[:, None] + targets.roll(1, dims=0) * (1 - share[:, None])

@@ -63,7 +63,7 @@ def fit_probe(
     classes = job.plan.classes
     cases, features = _features(network, views, job, tick, deadline)
     targets = np.array([views.target(case) for case in cases], dtype=np.float64)
-    groups = [job.units.get(case, case) for case in cases]
+    groups = [job.groups.get(case, case) for case in cases]
     mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = (features - mean) / std
     if classes.kind == "exclusive":

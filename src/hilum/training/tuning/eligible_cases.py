@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hilum.dataset.folds import patient_of
 from hilum.errors import UsageError
+from hilum.inference.predict_cases import spread_evenly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +38,8 @@ class EligibleCases:
         """At most so many, spread evenly over all."""
         if most is None or most >= len(self.cases):
             return self
-        chosen = np.unique(np.linspace(0, len(self.cases) - 1, most).round().astype(int))
-        cases = tuple(self.cases[n] for n in chosen)
-        notes = (*self.notes, f"of these {len(cases)}, spread evenly, as was asked")
+        cases = spread_evenly(self.cases, most)
+        notes = (*self.notes, f"of these {len(cases)}, spread evenly")
         return EligibleCases(cases, self.networks, notes, self.known)
 
 

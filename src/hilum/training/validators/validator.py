@@ -8,9 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
-import numpy as np
-
-from hilum.inference.predict_cases import UNLIMITED, Deadline
+from hilum.inference.predict_cases import UNLIMITED, Deadline, spread_evenly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +87,7 @@ class Validator(ABC, Generic[S]):
 
     def subset(self, most: int) -> Self:
         """Keep at most so many cases, spread evenly over all."""
-        number = min(most, len(self.cases))
-        places = np.unique(np.linspace(0, len(self.cases) - 1, number).round().astype(int))
-        return replace(self, cases=tuple(self.cases[place] for place in places))
+        return replace(self, cases=spread_evenly(self.cases, most))
 
     @abstractmethod
     def metrics(self, scores: Sequence[S]) -> tuple[tuple[Metric, ...], float]:
