@@ -234,7 +234,8 @@ _DRAWS = ((0.01, 0), (2.0, 0), (2.0, 1), (2.0, 1))
 def test_a_plan_that_mixes_mixes_and_one_that_does_not_does_not(tmp_path):
     for strength in (0.0, 0.5):
         job = a_job(class_plan(loss=ClassLossSpec(mixup=strength), batch=12), tmp_path)
-        with module.ClassificationStep(job) as step:
+        step = module.ClassificationStep(job)
+        with step.sampler:
             images, targets = step.batch(0)
             changed, mixed = step.augment(images, targets, torch.Generator().manual_seed(0))
         assert torch.equal(changed, images) == torch.equal(mixed, targets) == (strength == 0)
@@ -289,7 +290,8 @@ def test_balance_is_the_plans(tmp_path):
     labels = ["benign"] * 20 + ["malignant"] * 2
     for balance, share in (("none", 2 / 22), ("sampling", 0.5)):
         job = a_job(class_plan(balance=balance, batch=11), tmp_path, labels=labels)
-        with module.ClassificationStep(job) as training_step:
+        training_step = module.ClassificationStep(job)
+        with training_step.sampler:
             positive = np.mean(
                 [float(training_step.batch(step)[1][:, 1].mean()) for step in range(40)]
             )
