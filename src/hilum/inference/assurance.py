@@ -69,7 +69,7 @@ class Calibration(Record):
     cases: int = Field(default=0, ge=0)
 
     def apply(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
-        """Calibrated probabilities (N, K) of the network's (N, K)."""
+        """Calibrate the network's probabilities (N, K)."""
         return np.asarray(
             apply_temperature(
                 logits_of(probabilities, table), self.temperature, kind=table.kind, bias=self.bias
@@ -79,7 +79,7 @@ class Calibration(Record):
     def sets(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
     ) -> tuple[tuple[str, ...], ...]:
-        """The classes that each case may have.
+        """List the classes that each case may have.
 
         Of findings those that may be present. () of every case where none were learnt.
 
@@ -99,7 +99,7 @@ class Calibration(Record):
     def certain(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
     ) -> tuple[tuple[str, ...], ...] | None:
-        """The findings of each case whose absence is ruled out.
+        """List the findings of each case whose absence is ruled out.
 
         None of other classes, and where no thresholds were learnt.
 
@@ -114,7 +114,7 @@ class Calibration(Record):
         return np.array(self.class_thresholds if per_class else self.thresholds)
 
     def _scaled(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
-        """The probabilities that the thresholds are of."""
+        """Return the probabilities that the thresholds are of."""
         return (
             np.asarray(probabilities)
             if self.scale == "network"
@@ -123,7 +123,7 @@ class Calibration(Record):
 
 
 def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N, K, 2) whether each finding may be absent, and present."""
+    """Return (N, K, 2): may each finding be absent, and may it be present?"""
     return multilabel_prediction_set(values, least.reshape(2, -1).T)
 
 
@@ -189,7 +189,7 @@ class Assurance:
 
 
 def logits_of(probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
-    """Logits (N, K') that give these probabilities (N, K).
+    """Compute logits (N, K') that give these probabilities (N, K).
 
     Of exclusive classes up to a constant.
     """

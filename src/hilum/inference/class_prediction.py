@@ -95,7 +95,7 @@ class ClassPrediction:
         return dict(zip(self.table.names, self.score.best, strict=True))
 
     def as_json(self) -> str:
-        """Everything that was said, as JSON."""
+        """Write everything as JSON."""
         said = {
             "case": self.case,
             "model": self.model,
@@ -154,7 +154,7 @@ class ClassPrediction:
 def class_files(
     case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]
 ) -> tuple[str, ...]:
-    """The names of a case's own files: its answer, then the maps of these classes."""
+    """Name a case's own files: its answer, then the maps of these classes."""
     parts = in_file_names(table)
     return (
         *([f"{case}.json"] if "json" in formats else []),
@@ -163,7 +163,7 @@ def class_files(
 
 
 def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
-    """Numbers of the classes that a map is made of: those called, or the most probable one."""
+    """Choose the classes that a map is made of: those called, or the most probable one."""
     names = called(prediction.score, prediction.table)
     chosen = tuple(prediction.table.names.index(name) for name in names)
     return chosen or (int(np.argmax(prediction.score.best)),)
@@ -239,12 +239,12 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         return rows + super().made_from(case)
 
     def names(self, case: Case) -> tuple[str, ...]:
-        """Names of the files that will be written for a case, the tables of all cases included."""
+        """Name the files that will be written for a case, the tables of all cases included."""
         tables = (PREDICTIONS, CLASSES) if "csv" in self._formats else ()
         return (*class_files(case.id, self._classes, self._formats, maps=self._maps), *tables)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
-        """Whatever may be there of a case's answer, the table of all cases apart."""
+        """Name what may be there of a case's answer, the table of all cases apart."""
         return tuple(
             self.out.path / name
             for name in class_files(case, self._classes, ("json",), maps=self._classes.names)

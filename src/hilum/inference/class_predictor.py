@@ -200,7 +200,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         return replace(prediction, maps=maps, seconds=seconds)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (B, K') float32 of inputs (B, C, Z, Y, X), averaged over networks and mirrors.
+        """Compute the mean logits (B, K') of networks and mirrors for inputs (B, C, Z, Y, X).
 
         Raises:
             ResourceError: memory is not enough.
@@ -208,7 +208,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         return self._pass(images)[0]
 
     def _pass(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """See `logits`.
+        """Compute `logits`.
 
         And the input of each network's head for the images as they are, (B, F') float32, from the
         same pass.

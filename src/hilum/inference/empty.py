@@ -49,7 +49,7 @@ _WORTHWHILE = 2
 
 
 def constant_of(patch: NDArray[np.float32]) -> tuple[float, ...] | None:
-    """The one value of each channel of a patch (C, Z, Y, X); None where a channel has two."""
+    """Find the one value of each channel of a patch (C, Z, Y, X); None where one has two."""
     values = []
     for channel in patch:
         value = channel[0, 0, 0]
@@ -118,7 +118,7 @@ class Air:
         ]
 
     def body(self, array: NDArray[np.float32]) -> Body | None:
-        """The box of a preprocessed case (C, Z, Y, X) that windows are placed over.
+        """Find the box of a preprocessed case (C, Z, Y, X) that windows are placed over.
 
         None: all of it.
         """
@@ -171,7 +171,7 @@ class Air:
 
 
 def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | None:
-    """The box around every voxel of (C, Z, Y, X) that is above the limit of its channel.
+    """Find the box around every voxel of (C, Z, Y, X) that is above the limit of its channel.
 
     None where none is.
     """
@@ -189,7 +189,7 @@ def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | No
 
 
 def _widened(side: slice, size: int, patch: int) -> slice:
-    """A side of the box with its margin, at least a patch wide where the image is."""
+    """Widen a side of the box by its margin, to a patch at least where the image is as large."""
     start, stop = max(0, side.start - _MARGIN), min(size, side.stop + _MARGIN)
     lack = min(patch, size) - (stop - start)
     if lack > 0:

@@ -76,7 +76,7 @@ class _Place:
 def find_cases(
     sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False
 ) -> tuple[Case, ...]:
-    """The cases of :func:`find`."""
+    """Find the cases of :func:`find`."""
     return find(sources, channels, annotated=annotated).cases
 
 
@@ -180,7 +180,7 @@ class _Finder:
             self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
 
     def _kept(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
-        """The images of the model's channels where all of these are among them, else all.
+        """Keep the images of the model's channels where all of these are among them, else all.
 
         In the order of the case.
         """
@@ -283,7 +283,7 @@ class _Finder:
             self._group(others, source)
 
     def _of_others(self, images: Sequence[Path]) -> set[Path]:
-        """Images of other modalities than the only channel, by last words: P1_PET beside P1_CT."""
+        """Find images of other modalities than the only channel, by last words: P1_PET at P1_CT."""
         words = {file: re.split(r"[\s_.-]+", image_stem(file))[-1] for file in images}
         ours = {
             file
@@ -323,7 +323,7 @@ class _Finder:
             self._take(stem, self._kept(files_of), folder, source)
 
     def _whole(self, file: Path) -> Mapping[str, Path]:
-        """The channels of a file that holds all those of a case."""
+        """Return the channels of a file that holds all those of a case."""
         return dict.fromkeys(_names_beside(file.parent) or self._channels, file)
 
     def _take(self, name: str, images: Mapping[str, Path], folder: Path, source: Path) -> None:
@@ -333,7 +333,7 @@ class _Finder:
         )
 
     def named(self) -> tuple[Case, ...]:
-        """Every case with its id, by id.
+        """Return every case with its id, by id.
 
         Where two have the same, the suffix of their files, or else a number, is added.
         """
@@ -384,19 +384,19 @@ def _may_be_dicom(file: Path) -> bool:
 
 
 def _of_model(images: Mapping[str, Path], channels: Sequence[str]) -> dict[str, Path]:
-    """The images of a model's channels, by their names; {} where one is missing."""
+    """Choose the images of a model's channels by their names; {} where one is missing."""
     names = {plain_name(name): name for name in images}
     found = [names.get(plain_name(channel)) for channel in channels]
     return {name: images[name] for name in found if name is not None} if None not in found else {}
 
 
 def _names_beside(folder: Path) -> tuple[str, ...]:
-    """Channel names that a data set states: dataset.json among the images, or one folder up."""
+    """Read the channel names of a dataset.json among the images, or one folder up."""
     return stated_channels(folder) or stated_channels(folder.absolute().parent)
 
 
 def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
-    """The id of each case: its own; where ids repeat, with the folders before it that differ."""
+    """Name each case: by its own id, and where ids repeat with the folders that differ."""
     names = [place.case.id for place in places]
     sources = {place.source for place in places if place.series}
     for source in sources:
@@ -424,7 +424,7 @@ def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
 
 
 def _differing(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Of each path the folders at the depths where not all folders of one folder are the same."""
+    """Keep the folders at the depths where not all paths of one folder are the same."""
     # where two paths that are next to each other in their order differ first
     kept = {
         next(n for n, parts in enumerate(itertools.zip_longest(*pair)) if len({*parts}) > 1)

@@ -54,7 +54,7 @@ class Forecast:
         self._finished = 0
 
     def finish(self, case: str) -> None:
-        """A case is done, whatever became of it."""
+        """Count a case as done, whatever became of it."""
         self._finished_cost += self._costs[case]
         self._finished += 1
 

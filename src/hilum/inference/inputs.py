@@ -23,7 +23,7 @@ Source = Volume | Case | Path | str | Mapping[str, Path]
 
 
 def in_order(source: Source, channels: Sequence[str]) -> Source:
-    """The source with the channels of a model in its order, where the source names channels.
+    """Bring a source's channels to a model's order, where the source names channels.
 
     Raises:
         DataError: it has others; see `hilum.dataset.channels.match_channels`.
@@ -51,7 +51,7 @@ def read_source(source: Source, channels: Sequence[str] = ()) -> Volume:
 
 
 def channel_files(source: Source) -> tuple[Path, ...]:
-    """The file or DICOM folder of each channel, in their order; none for a volume.
+    """List the file or DICOM folder of each channel, in their order; none for a volume.
 
     A file that holds several once, or as often as it is named.
     """
@@ -63,12 +63,12 @@ def channel_files(source: Source) -> tuple[Path, ...]:
 
 
 def image_files(source: Source) -> tuple[Path, ...]:
-    """The files and DICOM folders that a case is read from, each once; none for a volume."""
+    """List the files and DICOM folders that a case is read from, each once; none for a volume."""
     return tuple(dict.fromkeys(channel_files(source)))
 
 
 def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataError:
-    """The error for an image of another number of channels than a model has.
+    """Make the error for an image of another number of channels than a model has.
 
     Its cure is about what the image probably is.
     """
@@ -90,7 +90,7 @@ def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataErr
 
 
 def case_id(source: Source) -> str:
-    """The id of a case: its own, or its file's name without suffix and first channel's number.
+    """Name a case: by its id, or its file without suffix and first channel's number.
 
     "case" for a volume.
     """

@@ -22,7 +22,7 @@ _INPUTS = ("model", "image", "region", "point")
 
 
 def made_from(predictor: CasePredictor[P], case: Case) -> dict[str, str]:
-    """The model, the options and hashes of the files that a case's prediction depends on, by name.
+    """Return the model, options and file hashes that a case's prediction depends on, by name.
 
     Raises:
         FormatError: a file cannot be read.
@@ -72,7 +72,7 @@ def explain_reruns(reasons: Sequence[str]) -> tuple[str, ...]:
 
 
 def _hash_weights(predictor: CasePredictor[P]) -> str:
-    """A hash of the plan and weights of a model that is in no folder."""
+    """Hash the plan and weights of a model that is in no folder."""
     hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
     for network in getattr(predictor.model, "networks", ()):
         for tensor in network.state_dict().values():

@@ -78,7 +78,7 @@ class Facts(Record):
     notes: tuple[str, ...] = ()
 
     def cases_for(self, part: Literal["train", "validation"]) -> frozenset[str]:
-        """The ids of the cases that any network was trained or validated on, where known."""
+        """List the ids of the cases that any network was trained or validated on, where known."""
         lists = [fold.get(part) for fold in self.details.values() if isinstance(fold, dict)]
         return frozenset(
             name for ids in lists if isinstance(ids, list) for name in ids if isinstance(name, str)
@@ -112,17 +112,17 @@ class Manifest(Record):
 
     @classmethod
     def sealed(cls, **fields: Any) -> Self:
-        """A manifest with its id."""
+        """Make a manifest with its id."""
         draft = cls(id="", **fields)
         return draft.model_copy(update={"id": draft.computed_id()})
 
     def with_files(self, files: Mapping[str, FileHash]) -> Self:
-        """The same with other hashes, and so another id."""
+        """Make the same with other hashes, and so another id."""
         draft = self.model_copy(update={"files": dict(files)})
         return draft.model_copy(update={"id": draft.computed_id()})
 
     def computed_id(self) -> str:
-        """The value that `id` must have."""
+        """Compute the value that `id` must have."""
         text = json.dumps(self.model_dump(mode="json", exclude={"id"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -208,7 +208,7 @@ def damaged(what: str, needed: str = "the file as it was saved", cure: str = _CU
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
-    """Hash and size of files in a folder."""
+    """Hash files in a folder."""
     return {
         name: FileHash(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size)
         for name in names
@@ -216,12 +216,12 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
 
 
 def hilum_version() -> str:
-    """The version of hilum that is running."""
+    """Return the version of hilum that is running."""
     return metadata.version("hilum")
 
 
 def read_record(kind: type[R], path: Path) -> R:
-    """A record from a model folder's file.
+    """Read a record from a model folder's file.
 
     Raises:
         ModelError: it does not fit this version of hilum.
@@ -238,7 +238,7 @@ def read_record(kind: type[R], path: Path) -> R:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan of whatever task; its errors are the folder's.
+    """Read the plan of whatever task; its errors are the folder's.
 
     Raises:
         ModelError: it does not fit this version of hilum.

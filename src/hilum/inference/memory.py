@@ -41,7 +41,7 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_memory(amount: str | int) -> int:
-    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of an integer.
+    """Parse "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or an integer, into bytes.
 
     Raises:
         UsageError: it is no amount of memory, none at all, or a text without a unit.
@@ -66,12 +66,12 @@ def parse_memory(amount: str | int) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Measure the bytes of memory that this process holds now."""
     return int(psutil.Process().memory_info().rss)
 
 
 def return_what_is_freed(most: int) -> None:
-    """From now on give freed blocks of a small part of `most` bytes back to the system.
+    """Give freed blocks of a small part of `most` bytes back to the system from now on.
 
     glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each
     thread, so that a second case would hold what the first had freed. Blocks that go back cost time
@@ -107,7 +107,7 @@ class Budget:
         return cls(resident() + int(SHARE * host_memory().free), given=False)
 
     def __str__(self) -> str:
-        """In words, for messages."""
+        """Describe it for messages."""
         return f"{self.most / 2**30:.2f} GiB " + (
             "that are allowed" if self.given else f"({SHARE:.0%} of what is free)"
         )
@@ -191,7 +191,7 @@ class HostMemory:
 
 
 def host_memory(root: Path = Path("/")) -> HostMemory:
-    """Memory outside the accelerators, of the machine or of this process's control group.
+    """Measure the memory outside the accelerators, of the machine or of this process's group.
 
     A container, a batch job or a systemd unit is killed at its group's limit, however much the
     machine has free. What the group's files take in the page cache counts as free, as it does for

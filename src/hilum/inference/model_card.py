@@ -72,7 +72,7 @@ def markdown_template(package: str, name: str) -> Template:
 
 
 def _clean(value: object) -> object:
-    """Names come from files: keep them on one line of one table cell, and without markup."""
+    """Keep names from files on one line of one table cell, and without markup."""
     if not isinstance(value, str):
         return value
     return re.sub(r"\s+", " ", value.replace("|", "/").replace("<", "&lt;"))

@@ -130,7 +130,7 @@ FORMATS: dict[str, PredictionFormat] = {
 def label_files(
     case: str, formats: Collection[PredictionFormat], *, probabilities: bool
 ) -> tuple[str, ...]:
-    """The names of a segmentation's files."""
+    """Name a segmentation's files."""
     beside = (
         [f"{case}_probabilities{one.probabilities}" for one in formats] if probabilities else []
     )
@@ -186,13 +186,13 @@ class LabelWriter(PredictionWriter[Prediction]):
         super().__init__(out, "labels.json", table.model_dump_json(indent=2) + "\n")
 
     def names(self, case: Case) -> tuple[str, ...]:
-        """Names of the files that will be written for a case."""
+        """Name the files that will be written for a case."""
         picture = written_as_picture(tuple(case.images.values()), self._labels)
         chosen = _chosen(self._formats, picture=picture)
         return label_files(case.id, chosen, probabilities=self._probabilities)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
-        """Whatever may be there of a case's answers, in any format."""
+        """Name what may be there of a case's answers, in any format."""
         names = label_files(case, FORMATS.values(), probabilities=True)
         return tuple(self.out.path / name for name in names)
 

@@ -216,7 +216,7 @@ class Predictor(CasePredictor[Prediction]):
         )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All logits (K, Z, Y, X), float32, of a preprocessed image, every patch run.
+        """Compute all logits (K, Z, Y, X), float32, of a preprocessed image, every patch run.
 
         Needs 4 K bytes a voxel; `predict_prepared` does not.
         """

@@ -82,7 +82,7 @@ class Gate:
 
     @classmethod
     def fit(cls, train: ArrayLike, held_out: ArrayLike, share: float, *, standardise: bool) -> Self:
-        """From (N, F) training and (M, F) held-out cases: covariance by Ledoit and Wolf (2004).
+        """Fit (N, F) training and (M, F) held-out cases: covariance by Ledoit and Wolf (2004).
 
         `standardise` divides each feature by its own standard deviation.
 
@@ -136,7 +136,7 @@ class Gate:
         return replace(gate, held_out=np.sort(gate.distance(others)))
 
     def distance(self, cases: ArrayLike, name: str = "features") -> NDArray[np.float64]:
-        """Mahalanobis distance of (B, F), (B,); infinite where a feature is no number.
+        """Compute the Mahalanobis distance of (B, F), (B,); infinite where a feature is no number.
 
         Raises:
             UsageError: features of another number.
@@ -252,7 +252,7 @@ class Refusal:
         return self.features.guaranteed + (self.intensities.guaranteed if self.intensities else 0.0)
 
     def distance(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Mahalanobis distance in feature space of (B, F), (B,).
+        """Compute the Mahalanobis distance of (B, F), (B,); infinite where a feature is no number.
 
         Raises:
             UsageError: features of another number.
@@ -309,7 +309,7 @@ class Refusal:
         return {"features": self.features, **more}
 
     def to_arrays(self) -> tuple[dict[str, Floats], dict[str, float]]:
-        """The arrays for a safetensors file, and the numbers for JSON."""
+        """Return the arrays for a safetensors file, and the numbers for JSON."""
         arrays: dict[str, Floats] = {}
         numbers = {"share": self.share}
         for name, gate in self._gates().items():

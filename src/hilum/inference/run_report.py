@@ -113,7 +113,7 @@ class RunReport(Record):
         atomic_write_text(path, self.as_json())
 
     def as_json(self) -> str:
-        """The file's text."""
+        """Write the file's text."""
         return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
@@ -178,7 +178,7 @@ class RunClock:
         files: Inventory | None = None,
         trained_on: Iterable[str] = (),
     ) -> RunReport:
-        """The run up to now."""
+        """Report the run up to now."""
         on_device = None if self._cuda is None else self._cuda.max_memory_allocated(self._device)
         now = {
             "seconds": round(time.perf_counter() - self._start, 3),
@@ -193,7 +193,7 @@ class RunClock:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, those that are installed."""
+    """Read the versions of the packages that numbers depend on, those that are installed."""
     installed: dict[str, str] = {}
     for name in _PACKAGES:
         try:
@@ -204,7 +204,7 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process since it began."""
+    """Measure the largest resident memory of this process since it began."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     # getrusage also counts what the process that started this one held when it did

@@ -34,7 +34,7 @@ _BLOCK = 2**16  # values that are worked on at a time: 256 KiB, which stay in th
 
 
 def buffer_bytes(outputs: int, shape: Sequence[int], patch: Three) -> int:
-    """Bytes of the rows that exist at a time for a volume (Z, Y, X): logits and weights."""
+    """Count the bytes of the rows that exist at a time for a volume (Z, Y, X)."""
     return 4 * (outputs + 1) * patch[0] * shape[1] * shape[2]
 
 
@@ -173,6 +173,6 @@ def _average(
 
 
 def _cells(sides: Iterable[slice]) -> list[slice]:
-    """The parts that the windows' edges cut an axis into: each inside or outside of a window."""
+    """Cut an axis at the windows' edges: each part is inside or outside of a window."""
     edges = sorted({edge for side in sides for edge in (side.start, side.stop)})
     return [slice(*pair) for pair in pairwise(edges)]

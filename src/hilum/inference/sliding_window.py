@@ -99,7 +99,7 @@ class Sweep:
         return int(2 ** len(self.mirror_axes))
 
     def padded(self, shape: Sequence[int]) -> Three:
-        """The shape (Z, Y, X) that windows are placed over: nowhere smaller than the patch."""
+        """Return the shape (Z, Y, X) that windows are placed over: no smaller than the patch."""
         z, y, x = (max(n, p) for n, p in zip(shape, self.patch, strict=True))
         return z, y, x
 
@@ -217,7 +217,7 @@ def _memory_left(running: Future[Group | None], limit: int | None) -> int | None
 
 
 def sliding_window(image: NDArray[np.floating], engine: Run, sweep: Sweep) -> NDArray[np.float32]:
-    """All slabs together: logits (K, Z, Y, X), float32.
+    """Put all slabs together: logits (K, Z, Y, X), float32.
 
     Needs 4 K bytes a voxel; see `slabs`, which does not.
     """
@@ -300,7 +300,7 @@ def _run_group(
 def cut_patch(
     image: NDArray[np.floating], window: Slices, before: Sequence[int], size: Three
 ) -> NDArray[np.float32]:
-    """The window's content (C, *patch), zeros where it is beyond the image."""
+    """Cut out the window's content (C, *patch), zeros where it is beyond the image."""
     sides = [slice(side.start - b, side.stop - b) for side, b in zip(window, before, strict=True)]
     inside = [
         slice(max(0, s.start), min(n, s.stop)) for s, n in zip(sides, image.shape[1:], strict=True)

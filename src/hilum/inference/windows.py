@@ -45,12 +45,12 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
 
 
 def _gaps(size: int, patch: int, overlap: float) -> int:
-    """The number of steps from the first patch along an axis to the last."""
+    """Return the number of steps from the first patch along an axis to the last."""
     return max(0, math.ceil((size - patch) / max(1.0, patch * (1.0 - overlap)) - 1e-9))
 
 
 def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Slices, ...]:
-    """The windows over a volume (Z, Y, X), those with the same Z together and Z rising."""
+    """List the windows over a volume (Z, Y, X), those with the same Z together and Z rising."""
     starts = [window_starts(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
     return tuple(
         (slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2]))
@@ -65,7 +65,7 @@ def count_windows(shape: Sequence[int], patch: Three, overlap: float) -> int:
 
 @lru_cache(maxsize=4)
 def gaussian_weights(patch: Three, weighting: Weighting = "gaussian") -> NDArray[np.float32]:
-    """Weights of a patch's voxels, (Z, Y, X) float32, 1 at the centre; not to be written to.
+    """Weigh a patch's voxels, (Z, Y, X) float32, 1 at the centre; not to be written to.
 
     Args:
         patch: (Z, Y, X).

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Model:
-    """The network as an `openvino.Model` from (1, C, *patch) to (1, K, *patch).
+    """Convert the network to an `openvino.Model` from (1, C, *patch) to (1, K, *patch).
 
     Its weights are torch's own memory.
 

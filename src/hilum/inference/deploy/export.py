@@ -172,7 +172,7 @@ def _checked(
     gate: float | None,
     patients: str | None,
 ) -> tuple[SegmentationPlan, tuple[str, ...]]:
-    """The plan, and the engines that are exported for, once everything asked for is possible."""
+    """Check that everything asked for is possible; return the plan and the engines."""
     plan = model.plan
     if not isinstance(plan, SegmentationPlan):
         raise UsageError(
@@ -262,7 +262,7 @@ def _write_rest(
     quantisation: Quantisation | None,
     differences: dict[str, float],
 ) -> None:
-    """Everything but the networks and the test vectors."""
+    """Write everything but the networks and the test vectors."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or ModelMetrics(measured_on="not measured")
     if stored != "float32":  # the networks are not those that were measured

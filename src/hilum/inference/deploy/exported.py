@@ -319,7 +319,7 @@ def engine_source(
 
 
 def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:
-    """The model in a folder: one that was trained, or one that was exported.
+    """Load the model in a folder: one that was trained, or one that was exported.
 
     Of the latter torch is not needed.
 

@@ -208,7 +208,7 @@ def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> list[F
 
 
 def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
-    """The patients of cases; one without a known patient is a patient of its own."""
+    """Return the patients of cases; one without a known patient is a patient of its own."""
     return {
         ("case", case.id) if case.patient is None else ("patient", case.patient) for case in cases
     }
@@ -217,7 +217,7 @@ def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
 def calibration_patches(
     plan: SegmentationPlan, cases: Sequence[Case]
 ) -> tuple[NDArray[np.float32], ...]:
-    """Patches (1, C, *patch) as the network sees them: half of them on annotated structures.
+    """Cut patches (1, C, *patch) as the network sees them, half of them on annotated structures.
 
     The same cases give the same patches.
     """
@@ -291,7 +291,7 @@ _METHOD = (
 
 
 def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
-    """The network in int8, but for its first and last convolution.
+    """Quantise the network to int8, but for its first and last convolution.
 
     These have few channels and cost next to nothing, but the one sees the image's whole range and
     the other's answers are what labels are decided by: without them agreement with float32 rose

@@ -170,7 +170,7 @@ ENGINES: dict[str, Kind] = {
 def make_engine(
     source: EngineSource, name: str = "auto", options: EngineOptions | None = None
 ) -> Engine:
-    """The engine of that name for a model.
+    """Make the engine of that name for a model.
 
     "auto" takes the fastest that is installed and that the model can run in.
 
@@ -221,7 +221,7 @@ def make_engine(
 
 
 def _choose(source: EngineSource) -> tuple[str, str]:
-    """Name and reason."""
+    """Choose an engine, with the reason."""
     if source.networks:
         if not source.is_on_cpu:
             return "torch", f"the model is on {source.device}"

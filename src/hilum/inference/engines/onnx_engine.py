@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def resolve_precision(wanted: str | None) -> str:
-    """The only precision that this engine has.
+    """Return the only precision that this engine has.
 
     Raises:
         UsageError: another one is wanted.

@@ -35,12 +35,12 @@ _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 @lru_cache
 def core() -> Core:
-    """The one OpenVINO runtime of this process."""
+    """Return the one OpenVINO runtime of this process."""
     return ov.Core()
 
 
 def resolve_precision(wanted: str | None, *, stored: str) -> str:
-    """The precision that a model is run in.
+    """Choose the precision that a model is run in.
 
     Args:
         wanted: None or "auto": int8 of an int8 model; bfloat16 where the processor has instructions
@@ -154,7 +154,7 @@ def _compile(model: Model | Path, settings: dict[str, str | int]) -> CompiledMod
 
 
 def _result_bytes(compiled: CompiledModel) -> int:
-    """Bytes of the results of all operations: more than a patch takes, as few exist at a time."""
+    """Sum the results of all operations: more than a patch takes, as few exist at a time."""
     return sum(
         math.prod(port.get_shape()) * int(port.get_element_type().size)
         for operation in compiled.get_runtime_model().get_ops()

@@ -27,7 +27,7 @@ _AMPERE = (8, 0)
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name; "auto" takes the first CUDA device, else the CPU.
+    """Find the device of that name; "auto" takes the first CUDA device, else the CPU.
 
     Raises:
         UsageError: no such kind of device.
@@ -56,7 +56,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for people and for run.json."""
+    """Describe the device for people and for run.json."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
@@ -205,7 +205,7 @@ class TorchEngine:
 
     @contextmanager
     def _its_threads(self) -> Iterator[None]:
-        """The threads of a processor are of the whole process: others get theirs back."""
+        """Give the process the threads of this engine meanwhile, and others theirs afterwards."""
         before = torch.get_num_threads()
         if self._threads is None or self._threads == before:
             yield

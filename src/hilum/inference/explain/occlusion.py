@@ -60,7 +60,7 @@ def occlusion(
     fill: str = "blur",
     most_passes: int = _MOST_PASSES,
 ) -> NDArray[np.float32]:
-    """The drop of a class's log-odds when a block is covered (Zeiler and Fergus 2014).
+    """Map the drop of a class's log-odds when a block is covered (Zeiler and Fergus 2014).
 
     Args:
         network: a classifier, or the networks of an ensemble: the mean of their drops.

@@ -36,7 +36,7 @@ def as_networks(network: Networks) -> tuple[ClassifierNetwork, ...]:
 
 
 def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
-    """An image (C, Z, Y, X) as a batch of one on the network's device, float32.
+    """Make an image (C, Z, Y, X) a batch of one on the network's device, float32.
 
     Raises:
         UsageError: it is not (C, Z, Y, X).
