@@ -88,10 +88,9 @@ class Calibration(Record):
             table: what the classes are.
             per_class: sets that keep the promise among the cases of each class.
         """
-        least = self._least(per_class=per_class)
+        values, least = self._values(probabilities, table, per_class)
         if not least.size:
-            return ((),) * len(probabilities)
-        values = self._scaled(probabilities, table)
+            return ((),) * len(values)
         if table.kind == "multilabel":
             return _named(_findings(values, least)[:, :, 1], table)
         return _named(prediction_set(values, least, contiguous=table.kind == "ordinal"), table)
@@ -105,21 +104,19 @@ class Calibration(Record):
 
         See `sets` for the arguments.
         """
-        least = self._least(per_class=per_class)
+        values, least = self._values(probabilities, table, per_class)
         if not least.size or table.kind != "multilabel":
             return None
-        return _named(~_findings(self._scaled(probabilities, table), least)[:, :, 0], table)
+        return _named(~_findings(values, least)[:, :, 0], table)
 
-    def _least(self, *, per_class: bool) -> NDArray[np.float64]:
-        return np.array(self.class_thresholds if per_class else self.thresholds)
-
-    def _scaled(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
-        """Return the probabilities that the thresholds are of."""
-        return (
-            np.asarray(probabilities)
-            if self.scale == "network"
-            else self.apply(probabilities, table)
-        )
+    def _values(
+        self, probabilities: NDArray[np.float64], table: ClassTable, per_class: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the probabilities that the thresholds are of, and the thresholds."""
+        least = np.array(self.class_thresholds if per_class else self.thresholds)
+        if self.scale == "network" or not least.size:
+            return np.asarray(probabilities), least
+        return self.apply(probabilities, table), least
 
 
 def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -139,14 +139,12 @@ class ClassPrediction:
 
     def write(self, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
         """Write the files into a folder that is held already."""
-        files = [
-            folder / name for name in class_files(self.case, self.table, formats, maps=self.maps)
-        ]
+        names = class_files(self.case, self.table, formats, maps=self.maps)
+        files = [folder / name for name in names]
         if "json" in formats:
             atomic_write_text(files[0], self.as_json())
-        for file, volume in (
-            zip(files[-len(self.maps) :], self.maps.values(), strict=True) if self.maps else ()
-        ):
+        maps = files[len(files) - len(self.maps) :]
+        for file, volume in zip(maps, self.maps.values(), strict=True):
             write_volume(volume, file)
         return tuple(files)
 

@@ -29,10 +29,13 @@ def made_from(predictor: CasePredictor[P], case: Case) -> dict[str, str]:
         DataError: the case has other channels than the model.
     """
     model = predictor.model.id
-    found = {
-        "model": _hash_weights(predictor) if model == UNSAVED else model,
-        **predictor.prediction_options,
-    }
+    if model == UNSAVED:
+        hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
+        for network in getattr(predictor.model, "networks", ()):
+            for tensor in network.state_dict().values():
+                hashed.update(tensor.cpu().numpy().tobytes())
+        model = hashed.hexdigest()
+    found = {"model": model, **predictor.prediction_options}
     case = arrange_channels(case, predictor.model.plan.channels)
     found["image"] = digest(([content_hash(file) for file in case.images.values()], case.positions))
     if predictor.asks_annotated:
@@ -69,12 +72,3 @@ def explain_reruns(reasons: Sequence[str]) -> tuple[str, ...]:
         f"{count} {'case' if count == 1 else 'cases'} again: {reason}"
         for reason, count in Counter(reasons).items()
     )
-
-
-def _hash_weights(predictor: CasePredictor[P]) -> str:
-    """Hash the plan and weights of a model that is in no folder."""
-    hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
-    for network in getattr(predictor.model, "networks", ()):
-        for tensor in network.state_dict().values():
-            hashed.update(tensor.cpu().numpy().tobytes())
-    return hashed.hexdigest()

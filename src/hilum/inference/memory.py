@@ -46,21 +46,16 @@ def parse_memory(amount: str | int) -> int:
     Raises:
         UsageError: it is no amount of memory, none at all, or a text without a unit.
     """
-    if isinstance(amount, str) and amount.strip().isdecimal():
-        raise UsageError(
-            f"memory {amount!r}",
-            needed="an amount with its unit",
-            cure=f"memory='{amount.strip()}GB'",
-        )
-    found = _AMOUNT.fullmatch(str(amount))
+    bare = isinstance(amount, str) and amount.strip().isdecimal()
+    found = None if bare else _AMOUNT.fullmatch(str(amount))
     number = (
         float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()] if found else 0
     )
     if number < 1:
         raise UsageError(
             f"memory {amount!r}",
-            needed="an amount such as 4GB, 512MB or 1.5GiB",
-            cure="memory='4GB'",
+            needed="an amount with its unit, such as 4GB, 512MB or 1.5GiB",
+            cure=f"memory='{str(amount).strip() if bare else 4}GB'",
         )
     return int(number)
 

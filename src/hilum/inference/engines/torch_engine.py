@@ -218,11 +218,8 @@ class TorchEngine:
 
     def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.require(patches, dtype=np.float32, requirements=["C", "W"]))
-        if self.torch_device.type == "cuda":  # pinned memory is copied without waiting
-            return (
-                self.forward(images.pin_memory().to(self.torch_device, non_blocking=True))
-                .contiguous()
-                .cpu()
-                .numpy()
-            )
-        return self.forward(images.to(self.torch_device)).contiguous().cpu().numpy()
+        on_cuda = self.torch_device.type == "cuda"
+        if on_cuda:
+            images = images.pin_memory()  # which is copied without waiting
+        images = images.to(self.torch_device, non_blocking=on_cuda)
+        return self.forward(images).contiguous().cpu().numpy()
