@@ -65,7 +65,7 @@ def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(
     now = [0.0]
     monkeypatch.setattr("hilum.inference.predict_cases.time.perf_counter", lambda: now[0])
     slow = Means([[0.0], [3.0]]).eval()
-    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
+    slow.head.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
     assert len(validator.score(slow, deadline=Deadline(35.0))) == 3  # a fourth would end at 40
     assert len(validator.score(slow, deadline=Deadline(0.0))) == 1
 
@@ -78,7 +78,7 @@ def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_s
     now = [0.0]
     monkeypatch.setattr("hilum.inference.predict_cases.time.perf_counter", lambda: now[0])
     slow = Means([[0.0], [3.0]]).eval()
-    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
+    slow.head.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
     scores = ClassificationValidator(plan, CPU, by_class).score(slow, deadline=Deadline(85.0))
     assert [score.reference for score in scores] == ["benign"] * 4 + ["malignant"] * 4
     places = [[case.id for case in by_class].index(score.case) for score in scores]
