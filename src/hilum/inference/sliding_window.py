@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
     Group = list[tuple[Slices, NDArray[np.float32]]]
     """Windows and their logits (K, *patch)."""
+    _Window = tuple[Slices, NDArray[np.float32] | None, NDArray[np.float32] | None, bool]
+    """A window, its patch (C, *patch) where it has to be run, its logits where they are known, and
+    whether the patch is one constant."""
 
 _WATCH_SECONDS = 0.01  # between two looks at the memory while the first patch runs
 
@@ -243,57 +246,44 @@ def _run_windows(
     """
     size = max(1, sweep.batch // sweep.copies)
     waiting: list[_Window] = []
-    known: NDArray[np.float32] | None = None
-    last: tuple[float, ...] | None = None  # the constant that was run last, or will be with these
+    known = np.empty(0, dtype=np.float32)  # the logits of the constant that was run last
+    last: tuple[float, ...] | None = None  # that constant, or the one that will be with these
     for number, place in enumerate(windows, start=1):
         patch = cut_patch(image, place, before, sweep.patch)
         constant = constant_of(patch) if sweep.reuse else None
         air = watch.air(patch) if constant is None else None
-        window = _Window(place, constant=constant is not None, logits=air)
         if air is not None:
             watch.tally.outside += 1
+            waiting.append((place, None, air, False))
         elif constant is not None and constant == last:
             watch.tally.reused += 1
+            waiting.append((place, None, None, True))
         else:
             watch.tally.run += 1
-            window.patch = patch
+            waiting.append((place, patch, None, constant is not None))
             last = constant or last
-        waiting.append(window)
-        if sum(one.patch is not None for one in waiting) == size or number == len(windows):
+        if sum(one[1] is not None for one in waiting) == size or number == len(windows):
             group, known = _run_group(waiting, engine, sweep, known)
             waiting = []
             yield group
 
 
-@dataclass
-class _Window:
-    """A window without logits yet: its patch (C, *patch) where it has to be run."""
-
-    place: Slices
-    constant: bool
-    logits: NDArray[np.float32] | None
-    patch: NDArray[np.float32] | None = None
-
-
 def _run_group(
-    waiting: Sequence[_Window], engine: Run, sweep: Sweep, known: NDArray[np.float32] | None
-) -> tuple[Group, NDArray[np.float32] | None]:
+    waiting: Sequence[_Window], engine: Run, sweep: Sweep, known: NDArray[np.float32]
+) -> tuple[Group, NDArray[np.float32]]:
     """Run the patches of a group; `known` are the logits of the constant that was run last."""
-    patches = [one.patch for one in waiting if one.patch is not None]
+    patches = [patch for _, patch, _, _ in waiting if patch is not None]
     results: Iterator[NDArray[np.float32]] = iter(
         mirrored(engine, np.stack(patches), sweep) if patches else ()
     )
     group: Group = []
-    for one in waiting:
-        logits = one.logits
-        if one.patch is not None:
-            logits = next(results)
-            if one.constant:
-                known = logits.copy()  # one is kept, without the rest of its batch
-        elif logits is None:
-            logits = known
-        if logits is not None:
-            group.append((one.place, logits))
+    for place, patch, logits, constant in waiting:
+        found = known if logits is None else logits
+        if patch is not None:
+            found = next(results)
+            if constant:
+                known = found.copy()  # one is kept, without the rest of its batch
+        group.append((place, found))
     return group, known
 
 
