@@ -441,7 +441,7 @@ def test_what_a_member_refuses_is_learnt_from_its_training_and_its_validation_ca
         trained = [store.read(case).astype(float) for case in member.trained]
         assert len(trained) == 12
         mean = np.mean([_centre(array, plan.patch.value).mean() for array in trained])
-        assert float(refusal.features.cloud.mean[0]) == pytest.approx(mean, abs=2e-3)
+        assert float(refusal.features.mean[0]) == pytest.approx(mean, abs=2e-3)
 
 
 def _centre(array, patch):

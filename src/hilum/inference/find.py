@@ -108,7 +108,7 @@ def find(
         UsageError: a source does not exist or holds no image.
         DataError: a data set cannot be opened.
     """
-    finder = _Finder(channels, annotated=annotated)
+    finder, files = _Finder(channels, annotated=annotated), list[Path]()
     for source in map(Path, sources):
         if not source.exists() and not source.is_symlink():
             raise UsageError(
@@ -118,13 +118,9 @@ def find(
             finder.folder(source)
         elif source.suffix.lower() in _TABLES:
             finder.data_set(source, source.parent)
-    finder.files(
-        [
-            Path(source)
-            for source in sources
-            if not Path(source).is_dir() and Path(source).suffix.lower() not in _TABLES
-        ]
-    )
+        else:
+            files.append(source)
+    finder.files(files)
     return Found(finder.named(), finder.account(map(Path, sources)))
 
 

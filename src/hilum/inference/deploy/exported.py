@@ -47,12 +47,8 @@ if TYPE_CHECKING:
     from hilum.inference.manifest import Facts
     from hilum.inference.trained_model import TrainedModel
 
-EXPORT, VECTORS, README, REQUIREMENTS = (
-    "export.json",
-    "test_vectors.npz",
-    "README.md",
-    "requirements.txt",
-)
+EXPORT, VECTORS = "export.json", "test_vectors.npz"
+README, REQUIREMENTS = "README.md", "requirements.txt"
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """By what a network is computed in, how far its logits may be from those of the test vectors: see
 `difference`."""
