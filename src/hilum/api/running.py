@@ -16,12 +16,11 @@ from hilum.pipelines import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hilum.api.data import CaseProgress
     from hilum.dataset import Case
     from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
     from hilum.inference.forecast import Advance
     from hilum.inference.predictors import AnyPredictor
-
-    CaseProgress = Callable[[int, int, str], None]
 
 
 def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:

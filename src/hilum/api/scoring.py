@@ -10,13 +10,11 @@ from hilum import evaluation as evaluations
 from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from hilum.api.data import Labelling
+    from hilum.api.data import CaseProgress, Labelling
     from hilum.evaluation import ClassEvaluation, Comparison
     from hilum.evaluation.by_task import AnyEvaluation
-
-    CaseProgress = Callable[[int, int, str], None]
 
 
 def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)

@@ -51,25 +51,19 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
     Raises:
         FormatError: not such an archive.
     """
-    archive = Path(path)
+    archive, found = Path(path), []
     with damage_refused(archive, FORMAT.name):
-        return _parts(archive)
-
-
-def _parts(archive: Path) -> tuple[ArchivePart, ...]:
-    """List the parts, with the labels of each."""
-    names = _arrays_in(archive)
-    parts = [name.removesuffix(_IMAGES) for name in names if name.endswith(_IMAGES)]
-    if not parts:
-        raise FormatError(
-            f"{archive}: arrays {', '.join(names) or 'none'}",
-            needed="a MedMNIST archive with train_images",
-            cure="check the file",
-        )
-    found = []
-    for part in parts:
-        labels = _load(archive, part + _LABELS) if part + _LABELS in names else None
-        found.append(ArchivePart(part, int(_claimed(archive, part + _IMAGES)[0][0]), labels))
+        names = _arrays_in(archive)
+        parts = [name.removesuffix(_IMAGES) for name in names if name.endswith(_IMAGES)]
+        if not parts:
+            raise FormatError(
+                f"{archive}: arrays {', '.join(names) or 'none'}",
+                needed="a MedMNIST archive with train_images",
+                cure="check the file",
+            )
+        for part in parts:
+            labels = _load(archive, part + _LABELS) if part + _LABELS in names else None
+            found.append(ArchivePart(part, int(_claimed(archive, part + _IMAGES)[0][0]), labels))
     return tuple(found)
 
 

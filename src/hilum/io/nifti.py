@@ -6,7 +6,6 @@ The voxels of Analyze pairs and of MGH too. Their world is RAS; ours is LPS.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,18 +36,6 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _BLOCK = 1 << 16  # bytes read at a time
 
 
-@dataclass(frozen=True)
-class _Header:
-    """A NIfTI header in our terms.
-
-    `layout` is (C, Z, Y, X); `source_shape` the shape on disk, X first.
-    """
-
-    geometry: Geometry
-    layout: tuple[int, int, int, int]
-    notes: tuple[str, ...]
-
-
 def read(path: Path) -> Decoded:
     """Read a NIfTI file.
 
@@ -61,16 +48,17 @@ def read(path: Path) -> Decoded:
     import nibabel
 
     image, opened = open_image(path)
-    header = _parse(path, image)
+    geometry, channels, notes = _parse(path, image)
     stored = image.file_map["image"].filename  # None where the file was unpacked in memory
     size = math.prod(image.shape) * _proxy(image).dtype.itemsize
     refuse_size(path, size, stored=None if stored is None else Path(stored))
     raw, surplus = _voxels(image)
-    array, notes = _channels_first(path, raw, header.layout)
+    array, dropped = _channels_first(path, raw, (channels, *geometry.shape))
+    notes = opened + notes + dropped
     # FreeSurfer's tags lie behind the voxels
     if not isinstance(image, nibabel.MGHImage) or surplus > MOST_SURPLUS:
         notes += surplus_note(surplus)
-    return Decoded(Volume(plain_array(path, array), header.geometry), opened + header.notes + notes)
+    return Decoded(Volume(plain_array(path, array), geometry), notes)
 
 
 def inspect(path: Path) -> FileFacts:
@@ -79,15 +67,14 @@ def inspect(path: Path) -> FileFacts:
     Whether an alpha channel is opaque is not known from it: RGBA counts as three channels.
     """
     image, opened = open_image(path)
-    header = _parse(path, image)
+    geometry, channels, notes = _parse(path, image)
     dtype = image.header.get_data_dtype()
-    notes = opened + header.notes
     if dtype.names:
-        return FileFacts(header.geometry, 3, np.dtype(np.uint8), notes)
+        return FileFacts(geometry, 3, np.dtype(np.uint8), opened + notes)
     if _is_scaled(image):
         dtype = np.dtype(np.float32)
     return FileFacts(
-        header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, notes
+        geometry, channels, plain_array(path, np.empty(0, dtype)).dtype, opened + notes
     )
 
 
@@ -159,8 +146,8 @@ def _voxels(image: SpatialImage) -> tuple[NDArray[np.generic], int]:
     return raw, surplus
 
 
-def _parse(path: Path, image: SpatialImage) -> _Header:
-    """Work out shape, channels and grid."""
+def _parse(path: Path, image: SpatialImage) -> tuple[Geometry, int, tuple[str, ...]]:
+    """Work out the grid, the number of channels, and notes."""
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(
@@ -177,9 +164,8 @@ def _parse(path: Path, image: SpatialImage) -> _Header:
             cure="write one file for each point in time",
         )
     ras, notes = affine_of(path, image)
-    lps = _RAS_TO_LPS @ ras
-    geometry, snapped = make_geometry(path, (z, y, x), lps[:, [2, 1, 0, 3]])
-    return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
+    geometry, snapped = make_geometry(path, (z, y, x), (_RAS_TO_LPS @ ras)[:, [2, 1, 0, 3]])
+    return geometry, channels[0] if channels else 1, notes + snapped
 
 
 def _channels_first(
