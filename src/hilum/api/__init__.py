@@ -21,4 +21,4 @@ from hilum.api.scoring import evaluate as evaluate
 from hilum.evaluation.page import span as span
 from hilum.pipelines import ClassificationOptions as ClassificationOptions
 from hilum.pipelines import SegmentationOptions as SegmentationOptions
-from hilum.plan.planner.network_options import NetworkOptions as NetworkOptions
+from hilum.plan.planner.overrides import NetworkOptions as NetworkOptions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum.io import OutputFolder
-from hilum.plan.planner.network_options import NetworkOptions
+from hilum.plan.planner.overrides import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from hilum.api.data import Labelling
 from hilum.api.running import load_model
 from hilum.api.scoring import plot_evaluation
 from hilum.io import OutputFolder
-from hilum.plan.planner.network_options import NetworkOptions
+from hilum.plan.planner.overrides import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,13 +6,16 @@ Both begin from a `nn.Conv2d` of timm's.
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Reach(NamedTuple):
@@ -30,10 +33,8 @@ class Reach(NamedTuple):
         """Voxels to add before and after an axis of so many."""
         if self.padding is not None:
             return self.padding, self.padding
-        extent = (
-            (ceil(size / self.stride) - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
-        )
-        both = max(0, extent - size)
+        reach = self.dilation * (self.kernel - 1) + 1
+        both = max(0, (ceil(size / self.stride) - 1) * self.stride + reach - size)
         return both // 2, both - both // 2
 
     def centres(self, size: int) -> tuple[int, int]:
@@ -74,10 +75,8 @@ class InflatedConv(nn.Module):
         """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         before, after = self.z.margins(x.shape[2])
         if before or after:
-            edges = (
-                x[:, :, :1].expand(-1, -1, before, -1, -1),
-                x[:, :, -1:].expand(-1, -1, after, -1, -1),
-            )
+            first, last = x[:, :, :1], x[:, :, -1:]
+            edges = [one.expand(-1, -1, n, -1, -1) for one, n in ((first, before), (last, after))]
             x = torch.cat((edges[0], x, edges[1]), dim=2)
         axes = (self.z._replace(padding=0), self.y, self.x)
         return _convolve(x, self.weight, self.bias, axes, self.conv_groups)
@@ -102,24 +101,18 @@ class AcsConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         if self.rows.kernel == self.columns.kernel == 1:
-            return _convolve(
-                x,
-                self.weight[:, :, None],
-                self.bias,
-                (self.rows, self.rows, self.columns),
-                self.conv_groups,
-            )
+            axes = (self.rows, self.rows, self.columns)
+            return _convolve(x, self.weight[:, :, None], self.bias, axes, self.conv_groups)
         count = self.conv_groups if self.conv_groups > 1 else len(self.weight)
         outs, ins = len(self.weight) // count, self.weight.shape[1]
         parts, start = [], 0
         for thin, share in enumerate(thirds(count)):
             if share:
                 own = slice(start * outs, (start + share) * outs)
-                seen = x if self.conv_groups == 1 else x[:, start * ins : (start + share) * ins]
+                part = x if self.conv_groups == 1 else x[:, start * ins : (start + share) * ins]
                 bias = None if self.bias is None else self.bias[own]
-                parts.append(
-                    self._plane(seen, self.weight[own].unsqueeze(2 + thin), bias, thin, share)
-                )
+                kernels = self.weight[own].unsqueeze(2 + thin)
+                parts.append(self._plane(part, kernels, bias, thin, share))
                 start += share
         return torch.cat(parts, dim=1)
 
@@ -127,16 +120,13 @@ class AcsConv(nn.Module):
         self, x: Tensor, weight: Tensor, bias: Tensor | None, thin: int, share: int
     ) -> Tensor:
         """Convolve one third: kernels (o, i, *3) with size 1 along the axis `thin`."""
-        across = (
-            self.columns if thin == 2 else self.rows
-        )  # what it is for the kernels of the others along this axis
+        # what it is for the kernels of the others along this axis
+        across = self.columns if thin == 2 else self.rows
         first, count = across.centres(x.shape[2 + thin])
         x = x.narrow(2 + thin, first, (count - 1) * across.stride + 1)
         axes = [self.rows, self.columns]
         axes.insert(thin, Reach(1, across.stride, 1, 0))
-        return _convolve(
-            x, weight, bias, (axes[0], axes[1], axes[2]), 1 if self.conv_groups == 1 else share
-        )
+        return _convolve(x, weight, bias, axes, 1 if self.conv_groups == 1 else share)
 
 
 def thirds(count: int) -> tuple[int, int, int]:
@@ -157,18 +147,16 @@ def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:
             needed="square kernels of odd size, padded with zeros",
             cure="kind='slices', or resnet18",
         )
-    padding: tuple[int | None, ...] = (
-        (None, None) if type(flat).__name__ == "Conv2dSame" else flat.padding
-    )
+    same = type(flat).__name__ == "Conv2dSame"
     rows, columns = (
-        Reach(k, s, d, p)
-        for k, s, d, p in zip(flat.kernel_size, flat.stride, flat.dilation, padding, strict=True)
+        Reach(flat.kernel_size[n], flat.stride[n], flat.dilation[n], None if same else padding)
+        for n, padding in enumerate(flat.padding)
     )
     return rows, columns
 
 
 def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, axes: tuple[Reach, Reach, Reach], groups: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence[Reach], groups: int
 ) -> Tensor:
     """A 3D convolution, zeros around."""
     margins = [axis.margins(size) for axis, size in zip(axes, x.shape[2:], strict=True)]

@@ -51,7 +51,7 @@ class TimmClassifier(ClassifierNetwork):
         return (*self.encoder.groups(), tuple(self.head.parameters()))
 
 
-class VolumeClassifier(ClassifierNetwork):
+class VolumeClassifier(TimmClassifier):
     """A timm CNN turned to 3D by `to_3d`, the mean over the volume and a linear head.
 
     Args:
@@ -63,10 +63,8 @@ class VolumeClassifier(ClassifierNetwork):
 
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__(spec)
-        self.encoder = Encoder(spec.backbone, spec.in_channels)
         convolution = InflatedConv if spec.kind == "inflated" else AcsConv
         to_3d(self.encoder.model, convolution, name=spec.backbone)
-        self.head = linear_head(self.encoder.width, spec)
 
     def encode(self, image: Tensor) -> Tensor:
         """See `ClassifierNetwork.maps`."""
@@ -76,9 +74,9 @@ class VolumeClassifier(ClassifierNetwork):
         """Return the mean over the volume."""
         return self.encoder.pool(maps)
 
-    def groups(self) -> Groups:
-        """Return the backbone's groups, then the head."""
-        return (*self.encoder.groups(), tuple(self.head.parameters()))
+    def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """See `ClassifierNetwork.on_image`."""
+        return spread(weights, size)
 
 
 def encode_slices(encoder: Encoder, image: Tensor) -> Tensor:

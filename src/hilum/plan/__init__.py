@@ -1,5 +1,6 @@
 """The fingerprint of a data set, and the plan: every decision about a model with its reason."""
 
+from hilum.plan.classification import STAGES as STAGES
 from hilum.plan.classification import ClassificationPlan as ClassificationPlan
 from hilum.plan.file import PLANS as PLANS
 from hilum.plan.file import load_plan as load_plan
@@ -12,7 +13,6 @@ from hilum.plan.plan import Decision as Decision
 from hilum.plan.plan import Hardware as Hardware
 from hilum.plan.plan import NetworkSpec as NetworkSpec
 from hilum.plan.plan import Plan as Plan
-from hilum.plan.planner import STAGES as STAGES
 from hilum.plan.planner import Overrides as Overrides
 from hilum.plan.planner import make_plan as make_plan
 from hilum.plan.segmentation import SegmentationPlan as SegmentationPlan

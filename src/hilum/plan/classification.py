@@ -58,6 +58,18 @@ class Stage(Record):
     probe: bool = False
 
 
+_HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
+STAGES: dict[str, tuple[Stage, ...]] = {
+    "probe": (Stage(share=1.0, released=1, probe=True),),
+    "head": (Stage(share=1.0, released=1, rate=3.0),),
+    "two": (_HEAD_FIRST, Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)),
+    "top": (_HEAD_FIRST, Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)),
+    "all": (Stage(share=1.0, rate=1.0, warmup=0.05),),
+}
+"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
+head and then everything (or the top blocks), everything at once."""
+
+
 class ClassLossSpec(Record):
     """Parameters of the classification loss: cross-entropy from logits, softened."""
 

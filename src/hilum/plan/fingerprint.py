@@ -21,7 +21,7 @@ from hilum.plan.case_facts import (
     Intensities,
     measure_case,
 )
-from hilum.plan.plan import Record
+from hilum.plan.plan import ChannelRange, Range, Record, TrainingRanges
 from hilum.volume import Box, LabelTable, reorient
 
 if TYPE_CHECKING:
@@ -228,3 +228,35 @@ def _measure(
             extent = tuple(n * mm for n, mm in zip(box.shape, turned.geometry.spacing, strict=True))
     known = {"label": case.label, "region_mm": extent, "centred": case.centre_mm is not None}
     return replace(measured, facts=measured.facts.model_copy(update=known))
+
+
+def summarise_training_images(fingerprint: Fingerprint, *, scaled: bool) -> TrainingRanges:
+    """Return the ranges of the fingerprint's images.
+
+    Without spacings where they have no physical scale.
+    """
+    cases = fingerprint.cases
+    pictures = all(min(case.shape) == 1 for case in cases)
+    channels = tuple(
+        ChannelRange(
+            name=one.name,
+            kind=one.kind,
+            minimum=(min(lows := [case.channels[n].minimum for case in cases]), max(lows)),
+        )
+        for n, one in enumerate(fingerprint.channels)
+    )
+    extents = [[n * mm for n, mm in zip(case.shape, case.spacing, strict=True)] for case in cases]
+    return TrainingRanges(
+        channels=channels,
+        cases=len(cases),
+        pictures=pictures,
+        orientation="source" if pictures else "SPL",
+        spacing=ranges_along_axes([case.spacing for case in cases]) if scaled else None,
+        extent_mm=ranges_along_axes(extents) if scaled else None,
+    )
+
+
+def ranges_along_axes(triples: Sequence[Sequence[float]]) -> tuple[Range, Range, Range]:
+    """Return the least and the largest of numbers along (Z, Y, X)."""
+    z, y, x = ((float(min(axis)), float(max(axis))) for axis in zip(*triples, strict=True))
+    return z, y, x

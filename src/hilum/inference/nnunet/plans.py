@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hilum.dataset.layouts.naming import channel_names, label_table, read_json_object
 from hilum.errors import HilumError, ModelError
 from hilum.inference.nnunet.architecture import network_spec
-from hilum.plan.fingerprint import named_kind
+from hilum.plan.fingerprint import named_kind, ranges_along_axes
 from hilum.plan.plan import (
     AugmentationSpec,
     ChannelRange,
@@ -22,7 +22,6 @@ from hilum.plan.plan import (
     TrainingRanges,
 )
 from hilum.plan.segmentation import LossSpec, SegmentationPlan
-from hilum.plan.training_ranges import ranges_along_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

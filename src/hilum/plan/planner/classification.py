@@ -8,19 +8,20 @@ import numpy as np
 
 from hilum.errors import UsageError
 from hilum.plan.classification import (
+    STAGES,
     ClassificationPlan,
     ClassLossSpec,
     RegionSpec,
     Stage,
     WeightsSpec,
 )
+from hilum.plan.fingerprint import summarise_training_images
 from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, OptimiserSpec, decide
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
 from hilum.plan.planner.input_size import SMALL_PICTURE, StepCost, decide_view, wanted_inputs
 from hilum.plan.planner.overrides import ASKED, ClassifierKind, or_override
 from hilum.plan.planner.training_decisions import named_side, side_pair, steps_in_time
-from hilum.plan.training_ranges import summarise_training_images
 
 if TYPE_CHECKING:
     from hilum.dataset.classes import ClassTable
@@ -49,16 +50,6 @@ WIDTH = {"cpu": 16, "other": 32}
 RATES = {True: 2e-3, False: 1e-3}
 """Learning rate of weights that were drawn at random, and of pretrained ones; found on cases that
 no figure is reported on (docs/benchmarks.md)."""
-_HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
-STAGES: dict[str, tuple[Stage, ...]] = {
-    "probe": (Stage(share=1.0, released=1, probe=True),),
-    "head": (Stage(share=1.0, released=1, rate=3.0),),
-    "two": (_HEAD_FIRST, Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)),
-    "top": (_HEAD_FIRST, Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)),
-    "all": (Stage(share=1.0, rate=1.0, warmup=0.05),),
-}
-"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
-head and then everything (or the top blocks), everything at once."""
 _WHY_NETWORK = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
     "acs": "a 2D backbone, kernels along three planes, keeps pretrained weights (Yang et al. 2021)",

@@ -6,15 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
 from hilum.errors import UsageError
+from hilum.plan.fingerprint import summarise_training_images
 from hilum.plan.plan import Decision, decide
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
 from hilum.plan.planner import training_decisions as decisions
-from hilum.plan.planner.coarse_grid import coarser_grid
-from hilum.plan.planner.overrides import ASKED, or_override
-from hilum.plan.planner.sizing import Kind, Shape, Sizing, size_up
+from hilum.plan.planner.overrides import ASKED, Kind, or_override
+from hilum.plan.planner.sizing import Shape, Sizing, size_up
 from hilum.plan.segmentation import SegmentationPlan
-from hilum.plan.training_ranges import summarise_training_images
 
 if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint
@@ -58,7 +57,7 @@ def plan_segmentation(
     size = partial(size_up, shape=shape, hardware=hardware, measure=measure, overrides=overrides)
     sizing = size(grid)
     if overrides.spacing is None and overrides.patch is None:
-        coarser = coarser_grid(fingerprint, grid, sizing)
+        coarser = grids.coarser_grid(fingerprint, grid, sizing)
         if coarser is not None:
             grid, because = coarser
             spacing, sizing = decide(grid.spacing, because), size(grid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hilum.plan.plan import ClassifierSpec, Hardware
     from hilum.plan.planner.grid import Grid
-    from hilum.plan.planner.overrides import Overrides
+    from hilum.plan.planner.overrides import Kind, Overrides
     from hilum.plan.planner.topology import Topology
 
     Measure = Callable[[NetworkSpec | ClassifierSpec, Three, int], float]
@@ -53,8 +53,6 @@ SMALLEST_PATCH = {2: 64 * 64, 3: 32 * 32 * 32}
 HOPELESS = 3.0
 """A candidate this many times too slow by estimate is not measured."""
 USABLE_MEMORY = 0.7
-
-Kind = Literal["unet", "plain_unet", "residual_unet"]
 
 
 @dataclass(frozen=True)
