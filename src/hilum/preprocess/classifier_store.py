@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 from hilum.dataset.annotation import annotation_files
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.classifier_input import classifier_input_hash, preprocess_classifier_input
-from hilum.preprocess.store import content_stamp, named_case, store_all
+from hilum.preprocess.store import RecordFolder, content_stamp, named_case, store_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,39 +24,26 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Three
 
 
-@dataclass(frozen=True)
-class ClassifierStore:
+class ClassifierStore(RecordFolder):
     """A folder of inputs: `<id>.npy`, half precision, and `<id>.json`, which is written last.
 
     Half precision keeps three decimal digits of values of about 1, more than an 8-bit picture has.
     """
 
-    folder: Path
-
     def write(self, case_id: str, array: NDArray[np.float32], *, key: str) -> None:
         """Store one input (C, Z, Y, X), replacing one of that id."""
-        self._record(case_id).unlink(missing_ok=True)
-        with atomic_path(self._file(case_id)) as temporary, temporary.open("wb") as file:
+        self.path(case_id).unlink(missing_ok=True)
+        with atomic_path(self.path(case_id, "npy")) as temporary, temporary.open("wb") as file:
             np.save(file, np.clip(array, -65_504, 65_504).astype(np.float16), allow_pickle=False)
-        atomic_write_text(self._record(case_id), json.dumps({"key": key}))
-
-    def has(self, case_id: str, *, key: str) -> bool:
-        """Return True if the input is stored under that key."""
-        return self._record(case_id).is_file() and self.key(case_id) == key
+        atomic_write_text(self.path(case_id), json.dumps({"key": key}))
 
     def key(self, case_id: str) -> str:
         """The key that the input is stored under."""
-        return str(json.loads(self._record(case_id).read_text(encoding="utf-8"))["key"])
+        return str(self.record(case_id)["key"])
 
     def read(self, case_id: str) -> NDArray[np.float16]:
         """One input (C, Z, Y, X)."""
-        return np.asarray(np.load(self._file(case_id), allow_pickle=False))
-
-    def _file(self, case_id: str) -> Path:
-        return self.folder / f"{case_id}.npy"
-
-    def _record(self, case_id: str) -> Path:
-        return self.folder / f"{case_id}.json"
+        return np.asarray(np.load(self.path(case_id, "npy"), allow_pickle=False))
 
 
 def build_classifier_store(

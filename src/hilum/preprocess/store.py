@@ -132,14 +132,32 @@ def cut_block(
 
 
 @dataclass(frozen=True)
-class CaseStore:
+class RecordFolder:
+    """A folder with a record `<id>.json` for each stored case, which is written last."""
+
+    folder: Path
+
+    def has(self, case_id: str, *, key: str | None = None) -> bool:
+        """Return True if the case is stored completely, and under that key where one is given."""
+        stored = self.path(case_id).is_file()
+        return stored and (key is None or self.record(case_id)["key"] == key)
+
+    def record(self, case_id: str) -> dict[str, Any]:
+        """Read what is recorded of a case."""
+        record: dict[str, Any] = json.loads(self.path(case_id).read_text(encoding="utf-8"))
+        return record
+
+    def path(self, case_id: str, part: str = "json") -> Path:
+        """The file of a case's part."""
+        return self.folder / f"{case_id}.{part}"
+
+
+class CaseStore(RecordFolder):
     """A folder of preprocessed cases: `<id>` + .image.b2nd, .target.b2nd, .foreground.npy, .json.
 
     The record `<id>.json` is written last: a case without one is not in the store, whatever was
     interrupted.
     """
-
-    folder: Path
 
     def write(
         self,
@@ -173,15 +191,11 @@ class CaseStore:
                 f" {restore.shape}",
                 needed="one shape",
             )
-        self._record(case_id).unlink(missing_ok=True)
+        self.path(case_id).unlink(missing_ok=True)
         narrow = np.int16 if target.max(initial=0) <= np.iinfo(np.int16).max else np.int32
-        _write_array(
-            self.folder / f"{case_id}.image.b2nd", np.ascontiguousarray(image, dtype=np.float32)
-        )
-        _write_array(
-            self.folder / f"{case_id}.target.b2nd", np.ascontiguousarray(target, dtype=narrow)
-        )
-        with atomic_path(self.folder / f"{case_id}.foreground.npy") as temporary:
+        _write_array(self.path(case_id, "image.b2nd"), image.astype(np.float32, copy=False))
+        _write_array(self.path(case_id, "target.b2nd"), target.astype(narrow, copy=False))
+        with atomic_path(self.path(case_id, "foreground.npy")) as temporary:
             np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
         record = {
             "key": key,
@@ -189,16 +203,11 @@ class CaseStore:
             "restore": json.loads(restore.to_json()),
             "lost": list(lost),
         }
-        atomic_write_text(self._record(case_id), json.dumps(record, indent=1))
-
-    def has(self, case_id: str, *, key: str | None = None) -> bool:
-        """Return True if the case is stored completely, and under that key where one is given."""
-        record = self._record(case_id)
-        return record.is_file() and (key is None or _read_record(record)["key"] == key)
+        atomic_write_text(self.path(case_id), json.dumps(record, indent=1))
 
     def lost(self, case_id: str) -> tuple[int, ...]:
         """Return the labels of a stored case's annotation without a voxel on the network's grid."""
-        return tuple(_read_record(self._record(case_id)).get("lost", ()))
+        return tuple(self.record(case_id).get("lost", ()))
 
     def ids(self) -> tuple[str, ...]:
         """The stored cases' ids, sorted."""
@@ -211,15 +220,14 @@ class CaseStore:
         Raises:
             UsageError: it is not in the store.
         """
-        record = self._record(case_id)
-        if not record.is_file():
+        if not self.has(case_id):
             raise UsageError(
                 f"case {case_id!r} is not in {self.folder}",
                 needed="a stored case",
                 cure="build the store again; it resumes",
             )
-        fields = _read_record(record)
-        rows = np.load(self.folder / f"{case_id}.foreground.npy", allow_pickle=False)
+        fields = self.record(case_id)
+        rows = np.load(self.path(case_id, "foreground.npy"), allow_pickle=False)
         labels = rows[:, 0]  # of (N, 4): label, z, y, x
         return StoredCase(
             id=case_id,
@@ -228,9 +236,6 @@ class CaseStore:
             channels=fields["channels"],
             foreground={int(i): rows[labels == i, 1:] for i in np.unique(labels)},
         )
-
-    def _record(self, case_id: str) -> Path:
-        return self.folder / f"{case_id}.json"
 
 
 def build_store(
@@ -367,11 +372,6 @@ def _foreground(case_id: str, target: NDArray[np.integer], ignore: int | None) -
     return np.concatenate(rows)
 
 
-def _read_record(path: Path) -> Any:
-    """Read what `CaseStore.write` wrote as JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _write_array(path: Path, array: NDArray[np.generic]) -> None:
     import blosc2
 
@@ -381,7 +381,7 @@ def _write_array(path: Path, array: NDArray[np.generic]) -> None:
     with atomic_path(path) as temporary:
         try:
             blosc2.asarray(
-                array,
+                np.ascontiguousarray(array),
                 chunks=(*lead, *edges),
                 blocks=(*lead, *blocks),
                 cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=3, nthreads=1),

@@ -138,7 +138,9 @@ def _find_pieces(
     Returns:
         The numbers, (Z + 2, Y + 2, X + 2), 0 where there is no piece; (pieces + 1,) which change.
     """
-    region = _region_of(labels, step)
+    region = np.asarray(labels == step.labels[0])
+    for label in step.labels[1:]:
+        region |= labels == label
     if step.kind == "fill_holes":
         numbered, count = _pieces(np.asarray(labels == 0), 6)
         going = np.ones(count + 1, dtype=np.bool_)
@@ -151,7 +153,9 @@ def _find_pieces(
         going[numbered[_INNER][touched]] = False
     else:
         numbered, count = _pieces(region, step.connectivity)
-        sizes = _sizes(numbered, count)
+        sizes = np.zeros(count + 1, dtype=np.int64)
+        for plane in numbered:  # plane by plane, as bincount takes 8 bytes a voxel
+            sizes += np.bincount(plane.ravel(), minlength=count + 1)
         if step.kind == "minimum_volume":
             smallest = step.minimum
             if step.unit == "ml":
@@ -162,14 +166,6 @@ def _find_pieces(
             going[1 + int(sizes[1:].argmax()) if count else 0] = False
     going[0] = False
     return numbered, going
-
-
-def _region_of(labels: Integers, step: PostprocessingStep) -> Mask:
-    """Mask the voxels of a step's region."""
-    mask = np.asarray(labels == step.labels[0])
-    for label in step.labels[1:]:
-        mask |= labels == label
-    return mask
 
 
 def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[Integers, int]:
@@ -186,14 +182,6 @@ def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[Integers, int
         np.pad(mask, 1), connectivity=connectivity, return_N=True, binary_image=True
     )
     return numbered, int(count)
-
-
-def _sizes(numbered: Integers, count: int) -> NDArray[np.int64]:
-    """Count the voxels of each number plane by plane: bincount takes 8 bytes a voxel."""
-    sizes = np.zeros(count + 1, dtype=np.int64)
-    for plane in numbered:
-        sizes += np.bincount(plane.ravel(), minlength=count + 1)
-    return sizes
 
 
 def _majority(

@@ -24,14 +24,6 @@ _COLOURS = (
 )
 
 
-def _distinct(number: int) -> tuple[int, int, int]:
-    """Return the colour of a label's number from 0: listed ones, then hues a golden angle apart."""
-    if number < len(_COLOURS):
-        return _COLOURS[number]
-    red, green, blue = hsv_to_rgb(number * 0.618034 % 1.0, 0.75, 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
 class Label(BaseModel):
     """One integer and its meaning.
 
@@ -146,11 +138,17 @@ class LabelTable(BaseModel):
 
     @property
     def colours(self) -> dict[int, tuple[int, int, int]]:
-        """The colour of each foreground label: its own, or one of a list of distinct colours."""
-        return {
-            label.id: label.colour or _distinct(number)
-            for number, label in enumerate(self.foreground)
-        }
+        """The colour of each foreground label: its own, or one of a list of distinct colours.
+
+        Beyond the list hues are a golden angle apart.
+        """
+        colours = {}
+        for number, label in enumerate(self.foreground):
+            red, green, blue = hsv_to_rgb(number * 0.618034 % 1.0, 0.75, 0.95)
+            distinct = round(255 * red), round(255 * green), round(255 * blue)
+            listed = _COLOURS[number] if number < len(_COLOURS) else distinct
+            colours[label.id] = label.colour or listed
+        return colours
 
     @property
     def foreground(self) -> tuple[Label, ...]:

@@ -69,7 +69,10 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
         )
     known: dict[str, Tensor] = encoder.model.state_dict()
     wanted = {name: v for name, v in known.items() if not name.endswith("num_batches_tracked")}
-    prefix = _prefix(weights.state, next(iter(wanted)))
+    # what stands before the backbone's names, judged by the first one
+    name = next(iter(wanted))
+    ending = [one for one in weights.state if one == name or one.endswith(f".{name}")]
+    prefix = min(ending, key=len).removesuffix(name) if ending else ""
     given = {
         name.removeprefix(prefix): value
         for name, value in weights.state.items()
@@ -121,12 +124,6 @@ def share_over_channels(kernels: Tensor, channels: int) -> Tensor:
         return kernels
     shared = kernels.sum(1, keepdim=True) / channels
     return shared.expand(-1, channels, *(-1,) * (kernels.ndim - 2))
-
-
-def _prefix(state: dict[str, Tensor], first: str) -> str:
-    """Find the prefix of the backbone's parameter names, judged by the first parameter."""
-    ending = [name for name in state if name == first or name.endswith(f".{first}")]
-    return min(ending, key=len)[: -len(first)] if ending else ""
 
 
 def _few(names: list[str]) -> str:

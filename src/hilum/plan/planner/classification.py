@@ -78,7 +78,10 @@ def plan_classification(
             f"{fingerprint.name} has no classes", needed="a data set whose cases have classes"
         )
     cases = len(fingerprint.cases)
-    dimensions = or_override(overrides.dimensions, _decide_dimensions(fingerprint))
+    usual_dimensions: Decision[Literal[2, 3]] = decide(2, f"all {cases} cases are single pictures")
+    if any(case.shape[0] > 1 for case in fingerprint.cases):
+        usual_dimensions = decide(3, "the cases are volumes, and a class is about the whole of one")
+    dimensions = or_override(overrides.dimensions, usual_dimensions)
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
     region = or_override(overrides.region, _decide_region(fingerprint))
     channels = len(fingerprint.channels) + region.value.mask_channel
@@ -136,12 +139,6 @@ def plan_classification(
         precision=precision,
         coverage=decide(0.9, "the usual 90 % of cases whose class the prediction set holds"),
     )
-
-
-def _decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
-    if all(case.shape[0] == 1 for case in fingerprint.cases):
-        return decide(2, f"all {len(fingerprint.cases)} cases are single pictures")
-    return decide(3, "the cases are volumes, and a class is about the whole of one")
 
 
 def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:

@@ -61,6 +61,11 @@ def plan_segmentation(
         if coarser is not None:
             grid, because = coarser
             spacing, sizing = decide(grid.spacing, because), size(grid)
+    if overrides.patch is None:
+        why_patch = grids.explain_patch(sizing.topology, grid, sizing.patch_voxels)
+    else:
+        shown = " x ".join(map(str, overrides.patch))
+        why_patch = f"{ASKED} as {shown}, rounded up to what the network can halve"
     return SegmentationPlan(
         name=fingerprint.name,
         hardware=hardware,
@@ -74,7 +79,7 @@ def plan_segmentation(
         spacing=spacing,
         image_order=intensity.decide_image_order(fingerprint, resampled=spacing.value is not None),
         normalisation=intensity.decide_normalisation(fingerprint, cropped=crop.value == "nonzero"),
-        patch=decide(sizing.topology.patch, _explain_patch(sizing, grid, overrides)),
+        patch=decide(sizing.topology.patch, why_patch),
         batch=decide(
             sizing.batch,
             ASKED
@@ -96,13 +101,6 @@ def plan_segmentation(
             decide(0.5, "every voxel is seen from several patches, the border of none"),
         ),
     )
-
-
-def _explain_patch(sizing: Sizing, grid: grids.Grid, overrides: Overrides) -> str:
-    if overrides.patch is not None:
-        shape = " x ".join(map(str, overrides.patch))
-        return f"{ASKED} as {shape}, rounded up to what the network can halve"
-    return grids.explain_patch(sizing.topology, grid, sizing.patch_voxels)
 
 
 def _explain_network(sizing: Sizing, hardware: Hardware, overrides: Overrides) -> str:
