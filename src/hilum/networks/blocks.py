@@ -73,9 +73,8 @@ class AveragePool(nn.Module):
         The type is kept, the mean is taken in float32 (autocast would leave it there).
         """
         pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
-        kernel = tuple(
-            min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True)
-        )  # torch refuses a larger one
+        # torch refuses a larger one
+        kernel = tuple(min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True))
         return pool(x.float(), kernel, self.stride, ceil_mode=True).to(x.dtype)
 
 
@@ -116,9 +115,9 @@ class ResidualBlock(nn.Module):
         )
         shortcut: list[nn.Module] = [AveragePool(stride)] if tuple(stride) != ones else []
         if in_channels != out_channels:
-            shortcut.append(
+            shortcut += [
                 ConvBlock(in_channels, out_channels, kernel=ones, stride=ones, activate=False)
-            )
+            ]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,13 +146,13 @@ def conv_stack(
 ) -> nn.Sequential:
     """So many `ConvBlock`s, the first with the stride."""
     ones = (1,) * len(kernel)
-    first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride or ones)
+    channels = (in_channels, *(out_channels,) * blocks)
+    strides = (stride or ones, *(ones,) * (blocks - 1))
     return nn.Sequential(
-        first,
         *(
-            ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones)
-            for _ in range(blocks - 1)
-        ),
+            ConvBlock(a, b, kernel=kernel, stride=step)
+            for (a, b), step in zip(pairwise(channels), strides, strict=True)
+        )
     )
 
 

@@ -53,12 +53,8 @@ class ResNet3d(ClassifierNetwork):
         self.stages = nn.ModuleList()
         for number, (before, after) in enumerate(pairwise((features[0], *features))):
             first = BasicBlock(spec, before, after, stride=2 if number else 1)
-            self.stages.append(
-                nn.Sequential(
-                    first,
-                    *(BasicBlock(spec, after, after, stride=1) for _ in range(blocks[number] - 1)),
-                )
-            )
+            more = (BasicBlock(spec, after, after, stride=1) for _ in range(blocks[number] - 1))
+            self.stages.append(nn.Sequential(first, *more))
         self.head = linear_head(features[-1], spec)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
@@ -96,10 +92,8 @@ class BasicBlock(nn.Module):
         )
         shortcut: list[nn.Module] = [AveragePool((stride,) * 3)] if stride > 1 else []
         if in_channels != out_channels:
-            shortcut += [
-                nn.Conv3d(in_channels, out_channels, 1, bias=False),
-                _norm(spec, out_channels),
-            ]
+            project = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+            shortcut += [project, _norm(spec, out_channels)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,8 +102,6 @@ class BasicBlock(nn.Module):
 
 
 def _norm(spec: ClassifierSpec, channels: int) -> nn.Module:
-    return (
-        nn.BatchNorm3d(channels)
-        if spec.norm == "batch"
-        else nn.GroupNorm(gcd(GROUPS, channels), channels)
-    )
+    if spec.norm == "batch":
+        return nn.BatchNorm3d(channels)
+    return nn.GroupNorm(gcd(GROUPS, channels), channels)

@@ -88,11 +88,10 @@ class Pool(nn.Module):
 
 def _batch_norm(flat: nn.BatchNorm2d) -> nn.Module:
     """Return the 3D batch norm with the state of a 2D one."""
-    deep = (
-        nn.BatchNorm3d(flat.num_features, flat.eps, flat.momentum, flat.weight is not None)
-        if type(flat) is nn.BatchNorm2d
-        else BatchNormAct(flat)
-    )
+    scaled = flat.weight is not None
+    deep: nn.Module = nn.BatchNorm3d(flat.num_features, flat.eps, flat.momentum, scaled)
+    if type(flat) is not nn.BatchNorm2d:
+        deep = BatchNormAct(flat)
     deep.load_state_dict(flat.state_dict())
     return deep
 

@@ -159,17 +159,14 @@ def summarise(
     for index, channel in enumerate(channels):
         foreground = np.concatenate([one.foreground[index] for one in measured])
         whole = Intensities.of(np.concatenate([one.whole[index] for one in measured]))
-        kind, because = guess_kind(
-            channel,
-            [case.channels[index] for case in facts],
-            dimensions=2 if all(min(case.shape) == 1 for case in facts) else 3,
-        )
+        dimensions = 2 if all(min(case.shape) == 1 for case in facts) else 3
+        each = [case.channels[index] for case in facts]
+        kind, why = guess_kind(channel, each, dimensions=dimensions)
         pooled = Intensities.of(foreground) if foreground.size else None
-        summaries.append(
-            ChannelSummary(
-                name=channel, kind=kind, kind_because=because, foreground=pooled, whole=whole
-            )
+        summary = ChannelSummary(
+            name=channel, kind=kind, kind_because=why, foreground=pooled, whole=whole
         )
+        summaries.append(summary)
     return Fingerprint(name=name, channels=tuple(summaries), labels=labels, cases=facts)
 
 
@@ -188,10 +185,8 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
     hounsfield = high - low > 300 and (low <= -100 or high > 600)
     named = named_kind(channel)
     if named == "ct" and not hounsfield:
-        return (
-            "unknown",
-            f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units",
-        )
+        why = f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units"
+        return "unknown", why
     if named is not None:
         return named, f"its name is {channel!r} and its {values}"
     integral = all(case.integral for case in cases)

@@ -31,11 +31,9 @@ def separate_axis(how: ResamplingSpec, own: Sequence[float], target: Sequence[fl
     """
     if how.separate == "never":
         return None
-    spacings = (
-        [own]
-        if how.separate == "always"
-        else [one for one in (own, target) if max(one) / min(one) > how.anisotropy]
-    )
+    spacings = [one for one in (own, target) if max(one) / min(one) > how.anisotropy]
+    if how.separate == "always":
+        spacings = [own]
     if not spacings:
         return None
     largest = [axis for axis in range(3) if max(spacings[0]) / spacings[0][axis] == 1]
@@ -45,10 +43,10 @@ def separate_axis(how: ResamplingSpec, own: Sequence[float], target: Sequence[fl
 def logits_orders(how: ResamplingSpec, own: Sequence[float], target: Sequence[float]) -> Three:
     """Return the orders along (Z, Y, X) that bring logits from spacing `own` to `target`."""
     apart = separate_axis(how, own, target)
-    z, y, x = (
-        how.separate_logits_order if axis == apart else how.logits_order for axis in range(3)
-    )
-    return z, y, x
+    orders = [how.logits_order] * 3
+    if apart is not None:
+        orders[apart] = how.separate_logits_order
+    return orders[0], orders[1], orders[2]
 
 
 def resample_image(

@@ -46,10 +46,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
-_FIRST, _LAST = (
-    ("case", "patient", "unit", "label", "fold", "predicted"),
-    ("set", "certain", "refuse", "distance"),
-)
+_FIRST = ("case", "patient", "unit", "label", "fold", "predicted")
+_LAST = ("set", "certain", "refuse", "distance")
 _OWN = {"case", "patient", "label", "fold", "predicted", "set", "refuse", "distance"}
 _PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
 _TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
@@ -159,13 +157,9 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
         "refuse": next(word for word, value in _TRUTH.items() if value is score.refuse),
         "distance": "" if score.distance is None else repr(score.distance),
     }
-    for name, value in zip(table.names, score.probabilities, strict=True):
-        row[_PROBABILITY + name] = repr(value)
-    calibrated = (
-        [""] * len(table.names) if score.calibrated is None else map(repr, score.calibrated)
-    )
-    for name, text in zip(table.names, calibrated, strict=True):
-        row[_CALIBRATED + name] = text
+    for prefix, values in ((_PROBABILITY, score.probabilities), (_CALIBRATED, score.calibrated)):
+        for number, name in enumerate(table.names):
+            row[prefix + name] = "" if values is None else repr(values[number])
     return row
 
 
@@ -304,8 +298,9 @@ def named_classes(path: Path | str) -> tuple[str, ...]:
 
 def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) -> dict[str, str]:
     """Each class, in order, and how the columns spell it."""
-    found = [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
-    found = [name for name in found if name]
+    found = [
+        name.removeprefix(_PROBABILITY) for name in header if re.match(f"{_PROBABILITY}.", name)
+    ]
     if "case" not in header or not found:
         raise DataError(
             f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>"

@@ -81,11 +81,8 @@ class Geometry:
         """
         if not isinstance(other, Geometry):
             return NotImplemented
-        return (
-            self.shape == other.shape
-            and self.frame_of_reference == other.frame_of_reference
-            and bool(np.array_equal(self.affine, other.affine))
-        )
+        same = (self.shape, self.frame_of_reference) == (other.shape, other.frame_of_reference)
+        return same and bool(np.array_equal(self.affine, other.affine))
 
     def __hash__(self) -> int:
         """Hash of the fields that equality compares."""

@@ -343,10 +343,8 @@ def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise ValueError(f"a tensor of {len(shape)} axes with {len(strides)} strides")
     first, sizes, steps = _natural(offset), (*map(_natural, shape),), (*map(_natural, strides),)
-    count, last = (
-        math.prod(sizes),
-        first + sum((n - 1) * k for n, k in zip(sizes, steps, strict=True)),
-    )
+    count = math.prod(sizes)
+    last = first + sum((n - 1) * k for n, k in zip(sizes, steps, strict=True))
     if count and (last >= storage.elements or count > storage.elements):
         raise ValueError(f"a tensor of shape {sizes} in a storage of {storage.elements} elements")
     return StoredTensor(storage, first, sizes, steps)
