@@ -14,7 +14,7 @@ from hilum.errors import FormatError, HilumError, UsageError
 from hilum.io import OutputFolder
 from hilum.io.text import read_text
 from hilum.plan.classification import ClassificationPlan
-from hilum.plan.plan import PLAN_VERSION, Decision, Plan
+from hilum.plan.plan import PLAN_VERSION, Decision, Plan, look_up
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -85,14 +85,7 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         )
     task = fields.get("task")
     task = task.get("value") if isinstance(task, dict) else task
-    if not isinstance(task, str) or task not in PLANS:
-        near = difflib.get_close_matches(str(task), PLANS, n=1)
-        raise UsageError(
-            f"{source}: task {task!r}",
-            needed=f"one of {', '.join(PLANS)}",
-            cure=f"did you mean {near[0]!r}?" if near else "",
-        )
-    kind = PLANS[task]
+    kind = look_up(f"{source}: task", str(task), PLANS)
     try:
         return kind.model_validate_json(json.dumps(_complete(fields, kind)))
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
+from hilum.errors import UsageError
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -43,6 +45,22 @@ def resampled_size(
 def in_mm(values: Iterable[float]) -> str:
     """Format a spacing in mm."""
     return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
+
+
+def look_up(what: str, name: str, known: Mapping[str, T]) -> T:
+    """Return what has this name.
+
+    Raises:
+        UsageError: nothing has it; the nearest name is told.
+    """
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise UsageError(
+            f"{what} {name!r}",
+            needed=f"one of {', '.join(known)}",
+            cure=f"did you mean {near[0]!r}?" if near else "",
+        )
+    return known[name]
 
 
 class Record(BaseModel):

@@ -50,7 +50,18 @@ def to_hilum(
                 cure="use the plans of this checkpoint; its trainer may also build another network",
             )
         weights[ours] = tensor.detach().to(torch.float32).contiguous()
-    _check_strays(given, set(known.values()), source)
+    theirs_known = set(known.values())
+    for name in given:  # but those that change nothing
+        stem, _, what = name.rpartition(".")
+        copy = name.startswith("decoder.encoder.") or ".all_modules." in name
+        idle = what == "bias" and stem.endswith(".conv") and f"{stem}.weight" in theirs_known
+        other = name.startswith("decoder.seg_layers.")
+        if name not in theirs_known and not (copy or idle or other):
+            raise ModelError(
+                f"{source}: a weight {name[:80]} that the architecture in plans.json has no"
+                " place for",
+                needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
+            )
     return weights
 
 
@@ -79,17 +90,3 @@ def weight_names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
                     needed="a plain_unet or a residual_unet",
                 )
         yield ours, name
-
-
-def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> None:
-    """Refuse weights that our network has no place for, but those that change nothing."""
-    for name in given:
-        stem, _, what = name.rpartition(".")
-        copy = name.startswith("decoder.encoder.") or ".all_modules." in name
-        idle = what == "bias" and stem.endswith(".conv") and f"{stem}.weight" in known
-        if name not in known and not (copy or idle or name.startswith("decoder.seg_layers.")):
-            raise ModelError(
-                f"{source}: a weight {name[:80]} that the architecture in plans.json has no"
-                " place for",
-                needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
-            )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from hilum.errors import UsageError
 from hilum.plan.classification import STAGES, RegionSpec, WeightsSpec
-from hilum.plan.plan import Decision
+from hilum.plan.plan import Decision, look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hilum.plan.classification import ClassLossSpec, Stage
     from hilum.plan.plan import Three
     from hilum.plan.segmentation import LossSpec
@@ -56,14 +53,8 @@ class Overrides:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive."""
-        sizes = {
-            "spacing": self.spacing,
-            "patch": self.patch,
-            "batch": self.batch,
-            "width": self.width,
-            "steps": self.steps,
-        }
-        for name, value in sizes.items():
+        for name in ("spacing", "patch", "batch", "width", "steps"):
+            value = getattr(self, name)
             values = value if isinstance(value, tuple) else (value,)
             if any(one is not None and one <= 0 for one in values):
                 raise UsageError(f"{name} {value}", needed="positive numbers")
@@ -78,16 +69,14 @@ class Overrides:
         Raises:
             UsageError: there is such a thing.
         """
-        others = {
-            name: other for other, names in OF_ONE_TASK.items() if other != task for name in names
-        }
-        foreign = next((name for name in others if getattr(self, name) is not None), None)
-        if foreign is not None:
-            raise UsageError(
-                f"{foreign} for a {task}",
-                needed=f"a {others[foreign]}",
-                cure=f"leave it out, or task={others[foreign]!r}",
-            )
+        for other, names in OF_ONE_TASK.items():
+            foreign = [name for name in names if getattr(self, name) is not None]
+            if foreign and other != task:
+                raise UsageError(
+                    f"{foreign[0]} for a {task}",
+                    needed=f"a {other}",
+                    cure=f"leave it out, or task={other!r}",
+                )
 
 
 OF_ONE_TASK = {
@@ -143,9 +132,15 @@ class NetworkOptions:
         made = replace(
             base,
             backbone=self.backbone or base.backbone,
-            network=_one_of("network", self.kind, _KINDS) or base.network,
-            stages=_one_of("stages", self.stages, STAGES) or base.stages,
-            region=_one_of("region", self.region, _REGIONS) or base.region,
+            network=look_up("network", self.kind, _KINDS)
+            if self.kind is not None
+            else base.network,
+            stages=look_up("stages", self.stages, STAGES)
+            if self.stages is not None
+            else base.stages,
+            region=look_up("region", self.region, _REGIONS)
+            if self.region is not None
+            else base.region,
             weights=weights,
         )
         return None if made == Overrides() else made
@@ -160,17 +155,3 @@ _REGIONS = {
     "centre": RegionSpec(kind="centre"),
     "mask": RegionSpec(kind="mask", mask_channel=True),
 }
-
-
-def _one_of(option: str, name: str | None, known: Mapping[str, T]) -> T | None:
-    """Look a name up; None where none was given."""
-    if name is None:
-        return None
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"{option} {name!r}",
-            needed=", ".join(known),
-            cure=f"did you mean {near[0]!r}?" if near else "",
-        )
-    return known[name]
