@@ -200,3 +200,22 @@ def test_dicom_refuses_what_it_cannot_hold(tmp_path):
         write_dicom_series(Volume(np.full((1, 2, 3, 4), -2000.0), grid), tmp_path)
     with pytest.raises(UsageError, match="finite HU from -1024"):
         write_dicom_series(Volume(np.full((1, 2, 3, 4), np.nan), grid), tmp_path)
+
+
+def test_nothing_that_is_there_is_replaced(tmp_path):
+    """A user's image was written over by the README's first command."""
+    own = tmp_path / "own" / "imagesTr" / "abdomen_000_0000.nii.gz"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"my scan")
+    with pytest.raises(UsageError, match="already holds imagesTr"):
+        make_abdomen_dataset(tmp_path / "own", cases=1, tests=0, shape=(8, 20, 24))
+    assert own.read_bytes() == b"my scan"
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["imagesTr"]
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "cases.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"already holds cases\.csv"):
+        make_nodule_dataset(tmp_path / "table", cases=2, shape=(8, 20, 20))
+    image = make_abdomen_ct(0, shape=(8, 20, 24)).image
+    write_dicom_series(image, tmp_path / "series")
+    with pytest.raises(UsageError, match=r"0001\.dcm, 0002\.dcm, 0003\.dcm and 5 more"):
+        write_dicom_series(image, tmp_path / "series")

@@ -13,7 +13,7 @@ from inference_toys import oblique_geometry
 from classification_toys import FINDINGS, TABLES, THREE, Means, class_model, class_plan, write_cubes
 from hilum.dataset import Case, open_cases
 from hilum.errors import DataError, ModelError, UsageError
-from hilum.inference import ClassPredictor, TrainedModel, make_predictor
+from hilum.inference import ClassPredictor, TrainedModel, make_predictor, predict_many
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance, Calibration
 from hilum.inference.refusal import fit_refusal, intensity_features
 from hilum.io import read_volume, write_volume
@@ -272,6 +272,14 @@ def test_an_image_of_another_kind_is_marked(wary):
         assert json.loads(said.as_json())["refusal"]["p_value"] < 0.05
 
 
+def test_the_report_of_many_cases_names_marked_images(wary, tmp_path):
+    for name, image in (("like", noise(1000)), ("other", noise(0, level=9.0))):
+        write_volume(image, tmp_path / "in" / f"{name}.nii.gz")
+    like, other = predict_many(wary, [tmp_path / "in"], tmp_path / "out").cases
+    assert not any("unlike the training cases" in text for text in like.unlike)
+    assert any("unlike the training cases" in text for text in other.unlike)
+
+
 def test_without_refusals_nothing_is_refused():
     said = ClassPredictor(class_model(assurance=Assurance(Calibration()))).predict(even(1e4))
     assert said.verdict is None
@@ -417,6 +425,15 @@ def real_folder(folder, **more) -> Path:
     plan = class_plan()
     class_model(plan, build_network(plan.network.value).eval(), **more).save(folder)
     return folder
+
+
+def test_the_card_tells_that_sets_of_few_cases_hold_all_classes(tmp_path):
+    calibration = Calibration(thresholds=(0.0, 0.0), cases=1)
+    card = (real_folder(tmp_path, assurance=Assurance(calibration)) / "MODEL_CARD.md").read_text()
+    assert (
+        "every set holds all classes; 1 held-out case is too few to leave one out at 90 %" in card
+    )
+    assert "hold the class in 90 %" not in card
 
 
 @pytest.mark.parametrize("name", [NUMBERS, ARRAYS])

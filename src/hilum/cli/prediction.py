@@ -127,7 +127,8 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
     unlike = [outcome.case for outcome in report.cases if outcome.unlike]
     if unlike:
         typer.echo(
-            f"Unlike the training data: {shorten(unlike)}; see above, or {out / 'run.json'}",
+            f"{len(unlike)} of {done} unlike the training data, do not rely on them:"
+            f" {shorten(unlike)}; reasons: {out / 'run.json'}",
             err=True,
         )
     for alike in report.failures:  # what is needed, and the cure, was printed when it happened

@@ -14,7 +14,7 @@ import numpy as np
 from hilum.errors import UsageError
 from hilum.examples.abdomen import ABDOMEN_LABELS, follow_up, make_study, sample_patient
 from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
-from hilum.examples.dicom import SeriesTags, write_dicom_series
+from hilum.examples.dicom import SeriesTags, refuse_existing, write_dicom_series
 from hilum.io import write_labels, write_volume
 from hilum.io.files import atomic_write_text
 from hilum.volume import LabelTable
@@ -63,12 +63,14 @@ def make_abdomen_dataset(
         The folder.
 
     Raises:
-        UsageError: no case, or an unknown structure.
+        UsageError: no case, an unknown structure, or the folder holds such files already.
     """
     if cases < 1 or tests < 0:
         raise UsageError(f"{cases} cases, {tests} test cases", needed="at least one case")
     table, lookup = _choose(structures)
     folder = Path(folder)
+    made = ("imagesTr", "labelsTr", *("imagesTs", "labelsTs", "dicomTs")[: 3 * (tests > 0)])
+    refuse_existing(folder, *made, "patients.csv", "dataset.json")
     rows: list[tuple[object, ...]] = []
     studies = chain(_studies(seed, cases, shape), _studies(seed + 1_000_003, tests, shape))
     for number, (patient, study) in enumerate(studies):
@@ -120,11 +122,12 @@ def make_nodule_dataset(
         The folder.
 
     Raises:
-        UsageError: no case.
+        UsageError: no case, or the folder holds such files already.
     """
     if cases < 1:
         raise UsageError(f"{cases} cases", needed="at least one case")
     folder = Path(folder)
+    refuse_existing(folder, "images", "masks", "cases.csv", "labels.json")
     kinds: tuple[Kind, Kind] = ("benign", "malignant")
     rows: list[tuple[object, ...]] = []
     for number, patient in enumerate(_patients(cases)):

@@ -62,7 +62,8 @@ def write_dicom_series(
         The files, along Z.
 
     Raises:
-        UsageError: more than one channel, or values outside of the range that 16 bits hold.
+        UsageError: more than one channel, values outside of the range that 16 bits hold, or the
+            folder holds DICOM files already.
     """
     if volume.channels != 1:
         raise UsageError(
@@ -76,19 +77,34 @@ def write_dicom_series(
         raise UsageError(f"values from {low} to {high}", needed="finite HU from -1024 to 64511")
     tags = tags or SeriesTags()
     folder = Path(folder)
+    paths = [folder / f"{index + 1:04d}.dcm" for index in range(len(stored))]
+    refuse_existing(folder, *(path.name for path in paths))
     folder.mkdir(parents=True, exist_ok=True)
     bits = 12 if stored.max() < 4096 else 16
-    files = []
-    for index, pixels in enumerate(stored.astype(np.uint16)):
-        path = folder / f"{index + 1:04d}.dcm"
+    for index, (path, pixels) in enumerate(zip(paths, stored.astype(np.uint16), strict=True)):
         data = _slice(volume, tags, index)
         data.Rows, data.Columns = pixels.shape
         data.BitsAllocated, data.PixelRepresentation = 16, 0
         data.BitsStored, data.HighBit = bits, bits - 1
         data.PixelData = pixels.tobytes()
         data.save_as(path, enforce_file_format=True)
-        files.append(path)
-    return tuple(files)
+    return tuple(paths)
+
+
+def refuse_existing(folder: Path, *names: str) -> None:
+    """Refuse a folder that holds what is to be written: nothing is replaced.
+
+    Raises:
+        UsageError: naming what is there.
+    """
+    present = [name for name in names if (folder / name).exists()]
+    if present:
+        more = f" and {len(present) - 3} more" if len(present) > 3 else ""
+        raise UsageError(
+            f"{folder} already holds {', '.join(present[:3])}{more}",
+            needed="a folder without them: examples replace nothing",
+            cure="choose another folder, or remove that one",
+        )
 
 
 def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:

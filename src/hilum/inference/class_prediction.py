@@ -85,6 +85,12 @@ class ClassPrediction:
         return "|".join(called(self.score, self.table))
 
     @property
+    def unlike(self) -> tuple[str, ...]:
+        """Why the out-of-distribution check marks the image; empty where it does not."""
+        verdict = self.verdict
+        return (verdict.because,) if verdict is not None and verdict.refuse else ()
+
+    @property
     def patches(self) -> dict[str, int]:
         """A classifier sees no patches."""
         return {}

@@ -369,6 +369,7 @@ class _Pipeline(Generic[P]):
             replaced=replaced,
             seconds={part: round(value, 3) for part, value in asdict(seconds).items()},
             patches=dict(prediction.patches),
+            unlike=prediction.unlike,
         )
 
     def _collect_written(self) -> None:
@@ -377,7 +378,8 @@ class _Pipeline(Generic[P]):
         if writing is not None:
             case, unlike, future = writing
             outcome = self._messages.attempt(case, future.result)
-            self.done(outcome.model_copy(update={"unlike": unlike}))
+            differences = tuple(dict.fromkeys((*unlike, *outcome.unlike)))
+            self.done(outcome.model_copy(update={"unlike": differences}))
 
     def _report_progress(self, case: str, share: float) -> None:
         if self.advance is not None:

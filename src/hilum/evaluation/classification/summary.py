@@ -191,9 +191,9 @@ def _estimate(
     note = ""
     if math.isnan(value):
         note = _why_undefined(measure)
-    elif method == "none" and measure.method is not None:
-        reason = "one patient" if patients < 2 else "the same in every draw of patients"
-        note = f"no interval: {reason}"
+    elif method == "none":
+        reason = "one patient" if patients < 2 else "the same in every resample of patients"
+        note = f"no interval: {reason}" if measure.method else "no interval is made of this metric"
     return Estimate(
         part=measure.part,
         metric=measure.metric,
