@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,7 +161,7 @@ class _Pair:
             )
         )
         prediction, reference = (
-            np.logical_or.reduce([labels[wide] == label for label in region.labels])  # beats isin
+            reduce(np.logical_or, (labels[wide] == label for label in region.labels))  # beats isin
             for labels in (self.prediction, self.reference)
         )
         ignored = None if self.ignore is None else self.reference[wide] == self.ignore
