@@ -374,7 +374,7 @@ def test_a_threshold_that_is_no_probability_is_refused(work, tmp_path):
         "--threshold",
         30,
     )
-    refused(said, 2, "a threshold of 30", "a probability from 0 to 1", "--threshold 0.3")
+    refused(said, 2, "the threshold is 30", "a probability from 0 to 1", "--threshold 0.3")
     assert not (tmp_path / "e").exists()
 
 

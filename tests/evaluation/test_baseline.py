@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_refused():
     folds = folds_of(cases)
     with pytest.raises(UsageError, match="no folds"):
         baseline_scores(cases, [], TWO)
-    with pytest.raises(UsageError, match="folds of c000"):
+    with pytest.raises(UsageError, match="the folds name c000"):
         baseline_scores(cases[1:], folds, TWO)
     with pytest.raises(DataError, match="case c000 has no label"):
         baseline_scores([replace(cases[0], label=None), *cases[1:]], folds, TWO)

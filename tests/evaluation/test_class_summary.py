@@ -567,9 +567,9 @@ def test_records_survive_json():
 
 
 def test_what_cannot_be_summarised_is_refused():
-    with pytest.raises(UsageError, match=r"a threshold of 0\.5 for 3 classes"):
+    with pytest.raises(UsageError, match=r"threshold=0\.5 does not apply to 3 classes"):
         summarise_classes(made_up(THREE, 10), THREE, threshold=0.5)
-    with pytest.raises(UsageError, match=r"a threshold of 1\.5\n.*a probability from 0 to 1"):
+    with pytest.raises(UsageError, match=r"the threshold is 1\.5\n.*a probability from 0 to 1"):
         summarise_classes(made_up(TWO, 10), TWO, threshold=1.5)
     with pytest.raises(LabelError, match="class 'cyst'"):
         summarise_classes(scores_of(TWO, [("cyst", (0.5, 0.5))]), TWO)

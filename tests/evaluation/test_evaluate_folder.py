@@ -288,7 +288,7 @@ def test_folders_that_cannot_be_evaluated_are_refused(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     predictions, references, out = folders
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         evaluate_folder(tmp_path / "nowhere", references, out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no label maps in"):

@@ -175,7 +175,7 @@ def test_a_wrong_reference_leads_to_the_right_one(folders, tmp_path):
     ):
         evaluate_folder(predictions, tmp_path / "empty", tmp_path / "out")
     with pytest.raises(
-        UsageError, match=r"prediction is no folder[\s\S]*did you mean .*predictions\?"
+        UsageError, match=r"prediction is not a folder[\s\S]*did you mean .*predictions\?"
     ):
         evaluate(tmp_path / "prediction", home / "labelsTs", tmp_path / "out")
 

@@ -234,8 +234,8 @@ def score(case, *probabilities, label="benign", **more):
         ([], DataError, "no scores"),
         ([score("a", 0.5, 0.5), score("a", 0.5, 0.5)], DataError, "two scores of a"),
         ([score("a", 0.5, 0.5, label=None)], DataError, "no reference for a"),
-        ([score("a", 0.2, 0.3, 0.5)], DataError, "case a: 3 probabilities"),
-        ([score("a", 0.5, 0.6)], DataError, r"case a: probabilities that sum to 1\.1"),
+        ([score("a", 0.2, 0.3, 0.5)], DataError, "case a has 3 probabilities"),
+        ([score("a", 0.5, 0.6)], DataError, r"the probabilities of case a sum to 1\.1"),
         ([score("a", 0.5, 0.5, label="cyst")], LabelError, "case a: class 'cyst'"),
         (
             [score("a", 0.5, 0.5, calibrated=(0.5, 0.5)), score("b", 0.5, 0.5)],

@@ -219,7 +219,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         score_labels(labels[:-1], labels, spacing=SPACING, table=TABLE)
     with pytest.raises(GeometryError, match="two label maps"):
         score_labels(labels[None], labels[None], spacing=SPACING, table=TABLE)
-    with pytest.raises(LabelError, match="prediction of dtype float32"):
+    with pytest.raises(LabelError, match="prediction has dtype float32"):
         score_labels(labels.astype(np.float32), labels, spacing=SPACING, table=TABLE)
     with pytest.raises(LabelError, match="label 5 in the reference"):
         score_labels(labels, np.where(labels == 2, 5, labels), spacing=SPACING, table=TABLE)
@@ -234,7 +234,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
             spacing=SPACING,
             table=REGIONS,
         )
-    with pytest.raises(UsageError, match="tolerance of -1 mm"):
+    with pytest.raises(UsageError, match="tolerance_mm is -1"):
         score_labels(labels, labels, spacing=SPACING, table=TABLE, tolerance_mm=-1)
     with pytest.raises(UsageError, match="three positive numbers"):
         score_labels(labels, labels, spacing=(1.0, 1.0), table=TABLE)

@@ -202,7 +202,7 @@ def test_quality_by_hand() -> None:
 
 def test_impossible_questions_are_refused() -> None:
     probabilities, index = sample(9, 0)
-    with pytest.raises(UsageError, match="coverage 90"):
+    with pytest.raises(UsageError, match="coverage is 90"):
         conformal_threshold(probabilities, index, coverage=90)
     with pytest.raises(UsageError, match=r"outside 0\.\.1"):
         conformal_threshold(probabilities * 2, index)
@@ -212,13 +212,13 @@ def test_impossible_questions_are_refused() -> None:
         conformal_threshold(probabilities, index[:3])
     with pytest.raises(UsageError, match="2 groups for 9 cases"):
         conformal_threshold(probabilities, index, groups=["a", "b"])
-    with pytest.raises(UsageError, match=r"thresholds of shape \(2,\)"):
+    with pytest.raises(UsageError, match=r"thresholds have shape \(2,\)"):
         prediction_set(probabilities, [0.5, 0.5])
     with pytest.raises(UsageError, match=r"probabilities, shape \(3,\)"):
         prediction_set(probabilities, [0.5, 0.5, math.inf])
-    with pytest.raises(UsageError, match=r"thresholds of shape \(3,\)"):
+    with pytest.raises(UsageError, match=r"thresholds have shape \(3,\)"):
         multilabel_prediction_set(probabilities, [0.5] * 3)
-    with pytest.raises(UsageError, match="present of shape"):
+    with pytest.raises(UsageError, match="present has shape"):
         multilabel_conformal_threshold(probabilities, index)
-    with pytest.raises(UsageError, match="sets of shape"):
+    with pytest.raises(UsageError, match="sets have shape"):
         set_quality([1, 0], [1])

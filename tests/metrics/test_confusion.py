@@ -147,13 +147,13 @@ def test_a_figure_straight_from_the_cases() -> None:
 
 
 def test_impossible_questions_are_refused() -> None:
-    with pytest.raises(UsageError, match="classes 0 to 3"):
+    with pytest.raises(UsageError, match="classes go from 0 to 3"):
         confusion([0, 3], [0, 1], 3)
-    with pytest.raises(UsageError, match="classes -1 to 1"):
+    with pytest.raises(UsageError, match="classes go from -1 to 1"):
         confusion([0, 1], [-1, 1], 3)
     with pytest.raises(UsageError, match=r"one whole number a case \(2\)"):
         confusion([0, 1], [1], 3)
-    with pytest.raises(UsageError, match=r"a matrix of shape \(2, 3\)"):
+    with pytest.raises(UsageError, match=r"the matrix has shape \(2, 3\)"):
         accuracy(np.ones((2, 3)))
-    with pytest.raises(UsageError, match="positive class 2"):
+    with pytest.raises(UsageError, match="positive is 2"):
         sensitivity(HAND, positive=2)

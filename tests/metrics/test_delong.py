@@ -285,5 +285,5 @@ def test_impossible_questions_are_refused() -> None:
         delong_interval([1, 2], [0, 1], transform="probit")
     with pytest.raises(UsageError, match="3 groups for 2 cases"):
         delong_interval([1, 2], [0, 1], groups=[1, 2, 3])
-    with pytest.raises(UsageError, match="positive of shape"):
+    with pytest.raises(UsageError, match="positive has shape"):
         delong_test([1, 2], [1, 2, 3], [0, 1])

@@ -112,9 +112,9 @@ def test_overlap_is_symmetric_bounded_and_blind_to_orientation(
 
 def test_what_is_no_mask_is_refused() -> None:
     mask = box((0, 1), (0, 1), (0, 1))
-    with pytest.raises(UsageError, match="prediction of dtype uint8"):
+    with pytest.raises(UsageError, match="prediction has dtype uint8"):
         dice(mask.astype(np.uint8), mask)
-    with pytest.raises(UsageError, match=r"reference of shape \(7, 9\)"):
+    with pytest.raises(UsageError, match=r"reference has shape \(7, 9\)"):
         dice(mask, mask[0])
     with pytest.raises(UsageError, match="two masks on one grid"):
         dice(mask, mask[:, :-1])

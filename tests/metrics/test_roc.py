@@ -205,15 +205,15 @@ def test_undefined(positive: list[bool], of_recall: float) -> None:
 def test_impossible_questions_are_refused() -> None:
     with pytest.raises(UsageError, match="2 of them NaN"):
         auroc([0.1, math.nan, math.nan], [True, False, True])
-    with pytest.raises(UsageError, match=r"positive of shape \(3,\)"):
+    with pytest.raises(UsageError, match=r"positive has shape \(3,\)"):
         auroc([0.1, 0.2], [True, False, True])
     with pytest.raises(UsageError, match="true or false"):
         auprc([0.1, 0.2], [1, 2])
     with pytest.raises(UsageError, match="one number a case"):
         roc_curve([[0.1, 0.2]], [[0, 1]])
-    with pytest.raises(UsageError, match="specificity 95"):
+    with pytest.raises(UsageError, match="specificity is 95"):
         point_at_specificity([0.1, 0.2], [0, 1], specificity=95)
-    with pytest.raises(UsageError, match="sensitivity -1"):
+    with pytest.raises(UsageError, match="sensitivity is -1"):
         specificity_at_sensitivity([0.1, 0.2], [0, 1], sensitivity=-1)
     with pytest.raises(UsageError, match="a row a case and a column a class"):
         macro_auroc([0.1, 0.2], [0, 1])

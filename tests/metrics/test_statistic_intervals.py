@@ -296,5 +296,5 @@ def test_impossible_questions_are_refused() -> None:
         bootstrap_statistic(auroc, (), None)
     with pytest.raises(UsageError, match="NaN"):
         bootstrap_statistic(auroc, (np.full(N, np.nan), arrays[1]), None)
-    with pytest.raises(UsageError, match="specificity 7"):
+    with pytest.raises(UsageError, match="specificity is 7"):
         bootstrap_statistic(partial(sensitivity_at_specificity, specificity=7), arrays, None)

@@ -192,7 +192,7 @@ def test_biases_that_each_pair_of_classes_allows_but_not_all_together() -> None:
 
 
 def test_a_bias_must_fit() -> None:
-    with pytest.raises(UsageError, match=r"a bias of shape \(2,\)[\s\S]*3 finite numbers"):
+    with pytest.raises(UsageError, match=r"the bias has shape \(2,\)[\s\S]*3 finite numbers"):
         apply_temperature(np.zeros((1, 3)), bias=(1.0, 2.0))
 
 
@@ -265,19 +265,19 @@ def test_probabilities_sum_to_one(kind: str) -> None:
 
 def test_impossible_questions_are_refused() -> None:
     logits = np.zeros((2, 3))
-    with pytest.raises(UsageError, match="kind 'softmax'"):
+    with pytest.raises(UsageError, match="kind is 'softmax'"):
         fit_temperature(logits, [0, 1], kind="softmax")
-    with pytest.raises(UsageError, match="kind 'binary'"):
+    with pytest.raises(UsageError, match="kind is 'binary'"):
         apply_temperature(logits, kind="binary")
-    with pytest.raises(UsageError, match="temperature 0"):
+    with pytest.raises(UsageError, match="temperature is 0"):
         apply_temperature(logits, 0)
-    with pytest.raises(UsageError, match="temperature nan"):
+    with pytest.raises(UsageError, match="temperature is nan"):
         apply_temperature(logits, math.nan)
     with pytest.raises(UsageError, match="finite numbers"):
         apply_temperature([[math.inf, 0]])
-    with pytest.raises(UsageError, match="classes 0 to 3"):
+    with pytest.raises(UsageError, match="classes go from 0 to 3"):
         fit_temperature(logits, [0, 3])
-    with pytest.raises(UsageError, match="classes 0 to 4"):
+    with pytest.raises(UsageError, match="classes go from 0 to 4"):
         fit_temperature(logits, [0, 4], kind="ordinal")
-    with pytest.raises(UsageError, match=r"targets of shape \(2,\)"):
+    with pytest.raises(UsageError, match=r"targets has shape \(2,\)"):
         fit_temperature(logits, [0, 1], kind="multilabel")

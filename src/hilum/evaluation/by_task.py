@@ -88,7 +88,9 @@ def evaluate(
     classes = predictions_file(place).is_file()
     if not classes and not (place.is_dir() and any(p.is_file() for p in place.glob("[!.]*"))):
         raise UsageError(
-            f"no predictions in {place}" if place.exists() else f"{place} is no folder",
+            f"there are no predictions in {place}"
+            if place.exists()
+            else f"{place} is not a folder",
             needed=_NEEDED,
             cure="" if place.exists() else nearest(place),
         )
@@ -109,7 +111,7 @@ def evaluate(
             )
         if options.threshold is not None:
             raise UsageError(
-                f"a threshold of {options.threshold:g} for label maps",
+                f"threshold={options.threshold:g} does not apply to label maps",
                 needed="predictions of classes, for a threshold of probabilities",
                 cure=f"leave out threshold={options.threshold:g}",
             )
@@ -177,5 +179,6 @@ def compare(
             **how,
         )
     raise UsageError(
-        "evaluations of two kinds of predictions", needed=f"two of one kind: {_NEEDED}"
+        "the two evaluations are of different kinds of predictions",
+        needed=f"two of one kind: {_NEEDED}",
     )

@@ -171,7 +171,8 @@ def compare_label_maps(
     """
     if first.record.tolerance_mm != second.record.tolerance_mm:
         raise UsageError(
-            f"tolerances of {first.record.tolerance_mm:g} and {second.record.tolerance_mm:g} mm",
+            f"the two have tolerances of {first.record.tolerance_mm:g} and"
+            f" {second.record.tolerance_mm:g} mm",
             needed="evaluations at one tolerance",
             cure=f"evaluate the second again with tolerance_mm={first.record.tolerance_mm:g}",
         )
@@ -227,7 +228,7 @@ def compare_classes(
         _with_one_patient(score, by_case[score.case], table) for score in a if score.case in by_case
     ]
     if not pairs:
-        raise DataError("the two have no case in common", needed="answers for the same cases")
+        raise DataError("the two have no case in common", needed="scores of the same cases")
     sides = tuple(zip(*pairs, strict=True))
     groups = resampling_groups(*sides)
     first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
@@ -270,8 +271,8 @@ def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[Cl
         or (moved and (wanted.binary or wanted.kind == "ordinal"))
     ):
         raise UsageError(
-            f"classes {', '.join(wanted.names)} ({wanted.kind}) and {', '.join(found.names)}"
-            f" ({found.kind})",
+            f"the two are of classes {', '.join(wanted.names)} ({wanted.kind}) and"
+            f" {', '.join(found.names)} ({found.kind})",
             needed="evaluations of the same classes, with grades in one order and one positive"
             " class (of two the second)",
             cure="evaluate one of them again, with positive='CLASS'" if wanted.binary else "",

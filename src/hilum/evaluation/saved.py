@@ -50,7 +50,7 @@ def read_record(folder: Path | str, kind: type[RecordT]) -> RecordT:
     for name in (CASES, SUMMARY):
         if not (source / name).is_file():
             raise UsageError(
-                f"no {name} in {source}",
+                f"there is no {name} in {source}",
                 needed="a folder that `hilum evaluate` wrote",
                 cure=f"hilum evaluate ... -o {source}",
             )

@@ -178,7 +178,7 @@ def paired_test(
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise UsageError(
-            f"values of shapes {first.shape} and {second.shape}",
+            f"the values have shapes {first.shape} and {second.shape}",
             needed="one value a case from each method",
         )
     interval = bootstrap_interval(first - second, groups, "mean", **how)
@@ -341,14 +341,14 @@ class _Resampling:
     def __post_init__(self) -> None:
         check_level(self.level)
         if self.resamples < 1:
-            raise UsageError(f"{self.resamples} resamples", needed="at least one resample")
+            raise UsageError(f"resamples is {self.resamples}", needed="at least one resample")
 
     def metric(
         self, function: ArrayFunction[float], arrays: Sequence[NDArray[np.generic]], method: Ends
     ) -> _Statistic:
         """The metric of the cases, and of resamples: all at once where it can, else one by one."""
         if method not in ("bca", "percentile"):
-            raise UsageError(f"method {method!r}", needed='"bca" or "percentile"')
+            raise UsageError(f"method is {method!r}", needed='"bca" or "percentile"')
         inner, options = function, dict[str, object]()
         if isinstance(function, partial) and not function.args:
             inner, options = function.func, function.keywords
@@ -466,7 +466,7 @@ def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Number
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or len(rows) != len(groups):
         raise UsageError(
-            f"values of shape {np.shape(values)} for {len(groups)} groups",
+            f"the values have shape {np.shape(values)}, and there are {len(groups)} groups",
             needed="one row of values and one group a case",
         )
     kept = np.flatnonzero(~np.isnan(rows).all(axis=1))
@@ -476,7 +476,7 @@ def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Number
 def _of_values(rows: Numbers, statistic: Statistic, block: _Block) -> Numbers:
     """(B,) the statistic of rows (N, R) in each resample."""
     if statistic not in ("mean", "median"):
-        raise UsageError(f"statistic {statistic!r}", needed='"mean" or "median"')
+        raise UsageError(f"statistic is {statistic!r}", needed='"mean" or "median"')
     columns = []
     for column in rows.T:
         defined = ~np.isnan(column)
@@ -529,6 +529,7 @@ def _check_arrays(arrays: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
     tables = [np.asarray(array) for array in arrays]
     if not all(table.ndim for table in tables) or len({len(table) for table in tables}) != 1:
         raise UsageError(
-            f"arrays of shapes {[table.shape for table in tables]}", needed="one row a case in each"
+            f"the arrays have shapes {[table.shape for table in tables]}",
+            needed="one row a case in each",
         )
     return tables

@@ -269,7 +269,7 @@ class _Binned:
 def _check_bins(bins: int, equal: Bins) -> None:
     if bins < 1 or equal not in ("mass", "width"):
         raise UsageError(
-            f"{bins} bins, equal {equal!r}",
+            f"bins is {bins}, equal is {equal!r}",
             needed='at least one bin, equal in "mass" or in "width"',
         )
 

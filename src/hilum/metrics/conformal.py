@@ -85,7 +85,7 @@ def conformal_threshold(
         UsageError: shapes that do not fit, no probabilities, a coverage out of range.
     """
     if not 0 < coverage < 1:
-        raise UsageError(f"coverage {coverage}", needed="a share between 0 and 1")
+        raise UsageError(f"coverage is {coverage}", needed="a share between 0 and 1")
     values = check_table(probabilities)
     numbers = check_index(index, len(values), values.shape[1])
     patient, _ = patients_of(groups, len(values))
@@ -183,7 +183,7 @@ def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
     held = np.asarray(sets)
     if held.ndim != 2 or not held.shape[1]:
         raise UsageError(
-            f"sets of shape {held.shape}",
+            f"the sets have shape {held.shape}",
             needed="true or false, a row a case and a column a class (N, K)",
         )
     held = flags(held, held.shape, "sets")
@@ -219,7 +219,7 @@ def _check_thresholds(thresholds: ArrayLike, shape: tuple[int, ...]) -> Numbers:
     values = np.asarray(thresholds, dtype=np.float64)
     if values.shape != shape or not (values <= 1).all():
         raise UsageError(
-            f"thresholds of shape {values.shape}", needed=f"probabilities, shape {shape}"
+            f"the thresholds have shape {values.shape}", needed=f"probabilities, shape {shape}"
         )
     return values
 

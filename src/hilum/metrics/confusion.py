@@ -221,7 +221,7 @@ def _counts(matrix: ArrayLike) -> Numbers:
         or not (counts >= 0).all()
     ):
         raise UsageError(
-            f"a matrix of shape {counts.shape}",
+            f"the matrix has shape {counts.shape} or negative counts",
             needed="counts (K, K), rows the reference: confusion(...)",
         )
     return counts
@@ -232,7 +232,7 @@ def _cells(matrix: ArrayLike, positive: int) -> tuple[Numbers, Numbers, Numbers,
     counts = _counts(matrix)
     if not 0 <= positive < counts.shape[-1]:
         raise UsageError(
-            f"positive class {positive}", needed=f"a number from 0 to {counts.shape[-1] - 1}"
+            f"positive is {positive}", needed=f"a number from 0 to {counts.shape[-1] - 1}"
         )
     hits = counts[..., positive, positive]
     called, of_class = counts[..., positive].sum(axis=-1), counts[..., positive, :].sum(axis=-1)
@@ -252,7 +252,7 @@ def _confusion_statistic(
     values = np.asarray(statistic(counts), dtype=np.float64)
     if values.shape != (len(counts),):
         raise UsageError(
-            f"a metric that gives values of shape {values.shape} for matrices {counts.shape}",
+            f"the metric gives values of shape {values.shape} for matrices {counts.shape}",
             needed="one value for each matrix: a metric of the last two axes (..., K, K)",
         )
     return values

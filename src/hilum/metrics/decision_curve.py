@@ -95,7 +95,7 @@ def _check_risks(thresholds: ArrayLike) -> Numbers:
     risks = np.asarray(thresholds, dtype=np.float64)
     if risks.ndim != 1 or not ((risks >= 0) & (risks < 1)).all():
         raise UsageError(
-            f"thresholds {risks.tolist()}", needed="risks (T,), at least 0 and below 1"
+            f"the thresholds are {risks.tolist()}", needed="risks (T,), at least 0 and below 1"
         )
     return risks
 

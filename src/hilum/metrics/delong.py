@@ -130,7 +130,7 @@ def delong_interval(
     """
     check_level(level)
     if transform not in ("logit", "plain"):
-        raise UsageError(f"transform {transform!r}", needed='"logit" or "plain"')
+        raise UsageError(f"transform is {transform!r}", needed='"logit" or "plain"')
     values, truth = check_scores(scores, positive)
     patient, patients = patients_of(groups, len(values))
     area, covariance = _areas(values[None], truth, patient, patients)

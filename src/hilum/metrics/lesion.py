@@ -85,7 +85,7 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
     """
     check_masks(prediction, reference)
     if not 0 < min_overlap <= 1:
-        raise UsageError(f"min_overlap {min_overlap}", needed="a share above 0 and at most 1")
+        raise UsageError(f"min_overlap is {min_overlap}", needed="a share above 0 and at most 1")
     box = bounding_box(prediction, reference)
     if box is None:
         return Lesions(0, 0, 0, 0)

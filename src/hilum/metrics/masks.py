@@ -25,17 +25,18 @@ def check_masks(prediction: NDArray[np.generic], reference: NDArray[np.generic])
     for name, mask in (("prediction", prediction), ("reference", reference)):
         if mask.dtype != np.bool_:
             raise UsageError(
-                f"a {name} of dtype {mask.dtype}",
+                f"the {name} has dtype {mask.dtype}",
                 needed="a boolean mask",
                 cure="compare first: `labels == 2`, `probability > 0.5`",
             )
         if mask.ndim != 3:
             raise UsageError(
-                f"a {name} of shape {mask.shape}", needed="a mask (Z, Y, X); a 2D picture has Z = 1"
+                f"the {name} has shape {mask.shape}",
+                needed="a mask (Z, Y, X); a 2D picture has Z = 1",
             )
     if prediction.shape != reference.shape:
         raise UsageError(
-            f"a prediction of shape {prediction.shape} and a reference of shape {reference.shape}",
+            f"the prediction has shape {prediction.shape}, the reference {reference.shape}",
             needed="two masks on one grid",
         )
 
@@ -49,7 +50,7 @@ def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
     millimetres = np.asarray(spacing, dtype=np.float64)
     if millimetres.shape != (3,) or not np.isfinite(millimetres).all() or millimetres.min() <= 0:
         raise UsageError(
-            f"spacing {tuple(spacing)}", needed="three positive numbers: mm along (Z, Y, X)"
+            f"spacing is {tuple(spacing)}", needed="three positive numbers: mm along (Z, Y, X)"
         )
     return millimetres
 

@@ -355,7 +355,7 @@ def _check_columns(scores: ArrayLike, present: ArrayLike) -> tuple[Numbers, Flag
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or np.isnan(values).any():
         raise UsageError(
-            f"scores of shape {values.shape}",
+            f"the scores have shape {values.shape}, or some are NaN",
             needed="a row a case and a column a class (N, K), none of them NaN",
         )
     return values, flags(present, values.shape, "present")
@@ -363,7 +363,7 @@ def _check_columns(scores: ArrayLike, present: ArrayLike) -> tuple[Numbers, Flag
 
 def _check_share(share: float, name: str) -> None:
     if not 0 <= share <= 1:
-        raise UsageError(f"{name} {share}", needed="a share between 0 and 1")
+        raise UsageError(f"{name} is {share}", needed="a share between 0 and 1")
 
 
 RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {

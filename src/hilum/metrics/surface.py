@@ -102,7 +102,7 @@ class SurfaceDistances:
         """
         if not tolerance_mm >= 0:
             raise UsageError(
-                f"a tolerance of {tolerance_mm} mm", needed="a tolerance of 0 mm or more"
+                f"tolerance_mm is {tolerance_mm}", needed="a tolerance of 0 mm or more"
             )
         near = self.prediction_area[self.prediction_mm <= tolerance_mm].sum()
         near += self.reference_area[self.reference_mm <= tolerance_mm].sum()
@@ -117,7 +117,7 @@ class SurfaceDistances:
             UsageError: the percentile is not in 0..100.
         """
         if not 0 <= percentile <= 100:
-            raise UsageError(f"percentile {percentile}", needed="a percentile between 0 and 100")
+            raise UsageError(f"percentile is {percentile}", needed="a percentile between 0 and 100")
         if not self._comparable:
             return math.nan
         return max(
@@ -168,7 +168,7 @@ def surface_distances(
     flat = prediction.shape[0] == 1 if picture is None else picture
     if flat and prediction.shape[0] != 1:
         raise UsageError(
-            f"picture=True for masks of shape {prediction.shape}",
+            f"picture=True was given for masks of shape {prediction.shape}",
             needed="masks of one plane (Z = 1)",
         )
     if ignore is not None:

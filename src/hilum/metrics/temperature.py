@@ -140,11 +140,11 @@ def apply_temperature(
             0, a bias of another length.
     """
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UsageError(f"temperature {temperature}", needed="a number above 0")
+        raise UsageError(f"temperature is {temperature}", needed="a number above 0")
     values, added = _table(logits), np.asarray(bias, dtype=np.float64)
     if added.shape not in {(0,), values.shape[1:]} or not np.isfinite(added).all():
         raise UsageError(
-            f"a bias of shape {added.shape}",
+            f"the bias has shape {added.shape}",
             needed=f"{values.shape[1]} finite numbers, one an output, or none",
         )
     _check_kind(kind)
@@ -296,13 +296,14 @@ def _prepare(logits: ArrayLike, targets: ArrayLike, kind: Link) -> tuple[Numbers
 
 def _check_kind(kind: Link) -> None:
     if kind not in get_args(Link):
-        raise UsageError(f"kind {kind!r}", needed=f"one of {', '.join(get_args(Link))}")
+        raise UsageError(f"kind is {kind!r}", needed=f"one of {', '.join(get_args(Link))}")
 
 
 def _table(logits: ArrayLike) -> Numbers:
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or not np.isfinite(values).all():
         raise UsageError(
-            f"logits of shape {values.shape}", needed="finite numbers, a row a case (N, K')"
+            f"the logits have shape {values.shape}, or some are not finite",
+            needed="finite numbers, a row a case (N, K')",
         )
     return values

@@ -76,7 +76,7 @@ def flags(positive: ArrayLike, shape: tuple[int, ...], name: str = "positive") -
     given = np.asarray(positive)
     if given.shape != shape or (given.dtype != np.bool_ and not np.isin(given, (0, 1)).all()):
         raise UsageError(
-            f"{name} of shape {given.shape}, dtype {given.dtype}",
+            f"{name} has shape {given.shape}, dtype {given.dtype}",
             needed=f"true or false (1 or 0), shape {shape}",
         )
     return given.astype(np.bool_)
@@ -91,7 +91,7 @@ def check_scores(scores: ArrayLike, positive: ArrayLike) -> tuple[Numbers, Flags
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or np.isnan(values).any():
         raise UsageError(
-            f"scores of shape {values.shape}, {int(np.isnan(values).sum())} of them NaN",
+            f"the scores have shape {values.shape}, {int(np.isnan(values).sum())} of them NaN",
             needed="one number a case",
         )
     return values, flags(positive, values.shape)
@@ -117,7 +117,7 @@ def check_probabilities(probabilities: ArrayLike, index: ArrayLike) -> tuple[Num
     values = check_table(probabilities)
     if len(values) and np.abs(values.sum(axis=1) - 1).max() > 1e-3:
         raise UsageError(
-            "probabilities whose rows do not sum to 1",
+            "the probabilities of some rows do not sum to 1",
             needed="classes that exclude each other (N, K)",
         )
     return values, check_index(index, len(values), values.shape[1])
@@ -132,7 +132,7 @@ def check_table(probabilities: ArrayLike) -> Numbers:
     values = np.asarray(probabilities, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise UsageError(
-            f"probabilities of shape {values.shape}",
+            f"the probabilities have shape {values.shape}",
             needed="a row a case and a column a class (N, K)",
         )
     return _check_range(values)
@@ -148,12 +148,13 @@ def check_index(index: ArrayLike, cases: int, classes: int | None) -> Integers:
     given = given.astype(np.int64) if given.size == 0 else given
     if given.shape != (cases,) or not np.issubdtype(given.dtype, np.integer):
         raise UsageError(
-            f"classes of shape {given.shape}, dtype {given.dtype}",
+            f"the classes have shape {given.shape}, dtype {given.dtype}",
             needed=f"one whole number a case ({cases})",
         )
     if cases and (given.min() < 0 or (classes is not None and given.max() >= classes)):
         raise UsageError(
-            f"classes {given.min()} to {given.max()}", needed=f"numbers from 0, below {classes}"
+            f"the classes go from {given.min()} to {given.max()}",
+            needed=f"numbers from 0, below {classes}",
         )
     return given.astype(np.int64)
 
@@ -165,7 +166,7 @@ def check_level(level: float) -> None:
         UsageError: not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise UsageError(f"level {level}", needed="a level between 0 and 1")
+        raise UsageError(f"level is {level}", needed="a level between 0 and 1")
 
 
 def indicator(index: ArrayLike, classes: int) -> Flags:
@@ -189,7 +190,9 @@ def patients_of(groups: Sequence[Hashable] | None, cases: int) -> tuple[Integers
     if groups is None:
         return np.arange(cases), cases
     if len(groups) != cases:
-        raise UsageError(f"{len(groups)} groups for {cases} cases", needed="one group a case")
+        raise UsageError(
+            f"there are {len(groups)} groups for {cases} cases", needed="one group a case"
+        )
     numbers: dict[Hashable, int] = {}
     return np.asarray([numbers.setdefault(g, len(numbers)) for g in groups], dtype=np.int64), len(
         numbers
@@ -201,8 +204,8 @@ def _check_range(values: Numbers) -> Numbers:
         np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and not np.isnan(values).any()
     ):
         raise UsageError(
-            "probabilities that are NaN or outside 0..1",
+            "some probabilities are NaN or outside 0..1",
             needed="probabilities",
-            cure="logits: apply_temperature",
+            cure="of logits make probabilities with apply_temperature",
         )
     return values

@@ -38,7 +38,7 @@ def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
     """
     if table.kind == "multilabel":
         raise UsageError(
-            "findings, of which a case may have several",
+            "there is no confusion matrix of findings, of which a case may have several",
             needed="classes that exclude each other, or grades",
         )
     rows = ClassRows.of(scores, table)

@@ -67,7 +67,7 @@ class ClassRows:
         without = [score.case for score in scores if score.calibrated is None]
         if with_calibration and without:
             raise DataError(
-                f"no calibrated probabilities of {some(without)}",
+                f"there are no calibrated probabilities of {some(without)}",
                 needed="those of every case, or of none",
             )
         values = np.array(
@@ -78,7 +78,7 @@ class ClassRows:
         if table.kind != "multilabel" and off.any():
             first = int(off.argmax())
             raise DataError(
-                f"case {scores[first].case}: probabilities that sum to {values[first].sum():.4g}",
+                f"the probabilities of case {scores[first].case} sum to {values[first].sum():.4g}",
                 needed="probabilities of classes that exclude each other, which sum to 1",
             )
         named, _ = patients_of([score.group for score in scores], len(scores))
@@ -144,18 +144,20 @@ def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
 
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
     if not scores:
-        raise DataError("no scores", needed="the score of at least one case")
+        raise DataError("there are no scores", needed="the score of at least one case")
     names = [score.case for score in scores]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"two scores of {some(twice)}", needed="one score a case")
+        raise DataError(f"there are two scores of {some(twice)}", needed="one score a case")
     unknown = [score.case for score in scores if score.reference is None]
     if unknown:
-        raise DataError(f"no reference for {some(unknown)}", needed="the label of every case")
+        raise DataError(
+            f"there is no reference for {some(unknown)}", needed="the label of every case"
+        )
     wrong = [score for score in scores if len(score.probabilities) != len(table.names)]
     if wrong:
         raise DataError(
-            f"case {wrong[0].case}: {len(wrong[0].probabilities)} probabilities",
+            f"case {wrong[0].case} has {len(wrong[0].probabilities)} probabilities",
             needed=f"one for each of {', '.join(table.names)}",
         )
 

@@ -100,7 +100,10 @@ def baseline_scores(
     ]
     if strange or not folds:
         raise UsageError(
-            f"folds of {strange[0]}" if strange else "no folds", needed="folds of these cases"
+            f"the folds name {strange[0]}, which is not a case"
+            if strange
+            else "there are no folds",
+            needed="folds of these cases",
         )
     unlabelled = [case.id for case in cases if case.label is None]
     if unlabelled:

@@ -74,7 +74,7 @@ def choose_columns(
     strange = [name for name in columns or () if name not in known]
     if strange:
         raise UsageError(
-            f"no column {strange[0]!r}",
+            f"there is no column {strange[0]!r}",
             needed=f"columns among {', '.join(sorted(known)) or '(there are none)'}",
         )
     values = {name: [row.get(name, "").strip() for row in rows] for name in known}

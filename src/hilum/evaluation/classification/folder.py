@@ -281,7 +281,7 @@ def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
     last = [name for name in classes.names if plain_name(name) == plain_name(positive)]
     if not last or not classes.binary:
         raise UsageError(
-            f"positive class {positive!r} of the classes {', '.join(classes.names)}"
+            f"{positive!r} cannot be the positive class of {', '.join(classes.names)}"
             f" ({classes.kind})",
             needed="one of two classes",
             cure=f"leave out positive={positive!r}",

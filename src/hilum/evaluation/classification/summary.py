@@ -110,13 +110,13 @@ def summarise_classes(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(
-            f"a threshold of {threshold:g}",
+            f"the threshold is {threshold:g}",
             needed="a probability from 0 to 1",
             cure="such as threshold=0.3",
         )
     if threshold is not None and not table.binary and table.kind != "multilabel":
         raise UsageError(
-            f"a threshold of {threshold:g} for {len(table.names)} classes",
+            f"threshold={threshold:g} does not apply to {len(table.names)} classes",
             needed="two classes, or findings: of several classes the most probable is called",
             cure=f"leave out threshold={threshold:g}, or evaluate the two classes that matter",
         )

@@ -430,7 +430,7 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(
-            f"{folder} is no folder",
+            f"{folder} is not a folder",
             needed="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)",
         )
     files: dict[str, Path] = {}
@@ -458,7 +458,7 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         files[case] = entry
     if not files:
         raise UsageError(
-            f"no label maps in {folder}",
+            f"there are no label maps in {folder}",
             needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)",
         )
     return files

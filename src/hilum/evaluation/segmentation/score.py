@@ -114,10 +114,10 @@ def score_labels(
         UsageError: a negative tolerance or an impossible spacing.
     """
     if not tolerance_mm >= 0:
-        raise UsageError(f"a tolerance of {tolerance_mm} mm", needed="a tolerance of 0 mm or more")
+        raise UsageError(f"tolerance_mm is {tolerance_mm}", needed="a tolerance of 0 mm or more")
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise GeometryError(
-            f"a prediction of shape {prediction.shape} for a reference of shape {reference.shape}",
+            f"the prediction has shape {prediction.shape}, the reference {reference.shape}",
             needed="two label maps (Z, Y, X) on one grid",
             cure="resample the prediction onto the reference's grid",
         )
@@ -203,7 +203,7 @@ def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
     """
     if not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
-            f"a {name} of dtype {labels.dtype}",
+            f"the {name} has dtype {labels.dtype}",
             needed="integer labels",
             cure="round it, or threshold a probability",
         )
