@@ -58,7 +58,7 @@ def make_plan_for(
     fingerprint = make_fingerprint(
         dataset,
         cases=cases,
-        progress=lambda done, total, case: listener.advance("looking", done, total, case),
+        progress=lambda done, total, case: listener.advance("measuring cases", done, total, case),
     )
     looked = time.perf_counter() - started
     hardware = Hardware(
