@@ -29,10 +29,10 @@ def files_of(reference: Path | str) -> tuple[Path, ...]:
     if image_suffix(path) in _HEADERS and path.is_file():
         return (path, *(file for file in data_files(path) if file.is_file()))
     data = data_of(path)
-    beside = (
-        [] if data is None else [data, data.with_name(f"{image_stem(data)}.mat")]
-    )  # SPM's orientation
-    return (path, *(file for file in beside if file.is_file()))
+    if data is None:
+        return (path,)
+    spm = data.with_name(f"{image_stem(data)}.mat")  # its orientation
+    return (path, *(file for file in (data, spm) if file.is_file()))
 
 
 def content_hash(reference: Path | str) -> str:
@@ -67,9 +67,8 @@ def digest(value: object) -> str:
 def file_hash(path: Path) -> str:
     """Return a file's SHA-256, read once as long as its size, times and inode stay."""
     facts = path.stat()
-    return _hashed(
-        path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
-    )  # programs may set the first time
+    times = facts.st_mtime_ns, facts.st_ctime_ns  # programs may set the first
+    return _hashed(path, facts.st_size, *times, facts.st_ino)
 
 
 @lru_cache(maxsize=100_000)

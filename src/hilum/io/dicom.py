@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
 _MODALITIES = ("CT", "MR")
-_COMPANIONS = {
+_COMPANIONS = {  # about images, no images
     *("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "PLAN"),
-}  # about images, no images
+}
 _TAGS = [
     *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType"),
     *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),

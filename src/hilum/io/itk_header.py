@@ -19,9 +19,8 @@ _LONGEST = 1 << 16  # bytes of a header that are looked at
 _END = re.compile(r"\r?\n\r?\n|ElementDataFile", re.IGNORECASE)
 _FIELD = re.compile(r"^([A-Za-z ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*$", re.MULTILINE)
 _VECTOR = re.compile(r"none|\([^)]*\)")
-_NUMBER_OF_NO_PLACE = {
-    *("none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"),
-}  # kinds of NRRD's axes
+_NO_SPACE = {"none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"}
+"""Kinds of NRRD's axes that do not lie in space."""
 _MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
 _MM_PER_UNIT |= {"nm": 1e-6}
 _NO_SPACING = "no spacing is stored; 1 mm is assumed"
@@ -101,9 +100,7 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
     vectors = _VECTOR.findall(fields.get("space directions", ""))
     spacings = [f"{value:g}" for value in _numbers(fields.get("spacings", ""))]
     spatial = [
-        n
-        for n, kind in enumerate(kinds)
-        if kind.strip("?") not in _NUMBER_OF_NO_PLACE and "-" not in kind
+        n for n, kind in enumerate(kinds) if kind.strip("?") not in _NO_SPACE and "-" not in kind
     ]
     steps = [step for n, step in enumerate(vectors or spacings) if not kinds or n in spatial]
     if not kinds and len(steps) > 3:  # a first axis without direction holds the channels

@@ -182,9 +182,8 @@ def _channels_first(
             cure="write one file for each",
         )
     colours = cast("NDArray[np.void]", raw)
-    planes = np.stack(
-        [colours[name].reshape(x, y, z, order="F").T for name in raw.dtype.names]
-    )  # (3 or 4, Z, Y, X)
+    bands = [colours[name].reshape(x, y, z, order="F").T for name in raw.dtype.names]
+    planes = np.stack(bands)  # (3 or 4, Z, Y, X)
     if len(planes) == 3:
         return planes, ()
     if (planes[3] == planes[3].flat[0]).all():

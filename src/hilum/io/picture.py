@@ -386,9 +386,8 @@ def colours_first(path: Path, pixels: NDArray[np.generic], *, alpha: bool) -> ND
     """
     if pixels.ndim == 2:
         return pixels[np.newaxis, np.newaxis]
-    bands = np.moveaxis(
-        pixels if pixels.ndim == 4 else pixels[np.newaxis], -1, 0
-    )  # (bands, Z, Y, X)
+    stack = pixels if pixels.ndim == 4 else pixels[np.newaxis]
+    bands = np.moveaxis(stack, -1, 0)  # (bands, Z, Y, X)
     if not alpha:
         return np.ascontiguousarray(bands)
     opaque = np.iinfo(bands.dtype.name).max if bands.dtype.kind in "iu" else 1.0

@@ -164,14 +164,12 @@ def write(volume: Volume, path: Path) -> None:
             cure="write .nii.gz",
         )
     colour = volume.channels == 3
-    pages = np.ascontiguousarray(
-        np.moveaxis(array, 0, -1) if colour else array[0]
-    )  # (Z, Y, X, 3) or (Z, Y, X)
+    pages = np.moveaxis(array, 0, -1) if colour else array[0]  # (Z, Y, X, 3) or (Z, Y, X)
     z_mm, y_mm, x_mm = volume.geometry.spacing
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
-            pages,
+            np.ascontiguousarray(pages),
             photometric="rgb" if colour else "minisblack",
             compression="zlib",
             resolution=(10.0 / x_mm, 10.0 / y_mm),
