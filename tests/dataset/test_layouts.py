@@ -180,7 +180,7 @@ def test_json_that_is_none(tmp_path):
     with pytest.raises(FormatError, match="is not JSON"):
         open_dataset(root)
     (root / "dataset.json").write_text("[]")
-    with pytest.raises(FormatError, match="holds a JSON list"):
+    with pytest.raises(FormatError, match="holds an array"):
         open_dataset(root)
 
 

@@ -469,6 +469,14 @@ def test_what_cannot_be_asked_for_is_refused(asked, message):
         planned(volumes(), **asked)
 
 
+@pytest.mark.parametrize("kind", ["acs", "resnet3d", "residual_unet"])
+def test_pictures_have_backbones_only(kind):
+    with pytest.raises(UsageError, match=r"classification in 2D\nNeeded: backbone\n") as caught:
+        planned(pictures(), kind=kind)
+    assert caught.value.cure == "network='backbone'"
+    assert planned(pictures(), kind="backbone").network.value.kind == "backbone"
+
+
 def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_on_the_user():
     with pytest.raises(
         UsageError, match=r"does not go together: a mask channel with region 'whole'"

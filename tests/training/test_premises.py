@@ -103,7 +103,7 @@ def test_changed_data_are_named(data, change, said):
     with pytest.raises(
         DataError,
         match=(
-            rf"m cannot be resumed, as there have changed since it began: .*{said}[\s\S]*another"
+            rf"m cannot be resumed, because these changed since it began: .*{said}[\s\S]*another"
             r" folder"
         ),
     ):
@@ -116,7 +116,7 @@ def test_other_options_are_named(data, change):
     with pytest.raises(
         UsageError,
         match=(
-            f"have changed since it began: .*{next(iter(change))}, .* to"
+            f"because these changed since it began: .*{next(iter(change))}, .* to"
             f" {next(iter(change.values()))}"
         ),
     ):

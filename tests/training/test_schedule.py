@@ -5,15 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilum.plan.plan import OptimiserSpec
-from hilum.training import Budget, learning_rate
+from hilum.training import Budget, warm_up_then_cosine
 from hilum.training.schedule import Plateau
-
-SPEC = OptimiserSpec(learning_rate=0.1, warmup_fraction=0.1)
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
-    rates = [learning_rate(SPEC, n / 100) for n in range(101)]
+    rates = [warm_up_then_cosine(0.1, n / 100, warmup=0.1) for n in range(101)]
     top = rates.index(max(rates))
     assert top == 10
     assert rates[10] == pytest.approx(0.1)
@@ -25,7 +22,7 @@ def test_learning_rate_rises_then_falls_to_nothing():
 
 @given(st.floats(0, 2))
 def test_learning_rate_is_never_more_than_asked_nor_negative(progress):
-    assert 0.0 <= learning_rate(SPEC, progress) <= SPEC.learning_rate
+    assert 0.0 <= warm_up_then_cosine(0.1, progress, warmup=0.1) <= 0.1
 
 
 def test_progress_follows_steps_or_the_clock():

@@ -63,7 +63,7 @@ def predict(
         bool, flag("--pictures", "Draw PNGs: outlines of labels, or the heat map of a class.")
     ] = False,
     most_pictures: Annotated[
-        int, typer.Option(metavar="N", help="Draw pictures for at most N cases.")
+        int, typer.Option(metavar="N", help="With --pictures: draw at most N cases.")
     ] = 50,
     explain: Annotated[
         str | None,
@@ -204,7 +204,10 @@ def import_nnunet(
     out: Annotated[Path, out_option("MODEL", "Folder for the model.")],
     folds: Annotated[
         list[str] | None,
-        option("0, 1, ... or all; several make an ensemble (default: every fold).", "--folds"),
+        option(
+            "0, 1, ... or all; several: an ensemble (default: every numbered fold, else all).",
+            "--folds",
+        ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="final or best.")] = "final",
     as_json: Json = False,

@@ -47,7 +47,11 @@ def read_annotation(case: Case) -> Volume:
     if case.fault is not None:
         raise case.fault
     if case.annotation is None:
-        raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
+        raise DataError(
+            f"case {case.id} has no annotation",
+            needed="an annotated case",
+            cure="annotate it, or leave the case out",
+        )
     try:
         labels = relabel(read_label_map(case.annotation), case.label_ids)
     except LabelError as error:
@@ -78,6 +82,7 @@ def read_region(case: Case) -> Volume:
         raise DataError(
             f"case {case.id}: the mask {case.region} is empty",
             needed="a mask that says where to look",
+            cure="draw the mask, or leave the case out",
         )
     return labels.with_array(mask)
 

@@ -109,7 +109,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
 
     @property
     def prediction_options(self) -> dict[str, str]:
-        """The options that an answer depends on, by name."""
+        """The options that a prediction depends on, by name."""
         return super().prediction_options | {
             "explanation": str(self.explain),
             "sets per class": str(self._per_class),

@@ -134,7 +134,7 @@ class Predictor(CasePredictor[Prediction]):
 
     @property
     def prediction_options(self) -> dict[str, str]:
-        """The options that an answer depends on, by name."""
+        """The options that a prediction depends on, by name."""
         return super().prediction_options | {
             "overlap": str(self.overlap),
             "every patch": str(self.every_patch),

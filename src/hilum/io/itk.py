@@ -97,8 +97,9 @@ def inspect(path: Path) -> FileFacts:
     if dimensions not in {2, 3, 4} or (extra > 1 and components > 1):
         raise FormatError(
             f"{path}: {dimensions} dimensions with {components} components",
-            needed="2 or 3 dimensions and channels",
-            cure="split the file",
+            needed="at most 3 axes in space, and channels as a fourth axis or as components, not"
+            " both",
+            cure="write each channel, or time, to a file of its own",
         )
     x, y, z = size[:3]
     keys = [key for key in reader.GetMetaDataKeys() if key.startswith(("Segment", "NRRD_space"))]

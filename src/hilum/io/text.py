@@ -375,7 +375,7 @@ def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int,
     return list(islice(((line, cells) for line, cells in stripped if any(cells)), most))
 
 
-def _delimiter(text: str, known: str) -> str:
+def _delimiter(text: str, candidates: str) -> str:
     """Find the delimiter that separates the most cells, in header and first row alike."""
 
     def cells(delimiter: str) -> tuple[int, int]:
@@ -385,7 +385,7 @@ def _delimiter(text: str, known: str) -> str:
             return 0, 0
         return (min(counts), counts[0]) if counts else (0, 0)
 
-    return max(known, key=cells)
+    return max(candidates, key=cells)
 
 
 def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]) -> None:

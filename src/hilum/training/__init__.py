@@ -12,4 +12,4 @@ from hilum.training.options import TrainOptions as TrainOptions
 from hilum.training.planning import make_plan_for as make_plan_for
 from hilum.training.run import run as run
 from hilum.training.schedule import Budget as Budget
-from hilum.training.schedule import learning_rate as learning_rate
+from hilum.training.schedule import warm_up_then_cosine as warm_up_then_cosine

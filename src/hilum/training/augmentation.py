@@ -193,10 +193,11 @@ class Augmenter:
     def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.masks:
             image, kept = images[:, : -self.masks], images[:, -self.masks :]
-            return torch.cat([self._changed(image, generator), kept], dim=1)
-        return self._changed(images, generator)
+            return torch.cat([self._change_intensities(image, generator), kept], dim=1)
+        return self._change_intensities(images, generator)
 
-    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _change_intensities(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Apply each intensity change to a random part of the images (B, C, Z, Y, X)."""
         spec, batch, p = self.spec, len(images), self.spec.intensity_probability
         images = images.clone()
         for change in (

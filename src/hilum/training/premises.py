@@ -153,7 +153,7 @@ class Premises(Record):
         of_data = [*self._changed_names(before), *self._changed_cases(before)]
         changes = [*of_data, *self._changed_options(before)]
         found = (
-            f"{holder} cannot be resumed, as there have changed since it began:"
+            f"{holder} cannot be resumed, because these changed since it began:"
             f" {'; '.join(changes)}"
         )
         needed = (

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hilum.plan.plan import Record
-
-if TYPE_CHECKING:
-    from hilum.plan.plan import OptimiserSpec
 
 _COOLDOWN = 0.15
 """After a plateau the rest of the schedule is done in this share of the steps made so far."""
@@ -72,9 +68,17 @@ class Plateau(Record):
         return max(progress, self.cooldown_from + (1.0 - self.cooldown_from) * share)
 
 
-def learning_rate(spec: OptimiserSpec, progress: float) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, without restarts)."""
-    if progress < spec.warmup_fraction:
-        return spec.learning_rate * max(progress, 1e-3) / spec.warmup_fraction
-    rest = min(1.0, (progress - spec.warmup_fraction) / (1.0 - spec.warmup_fraction))
-    return spec.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
+def warm_up_then_cosine(peak: float, progress: float, *, warmup: float) -> float:
+    """Compute the learning rate: a linear rise to its peak, then half a cosine to zero.
+
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017; without restarts.
+
+    Args:
+        peak: the highest learning rate.
+        progress: 0 at the beginning, 1 and more at the end.
+        warmup: progress at which the peak is reached.
+    """
+    if progress < warmup:
+        return min(peak, peak * max(progress, 1e-3) / warmup)
+    rest = min(1.0, (progress - warmup) / max(1e-9, 1.0 - warmup))
+    return peak * 0.5 * (1.0 + math.cos(math.pi * rest))

@@ -105,7 +105,11 @@ def labels_of_values(
     """
     present = [text for text in raw.values() if text is not None]
     if not present:
-        raise DataError(f"{where} holds no label", needed="a class for at least some of the cases")
+        raise DataError(
+            f"{where} holds no label",
+            needed="a class for at least some of the cases",
+            cure="fill it in, or label='COLUMN' for another column",
+        )
     joined = any(SEPARATOR in text for text in present)
     kind = options.kind or ("multilabel" if joined else "exclusive")
     if kind == "multilabel":
@@ -115,7 +119,7 @@ def labels_of_values(
     labels = {case: None if text is None else spelled[text] for case, text in raw.items()}
     labels, left_out = _only(labels, options.only, where)
     names = {text for text in labels.values() if text is not None}
-    _refuse_no_class(names, where)
+    _refuse_unusable_classes(names, kind, where)
     ordered, note = class_order(names, kind, options.positive)
     notes = (_spelling_note(several), left_out, note)
     return ClassLabels(ClassTable(names=ordered, kind=kind), labels, notes)
@@ -128,7 +132,7 @@ def _spelling_note(several: str) -> str:
 def _only(
     labels: dict[str, str | None], only: tuple[str, ...], where: str
 ) -> tuple[dict[str, str | None], str]:
-    """The labels without the cases of classes that were not asked for, and a note about these."""
+    """Drop the cases of classes that were not asked for; return the rest and a note about them."""
     if not only:
         return labels, ""
     present = {text for text in labels.values() if text is not None}
@@ -171,8 +175,9 @@ def _findings(raw: Mapping[str, str | None], where: str) -> ClassLabels:
         raise DataError(
             f"{where} holds no finding ({some(nothing)} only)",
             needed='findings, e.g. "Effusion|Mass"',
+            cure="label='COLUMN' for another column",
         )
-    _refuse_no_class(every, where)
+    _refuse_unusable_classes(every, "multilabel", where)
     labels = {
         case: SEPARATOR.join(name for name in names if name in parts[case])
         if case in parts
@@ -225,15 +230,15 @@ def labels_of_columns(
     return ClassLabels(table, labels, (note if partly else "",))
 
 
-def _refuse_no_class(names: set[str], where: str) -> None:
+def _refuse_unusable_classes(names: set[str], kind: ClassKind, where: str) -> None:
+    """Refuse a single class, yes and no in several spellings, and too many different values."""
     if len(names) == 1:
+        (only,) = names
+        unclear = f", or classes='WORD,{only}' where a WORD for not known is a class"
         raise DataError(
-            f"{where} holds only {next(iter(names))!r}",
+            f"{where} holds only {only!r}",
             needed="at least two classes",
-            cure=(
-                "label='COLUMN' for another column, or classes='none,polyp' where a word for not"
-                " known is a class"
-            ),
+            cure="label='COLUMN' for another column" + ("" if kind == "multilabel" else unclear),
         )
     if len(names) > 2 and {name.lower() for name in names} <= _YES | _NO:
         raise DataError(
@@ -244,9 +249,9 @@ def _refuse_no_class(names: set[str], where: str) -> None:
     if len(names) > MOST_CLASSES:
         measured = by_number(names) is not None
         shown = some(sorted(names, key=natural))
-        cure = "write a column with the classes, e.g. benign where the number is below 3"
+        cure = "write a column that names a class for each range of the number"
         raise DataError(
             f"{where} holds {len(names)} different {'numbers' if measured else 'values'} ({shown})",
             needed=f"a class for each case: at most {MOST_CLASSES} different ones",
-            cure=cure if measured else "label='COLUMN'",
+            cure=cure if measured else "label='COLUMN' for another column",
         )

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from hilum.dataset.conversion import Colour
 
 _SHOWN_LABELS = 20
+_JSON_KINDS: dict[type, str] = {
+    list: "an array",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
+"""What JSON calls the values that Python reads as these types."""
 _BACKGROUND = {"background", "bg"}
 _NOTHING = _BACKGROUND | {
     *("clear label", "unlabelled", "unlabeled", "none", "nothing", "void", "empty", "exterior"),
@@ -35,9 +43,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise FormatError(
-            f"{path} holds a JSON {type(document).__name__}", needed='a JSON object: {"key": ...}'
-        )
+        kind = "null" if document is None else _JSON_KINDS[type(document)]
+        raise FormatError(f"{path} holds {kind}", needed='a JSON object: {"key": ...}')
     return document
 
 
@@ -227,10 +234,12 @@ def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tu
 
 
 def stated_labels(folder: Path) -> tuple[LabelTable | None, Path]:
-    """Read the label table that a dataset.json or labels.json states, None where neither does.
+    """Read the label table that a folder's dataset.json states, or else its labels.json.
+
+    A labels.json which hilum wrote is not counted: it lies beside predictions.
 
     Returns:
-        The table, and the file that states it.
+        The table and the file that states it; None and the path of labels.json where none does.
 
     Raises:
         LabelError: a file gives no usable labels.

@@ -28,13 +28,13 @@ _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 def recognises_nnunet(path: Path) -> bool:
-    """Recognise imagesTr, or a "dataset" list, with channel numbers in the file names."""
-    return _is_raw(path) and _is_channelled(path)
+    """Recognise channel numbers in the names of imagesTr, or a "dataset" list in dataset.json."""
+    return _has_nnunet_shape(path) and _is_channelled(path)
 
 
 def recognises_decathlon(path: Path) -> bool:
     """Recognise imagesTr whose files carry no channel number."""
-    return _is_raw(path) and not _is_channelled(path)
+    return _has_nnunet_shape(path) and not _is_channelled(path)
 
 
 def read_nnunet(path: Path, *, values: bool = True) -> Dataset:
@@ -65,7 +65,8 @@ def read_decathlon(path: Path, *, values: bool = True) -> Dataset:
     return _read(path, "decathlon", values=values)
 
 
-def _is_raw(path: Path) -> bool:
+def _has_nnunet_shape(path: Path) -> bool:
+    """Recognise a folder with an imagesTr, or a dataset.json that lists cases under "dataset"."""
     listed = path.is_dir() and json_facts(path).get("dataset")
     return isinstance(listed, dict) or (path / "imagesTr").is_dir()
 

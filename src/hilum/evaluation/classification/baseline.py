@@ -66,7 +66,7 @@ def baseline_scores(
     measures: Mapping[str, Mapping[str, float]] | None = None,
     seed: int = 0,
 ) -> tuple[Baseline, ...]:
-    """The scores of every baseline, out of fold.
+    """Score the class prior, and a logistic regression on columns and measures, out of fold.
 
     "class prior" knows how often each class is among the training cases (one added to every count);
     over several folds its AUROC is a little below 0.5, as a fold with more of a class leaves less

@@ -115,8 +115,10 @@ class Evaluation:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise DataError(
-                    f"{path} has the columns {reader.fieldnames}",
-                    needed=f"the columns {', '.join(_COLUMNS)}",
+                    f"{path} has the columns {', '.join(reader.fieldnames or ())}",
+                    needed=f"the columns {', '.join(_COLUMNS)}, as this version of"
+                    " `hilum evaluate` writes them",
+                    cure="evaluate again",
                 )
             rows = [
                 {name: text or _BLANK.get(name, math.nan) for name, text in row.items()}

@@ -303,12 +303,16 @@ def _refuse_unknown(
         ("resampling of outputs by", configuration.resampling_fn_probabilities, _RESAMPLING),
         ("outputs with force_separate_z", outputs.force_separate_z, images.force_separate_z),
         ("outputs with separate_z_anisotropy_threshold", outputs.anisotropy, images.anisotropy),
-        ("transpose_forward in order", sorted(plans.transpose_forward), [0, 1, 2]),
-        ("axes of the spacing", len(configuration.spacing), len(configuration.patch_size)),
+        ("the axes of transpose_forward", sorted(plans.transpose_forward), [0, 1, 2]),
+        ("the number of spacings", len(configuration.spacing), len(configuration.patch_size)),
     )
     for what, found, needed in checks:
         if found != needed:
-            raise ModelError(f"{source}: {what} {found}"[:300], needed=str(needed))
+            raise ModelError(
+                f"{source}: {what} {str(found)[:200]}, which hilum does not do",
+                needed=f"{what} {needed}",
+                cure="predict with nnU-Net itself, or plan and train again with its defaults",
+            )
 
 
 def _labels(described: Described) -> LabelTable:

@@ -93,7 +93,9 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
             notes, weights = read_checkpoint(path, "network_weights")
             if (other := _configuration_of(notes, folder, path)) != name:
                 raise ModelError(
-                    f"{path}: of configuration {other[:80]}", needed=f"{name}, as the other folds"
+                    f"{path} is of configuration {other[:80]}, the first fold of {name}",
+                    needed="folds of one configuration",
+                    cure="choose with folds=(...) the folds of one, or copy the right fold here",
                 )
         network = blank_network(plan.network.value)
         ours = to_hilum(weights, plan.network.value, source=str(path))
@@ -133,7 +135,7 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
 
 
 def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[str]:
-    """Return the given folds, or those that are there."""
+    """Return the given folds, checked to be there; none given: every numbered fold, else "all"."""
     if checkpoint not in ("final", "best"):
         raise UsageError(f"checkpoint {checkpoint!r}", needed="final or best")
     name = f"checkpoint_{checkpoint}.pth"

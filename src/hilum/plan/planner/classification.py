@@ -186,11 +186,12 @@ def _decide_network(
     kind = overrides.network or (
         "backbone" if dimensions == 2 else "acs" if pretrained else "resnet3d"
     )
-    if kind not in get_args(ClassifierKind):
+    kinds = get_args(ClassifierKind) if dimensions == 3 else ("backbone",)
+    if kind not in kinds:
         raise UsageError(
-            f"network {kind!r} for a classification",
-            needed="backbone, inflated, acs, slices or resnet3d",
-            cure="network='acs'",
+            f"network {kind!r} for a classification in {dimensions}D",
+            needed=f"one of {', '.join(kinds)}" if dimensions == 3 else "backbone",
+            cure="network='acs'" if dimensions == 3 else "network='backbone'",
         )
     own = kind == "resnet3d"
     width = WIDTH["cpu" if hardware.device == "cpu" else "other"]

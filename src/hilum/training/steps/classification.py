@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -12,6 +11,7 @@ from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.tasks import ClassificationTask
 from hilum.training.augmentation import Augmenter
 from hilum.training.sampling import ViewSampler
+from hilum.training.schedule import warm_up_then_cosine
 from hilum.training.steps.probe import fit_probe
 from hilum.training.steps.step import PreparedNetwork, TrainingStep
 
@@ -136,17 +136,8 @@ def stage_at(stages: Sequence[Stage], progress: float) -> tuple[Stage, float]:
 
 
 def stage_rates(stage: Stage, done: float, *, groups: int, base: float) -> tuple[float, ...]:
-    """The learning rate of each group, from the input to the head: warm-up, then half a cosine.
-
-    0 where a group is frozen.
-    """
-    height = base * stage.rate
-    if done < stage.warmup:
-        height *= min(1.0, max(done, 1e-3) / stage.warmup)
-    else:
-        height *= 0.5 * (
-            1.0 + math.cos(math.pi * (done - stage.warmup) / max(1e-9, 1.0 - stage.warmup))
-        )
+    """Compute the learning rate of each group, from the input to the head; 0 where it is frozen."""
+    height = warm_up_then_cosine(base * stage.rate, done, warmup=stage.warmup)
     frozen = 0 if stage.released is None else max(0, groups - stage.released)
     return tuple(
         0.0 if number < frozen else height * stage.decay ** (groups - 1 - number)

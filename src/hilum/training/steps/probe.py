@@ -61,7 +61,7 @@ def fit_probe(
     lists what is left out.
     """
     classes = job.plan.classes
-    cases, features = _features(network, views, job, tick, deadline)
+    cases, features = _case_features(network, views, job, tick, deadline)
     targets = np.array([views.target(case) for case in cases], dtype=np.float64)
     groups = [job.groups.get(case, case) for case in cases]
     mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
@@ -85,35 +85,39 @@ def fit_probe(
     return PreparedNetwork(complete=True, left_out=left_out, notes=(note,) if left_out else ())
 
 
-def _features(
+def _case_features(
     network: ClassifierNetwork,
     views: ViewSampler,
     job: TrainingJob[ClassificationPlan, ClassifierStore],
     tick: Callable[[float, int], None] | None,
     deadline: Deadline,
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Compute features without augmentation of as many cases as the time allows, in their order.
+    """Compute the features of cases until the deadline, at least `FEWEST` a class.
 
-    Features that are kept are not computed again.
+    They are kept in the store's folder, and not computed again where they are there. Inputs are not
+    augmented.
+
+    Returns:
+        The cases in the order of the job, and their features (N, F).
     """
     network.eval()
-    kept = job.store.folder / f"features-{_features_key(network, job)}.npy"
-    known = _read(kept)
-    there = len(known)
+    file = job.store.folder / f"features-{_features_key(network, job)}.npy"
+    stored = _read(file)
+    before = len(stored)
     names = {case: f"{job.store.key(case)} {case}" for case in job.cases}
 
     def compute(case: str) -> NDArray[np.float32]:
-        if names[case] not in known:
+        if names[case] not in stored:
             image = centre_of(views.view(case)[None], job.plan.patch.value).to(job.device)
-            known[names[case]] = network.features(image).float().cpu().numpy()[0]
-        return known[names[case]]
+            stored[names[case]] = network.features(image).float().cpu().numpy()[0]
+        return stored[names[case]]
 
     labels = [job.labels[case] for case in job.cases]
     order, needed = minimum_per_class_first(
         stratified_order(job.cases, labels, job.plan.classes), labels, job.plan.classes, FEWEST
     )
     rank = {
-        place: (names[job.cases[place]] not in known) * (1 + (position >= needed))
+        place: (names[job.cases[place]] not in stored) * (1 + (position >= needed))
         for position, place in enumerate(order)
     }  # 0 what is kept, 1 what is needed, 2 the others
     try:
@@ -127,8 +131,8 @@ def _features(
                 progress=None if tick is None else lambda done, total, _: tick(done / total, 0),
             )
     finally:  # also of a training that is interrupted, which takes them up again
-        if len(known) > there:
-            _write(known, kept)
+        if len(stored) > before:
+            _write(stored, file)
     if tick is not None:
         tick(1.0, 0)
     return tuple(found), np.array([*found.values()], dtype=np.float64)
@@ -150,7 +154,7 @@ def _features_key(
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Features (F,) by stored input; none where there is no such file, or it is damaged."""
+    """Read features (F,) by stored input; none where there is no such file, or it is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -160,12 +164,12 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
         return {}
 
 
-def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
-    width, longest = len(next(iter(known.values()))), max(map(len, known))
+def _write(features: dict[str, NDArray[np.float32]], path: Path) -> None:
+    width, longest = len(next(iter(features.values()))), max(map(len, features))
     rows = np.zeros(
-        len(known), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))]
+        len(features), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))]
     )
-    rows["input"], rows["features"] = list(known), list(known.values())
+    rows["input"], rows["features"] = list(features), list(features.values())
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
 
@@ -173,6 +177,7 @@ def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
 def _multinomial(
     x: NDArray[np.float64], y: NDArray[np.int64], groups: list[str], outputs: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit weights (K, F) and biases (K,) by logistic regression; a class without cases gets -10."""
     model = _regression(x, y, groups)
     if model is None:  # one class only: its prior
         return np.zeros((outputs, x.shape[1])), np.log(

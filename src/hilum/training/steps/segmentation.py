@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.sampling import PatchSampler
-from hilum.training.schedule import learning_rate
+from hilum.training.schedule import warm_up_then_cosine
 from hilum.training.steps.step import TrainingStep
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ class SegmentationStep(TrainingStep):
         return (tuple(network.parameters()),)
 
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
-        """Everything learns all the time."""
+        """See `TrainingStep.set_progress`; everything learns all the time."""
         del network
-        return (learning_rate(self._plan.optimiser.value, progress),)
+        spec = self._plan.optimiser.value
+        return (warm_up_then_cosine(spec.learning_rate, progress, warmup=spec.warmup_fraction),)
 
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
