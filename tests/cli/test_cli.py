@@ -248,8 +248,14 @@ def test_what_tuning_says(work):
     assert "the model that is tuned stays as it is" in refused.text
 
 
+READ = (
+    "Read as nnunet: segmentation of liver; cases: 6, patients: 5, 2 more without annotation;"
+    " channels: CT"
+)
+
+
 def test_what_the_json_says(work):
-    assert work.said["check"].json == {"findings": [], "fixes": None}
+    assert work.said["check"].json == {"findings": [], "fixes": None, "summary": READ}
     assert all(
         decision["because"]
         for decision in work.said["plan"].json.values()
@@ -284,7 +290,11 @@ def test_progress_goes_to_standard_error(work):
 
 def test_a_sound_data_set(work):
     said = hilum("check", work.data)
-    assert (said.code, said.out.strip()) == (0, "0 errors, 0 warnings and notes.")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        READ,
+        "0 errors, 0 warnings and notes.",
+    ]
 
 
 def test_a_plan_says_why(work, tmp_path):

@@ -1,6 +1,7 @@
 """Every layout is read in place, and every way in which it can be broken is said."""
 
 import json
+import re
 import shutil
 import unicodedata
 
@@ -45,6 +46,16 @@ def test_nnunet_with_two_channels_and_test_images(tmp_path):
     assert dataset.labels is not None
     assert dataset.labels.ids == (0, 1, 2)
     assert any("each case counts as one patient" in note for note in dataset.notes)
+
+
+def test_a_folder_next_to_a_data_set_suggests_it(tmp_path):
+    root = nnunet(tmp_path / "D")
+    for place in (root / "imagesTr", tmp_path):
+        with pytest.raises(DataError, match=re.escape(f"Cure: give {root}, which has one")):
+            open_dataset(place)
+    assert open_dataset(root).summary == (
+        "Read as nnunet: segmentation of liver, tumour; cases: 6, patients: 6; channels: CT"
+    )
 
 
 def test_decathlon_with_four_dimensional_images(tmp_path):

@@ -22,6 +22,7 @@ def evaluation(
     name: str = "model",
     tolerance_mm: float = 2.0,
     error_ml: float = 0.0,
+    lesions: int = 1,
     region: str = "liver",
     label: int = 1,
     more: dict[int, str] | None = None,
@@ -41,7 +42,7 @@ def evaluation(
             volume_prediction_ml=10.0 + error_ml,
             volume_error_ml=error_ml,
             volume_error_relative=error_ml / 10,
-            lesions_reference=1,
+            lesions_reference=lesions,
             lesions_found=1,
             lesions_predicted=1,
             lesions_real=1,
@@ -85,8 +86,13 @@ def test_the_better_of_two() -> None:
     assert comparison["liver", "hd95"].better == "a"  # less is better
     assert comparison["liver", "hd95"].difference < 0
     assert compare(b, a)["liver", "dice"].better == "b"
-    assert comparison["liver", "lesion_f1"].better == "undecided"
-    assert comparison["liver", "lesion_f1"].p_value == 1
+
+
+def test_lesion_metrics_are_compared_of_lesions_only() -> None:
+    one, several = (evaluation(dices(), lesions=number) for number in (1, 2))
+    assert not any("lesion" in row.metric for row in compare(one, one).differences)
+    same = compare(several, several)["liver", "lesion_f1"]
+    assert (same.better, same.p_value) == ("undecided", 1)
 
 
 def test_volume_errors_are_compared_by_size() -> None:

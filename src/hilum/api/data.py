@@ -52,10 +52,12 @@ class CheckResult:
     Args:
         findings: errors first.
         fixes: the log of the corrected copy, where one was asked for.
+        summary: how the data set was read, in one sentence.
     """
 
     findings: tuple[Finding, ...]
     fixes: FixLog | None = None
+    summary: str = ""
 
     @property
     def errors(self) -> int:
@@ -92,7 +94,7 @@ def check(
         doctor.refuse_target(dataset, Path(fix))
     findings = doctor.check(dataset, progress=progress)
     fixes = None if fix is None else doctor.fix(dataset, findings, fix, progress=progress)
-    return CheckResult(findings, fixes)
+    return CheckResult(findings, fixes, dataset.summary)
 
 
 def plan(  # noqa: PLR0913  (the verb's options, keyword-only)

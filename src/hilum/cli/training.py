@@ -73,6 +73,7 @@ def check(
     if as_json:
         print_json(api.to_json(result))
     else:
+        typer.echo(result.summary)
         for line in format_findings(result.findings):
             typer.echo(line)
         others = len(result.findings) - result.errors

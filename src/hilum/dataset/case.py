@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import Annotation, annotation_files
-from hilum.errors import DataError, readable
+from hilum.errors import DataError, readable, some
 from hilum.io import file_of
 
 if TYPE_CHECKING:
@@ -150,6 +150,24 @@ class Dataset:
     def with_notes(self, *notes: str) -> Dataset:
         """The data set with further notes; "" is none."""
         return replace(self, notes=(*self.notes, *filter(None, notes)))
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the layout, task, number of cases and patients, channels, labels."""
+        patients = len({case.patient or case.id for case in self.cases})
+        task, names = (
+            ("classification", self.classes.names)
+            if self.classes is not None
+            else ("segmentation", [label.name for label in self.labels.foreground])
+            if self.labels is not None
+            else ("segmentation", [])
+        )
+        more = f", {len(self.unlabelled)} more without annotation" if self.unlabelled else ""
+        channels = some(self.channels, shown=8)
+        return (
+            f"Read as {self.layout.replace('-', ' ')}: {task} of {some(names, shown=8)}; cases:"
+            f" {len(self.cases)}, patients: {patients}{more}; channels: {channels}"
+        )
 
     @property
     def not_tests(self) -> tuple[Case, ...]:

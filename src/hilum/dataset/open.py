@@ -44,6 +44,8 @@ DESCRIPTIONS = (
     "dataset_description.json",
 )
 """Files in a data set's folder that say something about it."""
+_CERTAIN = {"nnunet", "decathlon", "table", "medmnist"}  # layouts that a file proves
+_TRIED = 50  # neighbours of a path that is no data set, to suggest one of them
 
 
 def open_dataset(
@@ -187,10 +189,12 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
         raise no_classes(root)
     if name is None:
         known = (f"  {key}: {layout.looks_like}" for key, layout in LAYOUTS.items())
+        beside = [root.parent, *(sorted(root.iterdir())[:_TRIED] if root.is_dir() else ())]
+        meant = [place for place in beside if _recognised(place) in _CERTAIN]
         raise DataError(
             f"{root} has no layout that hilum knows",
             needed="\n".join(("one of:", *known)),
-            cure=WRITE_TABLE,
+            cure=f"give {meant[0]}, which has one" if meant else WRITE_TABLE,
         )
     if name not in LAYOUTS:
         raise UsageError(

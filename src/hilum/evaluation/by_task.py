@@ -179,6 +179,6 @@ def compare(
             **how,
         )
     raise UsageError(
-        "the two evaluations are of different kinds of predictions",
-        needed=f"two of one kind: {_NEEDED}",
+        "one evaluation is of label maps, the other of classes",
+        needed="two evaluations of the same kind of predictions",
     )

@@ -19,6 +19,7 @@ from hilum.evaluation.markdown import comparison_page
 from hilum.evaluation.metric_table import (
     CLASS_METRICS,
     HIGHER_IS_BETTER,
+    LESION_METRICS,
     METRICS,
     higher_is_better,
 )
@@ -160,6 +161,8 @@ def compare_label_maps(
 ) -> Comparison:
     """Compare two evaluations of label maps case by case.
 
+    Lesion metrics are compared of regions that are lesions only (see `RegionSummary.lesions`).
+
     Args:
         first: the one, "a".
         second: the other, "b".
@@ -186,9 +189,15 @@ def compare_label_maps(
             needed="evaluations of the same cases",
         )
     differences = []
+    lesions = {region.region for region in first.summary.regions if region.lesions}
     for region in dict.fromkeys(region for region, _ in shared):
         pairs = [(rows_a[key], rows_b[key]) for key in shared if key[0] == region]
-        differences += [_label_map_difference(region, metric, pairs, how) for metric in METRICS]
+        meaningless = () if region in lesions else LESION_METRICS
+        differences += [
+            _label_map_difference(region, metric, pairs, how)
+            for metric in METRICS
+            if metric not in meaningless
+        ]
     cases = {case for _, case in shared}
     level = how.get("level", LEVEL)
     return Comparison(

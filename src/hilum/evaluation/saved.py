@@ -52,7 +52,7 @@ def read_record(folder: Path | str, kind: type[RecordT]) -> RecordT:
             raise UsageError(
                 f"there is no {name} in {source}",
                 needed="a folder that `hilum evaluate` wrote",
-                cure=f"hilum evaluate ... -o {source}",
+                cure="evaluate predictions first, and give the folder of that evaluation",
             )
     try:
         return kind.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
