@@ -161,14 +161,14 @@ def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(
 ):
     from hilum.inference.deploy import quantise
 
-    honest = quantise._quantised
+    honest = quantise._quantise_network
 
     def spoilt(network, patches):
         return honest(
             network, [np.zeros_like(patch) for patch in patches]
         )  # ranges of nothing: everything saturates
 
-    monkeypatch.setattr(quantise, "_quantised", spoilt)
+    monkeypatch.setattr(quantise, "_quantise_network", spoilt)
     with pytest.raises(
         ModelError,
         match=r"(?s)int8 costs too much: .*large: Dice 0\.9\d+ in float32, 0\.\d+ in int8",

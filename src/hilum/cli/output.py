@@ -122,7 +122,7 @@ class ProgressDisplay:
 
     def predicted(self, advance: Advance) -> None:
         """Move the bar over all predictions, with the estimated time left."""
-        text = self._counted(advance.done, advance.total, advance.case)
+        text = self._describe_progress(advance.done, advance.total, advance.case)
         self.advance("predict", advance.fraction, 1.0, text)
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
@@ -131,10 +131,10 @@ class ProgressDisplay:
         self._failed += outcome.status == "failed"
         if "predict" in self._tasks:
             self._progress.update(
-                self._tasks["predict"], text=self._counted(done, total, outcome.case)
+                self._tasks["predict"], text=self._describe_progress(done, total, outcome.case)
             )
 
-    def _counted(self, done: int, total: int, case: str) -> str:
+    def _describe_progress(self, done: int, total: int, case: str) -> str:
         """Return the counts and the case: a narrow terminal cuts the end."""
         return (
             f"{done} of {total} cases{f', {self._failed} failed' if self._failed else ''}   {case}"

@@ -148,12 +148,12 @@ def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
     """
     home = path if path.is_dir() else path.parent
     described = [home / one for one in DESCRIPTIONS if not is_output(home / one)]
-    table = table_file(path) if (layout or _recognised(path)) == "table" else None
+    table = table_file(path) if (layout or _recognise_layout(path)) == "table" else None
     files = [*described, splits_file(home), table]
     return tuple(file for file in files if file is not None and file.is_file())
 
 
-def _recognised(path: Path) -> str | None:
+def _recognise_layout(path: Path) -> str | None:
     return next((name for name, known in LAYOUTS.items() if known.recognises(path)), None)
 
 
@@ -180,7 +180,7 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root)
         )
     refuse_spreadsheet(root)
-    name = layout or _recognised(root)
+    name = layout or _recognise_layout(root)
     if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
         name = "class-folders"  # of one class it says what is missing
     if name is None and (root / "cases.csv").is_file():

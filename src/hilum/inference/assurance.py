@@ -92,8 +92,8 @@ class Calibration(Record):
         if not least.size:
             return ((),) * len(values)
         if table.kind == "multilabel":
-            return _named(_findings(values, least)[:, :, 1], table)
-        return _named(prediction_set(values, least, contiguous=table.kind == "ordinal"), table)
+            return _name_sets(_findings(values, least)[:, :, 1], table)
+        return _name_sets(prediction_set(values, least, contiguous=table.kind == "ordinal"), table)
 
     def certain(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
@@ -107,7 +107,7 @@ class Calibration(Record):
         values, least = self._values(probabilities, table, per_class)
         if not least.size or table.kind != "multilabel":
             return None
-        return _named(~_findings(values, least)[:, :, 0], table)
+        return _name_sets(~_findings(values, least)[:, :, 0], table)
 
     def _values(
         self, probabilities: NDArray[np.float64], table: ClassTable, per_class: bool
@@ -124,7 +124,7 @@ def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArra
     return multilabel_prediction_set(values, least.reshape(2, -1).T)
 
 
-def _named(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str, ...], ...]:
+def _name_sets(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str, ...], ...]:
     return tuple(
         tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen
     )

@@ -132,7 +132,7 @@ class Air:
         shape, box = array.shape[1:], body_box(array, self._limits)
         saved = windows(shape)
         if box is not None:
-            z, y, x = (_widened(*one) for one in zip(box, shape, self._patch, strict=True))
+            z, y, x = (_widen(*one) for one in zip(box, shape, self._patch, strict=True))
             box = (z, y, x)
             saved -= windows([side.stop - side.start for side in box])
         fill = self._fill if saved >= _WORTHWHILE else None
@@ -188,7 +188,7 @@ def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | No
     return sides[0], sides[1], sides[2]
 
 
-def _widened(side: slice, size: int, patch: int) -> slice:
+def _widen(side: slice, size: int, patch: int) -> slice:
     """Widen a side of the box by its margin, to a patch at least where the image is as large."""
     start, stop = max(0, side.start - _MARGIN), min(size, side.stop + _MARGIN)
     lack = min(patch, size) - (stop - start)

@@ -167,7 +167,7 @@ class _Finder:
             self._reasons |= dict.fromkeys(annotation_files(case.region), ANNOTATION)
         folders = root.relative_to(source).parts if root.is_dir() else ()
         for case in wanted:
-            kept = self._kept(case.images)
+            kept = self._keep_channels(case.images)
             if (
                 root == source and case.fault is None
             ):  # of a data set that the user named, one error says it of all cases
@@ -175,7 +175,7 @@ class _Finder:
             self._regions += annotation_files(case.region) if self._annotated else ()
             self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
 
-    def _kept(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
+    def _keep_channels(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
         """Keep the images of the model's channels where all of these are among them, else all.
 
         In the order of the case.
@@ -269,7 +269,9 @@ class _Finder:
             else {}
         )
         if kept:
-            self._kept({word: file for word, file in words.files.items() if file not in masks})
+            self._keep_channels(
+                {word: file for word, file in words.files.items() if file not in masks}
+            )
             self._take(words.shared or folder.absolute().name, kept, folder, source)
         elif len(others) == 1 and _has_masks_of_labels(folder, image_stem(others[0])):
             self._take(
@@ -316,7 +318,7 @@ class _Finder:
             if sorted(images) != list(range(len(names))):  # there is no name for each
                 names = [f"channel {n}" for n in sorted(images)]
             files_of = dict(zip(names, (images[n] for n in sorted(images)), strict=True))
-            self._take(stem, self._kept(files_of), folder, source)
+            self._take(stem, self._keep_channels(files_of), folder, source)
 
     def _whole(self, file: Path) -> Mapping[str, Path]:
         """Return the channels of a file that holds all those of a case."""

@@ -71,7 +71,7 @@ class Prediction:
         """
         path = Path(path)
         one_file = bool(image_suffix(path)) and not path.is_dir()
-        chosen = _chosen(formats, picture=self.picture)
+        chosen = _choose_formats(formats, picture=self.picture)
         with OutputFolder(path.parent if one_file else path, "predict") as out:
             if one_file:
                 out.refuse_foreign([path])
@@ -151,7 +151,7 @@ def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
         return False  # reading it will say what is wrong
 
 
-def _chosen(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
+def _choose_formats(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
     usual = "png" if picture else "nifti"
     return [
         find_named("format", "formats", usual if name == AUTO else name, FORMATS) for name in names
@@ -176,7 +176,7 @@ class LabelWriter(PredictionWriter[Prediction]):
         self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool
     ) -> None:
         self._probabilities, self._formats, self._labels = probabilities, tuple(formats), table
-        _chosen(formats, picture=False)
+        _choose_formats(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
             raise UsageError(
                 f"label {max(table.ids)} in a picture",
@@ -188,7 +188,7 @@ class LabelWriter(PredictionWriter[Prediction]):
     def names(self, case: Case) -> tuple[str, ...]:
         """Name the files that will be written for a case."""
         picture = written_as_picture(tuple(case.images.values()), self._labels)
-        chosen = _chosen(self._formats, picture=picture)
+        chosen = _choose_formats(self._formats, picture=picture)
         return label_files(case.id, chosen, probabilities=self._probabilities)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
@@ -204,7 +204,7 @@ class LabelWriter(PredictionWriter[Prediction]):
     ) -> tuple[Path, ...]:
         """Write one answer, and before the first one what the integers mean."""
         self.write_table()
-        formats = _chosen(self._formats, picture=prediction.picture)
+        formats = _choose_formats(self._formats, picture=prediction.picture)
         return tuple(
             dict.fromkeys(file for one in formats for file in one.write(prediction, self.out.path))
         )

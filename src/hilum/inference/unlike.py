@@ -49,7 +49,7 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
         plan: of the model.
         files: what it was read from, one a channel, where known; DICOM says what made an image.
     """
-    ranges = plan.seen or _presumed(plan)
+    ranges = plan.seen or _presume_ranges(plan)
     found = list(_of_files(ranges, files))
     for n, (channel, how) in enumerate(
         zip(ranges.channels, plan.normalisation.value, strict=False)
@@ -77,7 +77,7 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
     return (*found, *_of_grid(ranges, image.geometry))
 
 
-def _presumed(plan: Plan) -> TrainingRanges:
+def _presume_ranges(plan: Plan) -> TrainingRanges:
     """Presume the kind of image from the channels' names and normalisation."""
     kinds = [
         "picture" if how.kind == "unit" else named_kind(name) or "unknown"

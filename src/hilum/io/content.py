@@ -68,10 +68,10 @@ def file_hash(path: Path) -> str:
     """Return a file's SHA-256, read once as long as its size, times and inode stay."""
     facts = path.stat()
     times = facts.st_mtime_ns, facts.st_ctime_ns  # programs may set the first
-    return _hashed(path, facts.st_size, *times, facts.st_ino)
+    return _hash_file(path, facts.st_size, *times, facts.st_ino)
 
 
 @lru_cache(maxsize=100_000)
-def _hashed(path: Path, *_: int) -> str:
+def _hash_file(path: Path, *_: int) -> str:
     """Compute a file's SHA-256; what follows the path is the state it was in."""
     return sha256(path)

@@ -179,11 +179,11 @@ def _refuse_damaged(path: Path, size: int) -> int:
     for file in detached or (path,):
         with file.open("rb") as stream:
             stream.seek(0 if detached or end is None else end.end())
-            surplus += _unpacked(stream, MOST_SURPLUS - surplus)
+            surplus += _count_unpacked(stream, MOST_SURPLUS - surplus)
     return max(0, surplus)
 
 
-def _unpacked(stream: BinaryIO, most: int) -> int:
+def _count_unpacked(stream: BinaryIO, most: int) -> int:
     """Count the bytes that a compressed stream unpacks to.
 
     It is left where they are more than `most`.

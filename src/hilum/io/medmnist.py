@@ -63,7 +63,9 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
             )
         for part in parts:
             labels = _load(archive, part + _LABELS) if part + _LABELS in names else None
-            found.append(ArchivePart(part, int(_claimed(archive, part + _IMAGES)[0][0]), labels))
+            found.append(
+                ArchivePart(part, int(_read_header(archive, part + _IMAGES)[0][0]), labels)
+            )
     return tuple(found)
 
 
@@ -122,7 +124,7 @@ def _arrays_in(archive: Path) -> tuple[str, ...]:
         return tuple(name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy"))
 
 
-def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _read_header(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and dtype of an array, by its header alone."""
     with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
         first = np.lib.format.read_magic(stream) == (1, 0)
@@ -142,13 +144,13 @@ def _load(archive: Path, name: str) -> NDArray[np.generic]:
             cure="check the part's name after #",
         )
     with _LOCK:
-        return _kept(archive, name, archive.stat().st_mtime_ns)
+        return _load_array(archive, name, archive.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _kept(archive: Path, name: str, _changed: int) -> NDArray[np.generic]:
+def _load_array(archive: Path, name: str, _changed: int) -> NDArray[np.generic]:
     """Decompress one array; a file that changed is read anew."""
-    shape, dtype = _claimed(archive, name)
+    shape, dtype = _read_header(archive, name)
     refuse_size(archive, math.prod(shape) * dtype.itemsize, stored=archive)
     with np.load(archive, allow_pickle=False) as file:
         return np.asarray(file[name])

@@ -61,7 +61,7 @@ def open_image(path: Path) -> tuple[SpatialImage, tuple[str, ...]]:
                 cure="convert it to NIfTI with the program that wrote it",
             )
         return image, ()
-    streams = {name: _unzipped(file, layers[name]) for name, file in files.items()}
+    streams = {name: _unzip(file, layers[name]) for name, file in files.items()}
     return _from_streams(streams, mgh=is_mgh), tuple(
         _NOTES[count] for count in dict.fromkeys(wrong)
     )
@@ -102,7 +102,7 @@ def _compression(path: Path) -> int:
         return 2 if inner.read(2) == _GZIP else 1
 
 
-def _unzipped(path: Path, layers: int) -> io.BufferedIOBase:
+def _unzip(path: Path, layers: int) -> io.BufferedIOBase:
     """Open a file's bytes in memory.
 
     Those of a gzipped one are unpacked as far as they are read.

@@ -399,11 +399,11 @@ def _read(folder: Path) -> _Contents:
                 needed="the file as hilum wrote it",
                 cure="remove it: every file in the folder then counts as yours",
             ) from error
-        _parsed[folder] = state, (_recorded(files), ledger.held_by)
+        _parsed[folder] = state, (_drop_unrecorded(files), ledger.held_by)
     return _parsed[folder][1]
 
 
-def _recorded(files: Mapping[str, Written | None]) -> dict[str, Written]:
+def _drop_unrecorded(files: Mapping[str, Written | None]) -> dict[str, Written]:
     """Leave out the files whose record was dropped."""
     return {name: entry for name, entry in files.items() if entry is not None}
 
@@ -424,7 +424,7 @@ def _update(folder: Path, entries: dict[str, Written | None]) -> None:
     """Enter files into a folder's ledger: the first in the file itself, others in its journal."""
     with _updating:
         (files, holder), journal = _read(folder), folder / JOURNAL
-        files = _recorded(files | entries)
+        files = _drop_unrecorded(files | entries)
         left = journal.exists() and folder.resolve() not in _journals  # its last line may be torn
         if left or not (folder / LEDGER).exists():
             _save(folder, files, holder)

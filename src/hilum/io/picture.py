@@ -51,7 +51,7 @@ def read(path: Path) -> Decoded:
     Raises:
         FormatError: damaged, CMYK, animated, or with real transparency.
     """
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         geometry, notes, _ = _frame(path, image)
         array, grey = _colours(path, image)
     return Decoded(Volume(array, geometry), notes + grey)
@@ -59,17 +59,17 @@ def read(path: Path) -> Decoded:
 
 def read_indices(path: Path) -> Decoded:
     """Read a picture as labels: the stored numbers, or the indices of a palette."""
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         if image.mode not in {"P", "L", "1"}:
             return read(path)
         geometry, notes, _ = _frame(path, image)
-        array = _stored(path, image)[np.newaxis, np.newaxis]
+        array = _read_stored(path, image)[np.newaxis, np.newaxis]
     return Decoded(Volume(array, geometry), notes)
 
 
 def palette_of(path: Path) -> tuple[tuple[int, int, int], ...]:
     """Read the colours of a picture's palette, by number; () where it has none."""
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         numbers = (image.getpalette("RGB") if image.mode == "P" else None) or []
     return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
@@ -79,7 +79,7 @@ def inspect(path: Path) -> FileFacts:
 
     One with colours, a palette or transparency is decoded, as it may be grey.
     """
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         geometry, notes, turn = _frame(path, image)
         dtype = _GREY_DTYPES.get(image.mode)
         if dtype is not None and "transparency" not in image.info and not _is_deep(path, image):
@@ -226,7 +226,7 @@ def no_pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def _open_picture(path: Path) -> Iterator[Image]:
     """Open a picture, without its pixels."""
     import PIL.Image
 
@@ -306,7 +306,7 @@ def _is_deep(path: Path, image: Image) -> bool:
     return bits == 16 and colour_type in {2, _GREY_AND_ALPHA, _RGBA}
 
 
-def _stored(path: Path, image: Image) -> NDArray[np.generic]:
+def _read_stored(path: Path, image: Image) -> NDArray[np.generic]:
     """Return a grey picture's or a palette's numbers as stored.
 
     Pillow spreads grey of 2 and 4 bits over 0 to 255.
@@ -327,13 +327,13 @@ def _colours(path: Path, image: Image) -> tuple[NDArray[np.generic], tuple[str, 
         pixels = _deep_colours(path)
         alpha = pixels.shape[-1] in {2, 4}
     elif _depth(path, image)[1] == 0:  # a grey PNG; its transparency is one grey value
-        pixels, alpha = _stored(path, image), False
+        pixels, alpha = _read_stored(path, image), False
         _refuse_transparent(path, (pixels == image.info.get("transparency", -1)).any())
     elif image.mode == "P" or "transparency" in image.info:
         alpha = "transparency" in image.info
         pixels = _upright(image.convert("RGBA" if alpha else "RGB"))
     else:
-        pixels, alpha = _stored(path, image), image.mode in {"LA", "RGBA", "PA", "La", "RGBa"}
+        pixels, alpha = _read_stored(path, image), image.mode in {"LA", "RGBA", "PA", "La", "RGBa"}
     return as_grey(colours_first(path, pixels, alpha=alpha))
 
 

@@ -158,7 +158,7 @@ def read_text(path: Path | str) -> str:
     Raises:
         FormatError: it cannot be read, or is no text.
     """
-    return _decoded(Path(path))[0]
+    return _decode(Path(path))[0]
 
 
 def read_json(path: Path | str) -> object:
@@ -242,7 +242,7 @@ def read_header(path: Path | str) -> tuple[str, ...]:
     Raises:
         FormatError: the file cannot be read, or is no text.
     """
-    text, delimiter, _ = _parted(Path(path), read_text(path))
+    text, delimiter, _ = _split_head(Path(path), read_text(path))
     rows = _rows(text, delimiter, 1)
     return tuple(name for name in rows[0][1] if name) if rows else ()
 
@@ -261,8 +261,8 @@ def read_table(path: Path | str) -> Table:
             quotation mark is not closed.
     """
     file = Path(path)
-    text, notes = _decoded(file)
-    text, delimiter, first = _parted(file, text)
+    text, notes = _decode(file)
+    text, delimiter, first = _split_head(file, text)
     try:
         rows = _rows(f"{text}\n{_END}", delimiter)
     except csv.Error as error:
@@ -309,7 +309,7 @@ def read_table(path: Path | str) -> Table:
     return Table(tuple(columns), tuple(records), lines, tuple(notes))
 
 
-def _decoded(file: Path) -> tuple[str, list[str]]:
+def _decode(file: Path) -> tuple[str, list[str]]:
     """Decode a file's text, with a note where its encoding had to be assumed."""
     try:
         refuse_placeholder(file)
@@ -357,7 +357,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-def _parted(file: Path, text: str) -> tuple[str, str, int]:
+def _split_head(file: Path, text: str) -> tuple[str, str, int]:
     """Return a table's text without Excel's `sep=;`, its delimiter, and the lines removed."""
     separator = _SEPARATOR_LINE.match(text)
     if separator is not None:

@@ -104,7 +104,7 @@ def read(path: Path) -> Decoded:
         FormatError: damaged, with transparency, several images, or axes that are neither slices nor
             colours.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         _refuse_unknown_white(image)
         array, notes, page = _channels_first(image), image.notes, image.page
         if page.photometric == _PALETTE and page.colormap is not None:
@@ -117,18 +117,18 @@ def read(path: Path) -> Decoded:
         if page.photometric in {_RGB, _PALETTE, _YCBCR} and "C" not in image.axes:
             array, grey = as_grey(array)
             notes += grey
-        return _decoded(image, array, notes)
+        return _place_pixels(image, array, notes)
 
 
 def read_indices(path: Path) -> Decoded:
     """Read a TIFF as labels: the stored numbers, those of a palette too."""
-    with _opened(path) as image:
-        return _decoded(image, _channels_first(image), image.notes)
+    with _open_image(path) as image:
+        return _place_pixels(image, _channels_first(image), image.notes)
 
 
 def inspect(path: Path) -> FileFacts:
     """Read the tags only, except of colour images, whose transparency is checked."""
-    with _opened(path) as image:
+    with _open_image(path) as image:
         turn = image.turn
         grey = len(image.shape) <= 3 and not set(image.axes) & set("SC")
         if grey and image.page.photometric != _PALETTE:
@@ -184,7 +184,7 @@ FORMAT = Format(name="TIFF", read=read, inspect=inspect, write=write, read_indic
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Image]:
+def _open_image(path: Path) -> Iterator[_Image]:
     """Open a file and find its one image; reduced copies and masks of transparency do not count."""
     import tifffile
 
@@ -305,7 +305,7 @@ def _by_pillow(image: _Image, pages: list[TiffPage]) -> NDArray[np.generic]:
     return np.stack(decoded)
 
 
-def _decoded(image: _Image, array: NDArray[np.generic], notes: tuple[str, ...]) -> Decoded:
+def _place_pixels(image: _Image, array: NDArray[np.generic], notes: tuple[str, ...]) -> Decoded:
     """Put pixels (C, Z, Y, X) on their grid."""
     z, y, x = array.shape[1:]
     geometry = Geometry.from_spacing((z, y, x), image.spacing)

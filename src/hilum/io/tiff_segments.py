@@ -100,7 +100,7 @@ def _page(file: TiffFile, page: TiffPage) -> NDArray[np.generic]:
         rows = height if page.is_tiled else min(height, page.imagelength - row * height)
         file.filehandle.seek(offset)
         needed = -(-width * samples * page.bitspersample // 8) * rows
-        data = _decompressed(file.filehandle.read(count), page.compression, needed)
+        data = _decompress(file.filehandle.read(count), page.compression, needed)
         whole[plane, row * height :, column * width :][:rows, :width] = _numbers(
             data, page, (rows, width, samples)
         )
@@ -108,7 +108,7 @@ def _page(file: TiffFile, page: TiffPage) -> NDArray[np.generic]:
     return cut[..., 0] if planes > 1 else cut[0]
 
 
-def _decompressed(data: bytes, compression: int, size: int) -> bytes:
+def _decompress(data: bytes, compression: int, size: int) -> bytes:
     """Undo the compression of one strip or tile of `size` bytes."""
     import tifffile
 

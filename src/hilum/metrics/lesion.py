@@ -90,12 +90,12 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
     if box is None:
         return Lesions(0, 0, 0, 0)
     prediction, reference = prediction[box], reference[box]
-    total, found = _covered(reference, prediction, min_overlap)
-    predicted, real = _covered(prediction, reference, min_overlap)
+    total, found = _count_covered(reference, prediction, min_overlap)
+    predicted, real = _count_covered(prediction, reference, min_overlap)
     return Lesions(reference=total, found=found, predicted=predicted, real=real)
 
 
-def _covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
+def _count_covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
     """Count the components, and those of which at least this share is covered.
 
     A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on

@@ -64,7 +64,7 @@ class SliceClassifier(ClassifierNetwork):
         if self.planes == "three":
             # coronal (B, C, Y, Z, X) and sagittal (B, C, X, Z, Y) slices
             planes = image.transpose(2, 3), image.permute(0, 1, 4, 2, 3)
-            image = torch.cat([image, *(_resized(plane, image) for plane in planes)], dim=2)
+            image = torch.cat([image, *(_resize(plane, image) for plane in planes)], dim=2)
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class SliceClassifier(ClassifierNetwork):
         return (*self.encoder.groups(), (*self.attention.parameters(), *self.head.parameters()))
 
 
-def _resized(plane: Tensor, like: Tensor) -> Tensor:
+def _resize(plane: Tensor, like: Tensor) -> Tensor:
     """Each picture of (B, C, S, h, w) bilinearly at the size of the slices of `like`."""
     if plane.shape[3:] == like.shape[3:]:
         return plane

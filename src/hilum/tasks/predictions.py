@@ -149,11 +149,11 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
         "case": score.case,
         "patient": score.patient or "",
         "unit": score.unit or "",
-        "label": _known(score.reference),
+        "label": _write_known(score.reference),
         "fold": "" if score.fold is None else str(score.fold),
-        "predicted": _joined(called(score, table)) or "",
-        "set": _known(_joined(score.prediction_set)),
-        "certain": _known(_joined(score.certain)),
+        "predicted": _join(called(score, table)) or "",
+        "set": _write_known(_join(score.prediction_set)),
+        "certain": _write_known(_join(score.certain)),
         "refuse": next(word for word, value in _TRUTH.items() if value is score.refuse),
         "distance": "" if score.distance is None else repr(score.distance),
     }
@@ -343,7 +343,7 @@ def _score(row: dict[str, str], names: Mapping[str, str]) -> ClassScore:
     )
 
 
-def _known(text: str | None) -> str:
+def _write_known(text: str | None) -> str:
     """Write a text that may be empty where an empty cell means not known: "|" stands for ""."""
     if text is None:
         return ""
@@ -354,7 +354,7 @@ def _plain(cell: str) -> str:
     return cell if cell.strip(SEPARATOR) else cell[1:]
 
 
-def _joined(names: Sequence[str] | None) -> str | None:
+def _join(names: Sequence[str] | None) -> str | None:
     """Several names as one text."""
     if names is None:
         return None

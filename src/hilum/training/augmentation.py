@@ -96,7 +96,7 @@ class Augmenter:
 
     def _sample_spatial(self, batch: int, generator: torch.Generator) -> SpatialParameters:
         spec = self.spec
-        index = _chosen(batch, spec.spatial_probability, generator)
+        index = _choose(batch, spec.spatial_probability, generator)
         n = len(index)
         degrees = torch.tensor(spec.rotation_degrees)
         if self.dimensions == 2:
@@ -180,7 +180,7 @@ class Augmenter:
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         for axis in self.spec.mirror_axes:
-            index = _chosen(len(images), 0.5, generator).to(images.device)
+            index = _choose(len(images), 0.5, generator).to(images.device)
             if len(index):
                 images, targets = images.clone(), targets.clone()
                 images[index] = images[index].flip(axis + 2)
@@ -208,7 +208,7 @@ class Augmenter:
             self._low_resolution,
             self._gamma,
         ):
-            index = _chosen(batch, p, generator)
+            index = _choose(batch, p, generator)
             if len(index) and spec.intensity_probability > 0:
                 where = index.to(images.device)
                 images[where] = change(images[where], generator)
@@ -298,7 +298,7 @@ def enlarged_patch(
     return z, y, x
 
 
-def _chosen(batch: int, probability: float, generator: torch.Generator) -> Tensor:
+def _choose(batch: int, probability: float, generator: torch.Generator) -> Tensor:
     return torch.nonzero(torch.rand(batch, generator=generator) < probability).flatten()
 
 

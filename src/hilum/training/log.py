@@ -41,7 +41,7 @@ class Log:
         self.rows.append(row)
         if self._events is None:
             return
-        with self._written():
+        with self._writing():
             for name in ("loss", "learning_rate", "gradient_norm", "score"):
                 value = getattr(row, name)
                 if value is not None:
@@ -59,13 +59,13 @@ class Log:
         """Write everything, the picture too."""
         self.write()
         if self._events is not None:
-            with self._written():
+            with self._writing():
                 self._events.close()
         if self.rows:
             plot_training(self.rows, self.folder / "curves.png")
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         """TensorBoard writes from a thread of its own and raises its troubles at the next call."""
         try:
             yield

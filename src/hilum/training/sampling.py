@@ -118,7 +118,7 @@ class PatchSampler(Sampler):
         )
         if voxels <= _SHARE_OF_MEMORY * host_memory().free:
             for case in self._cases:
-                with _named(case.stored.id, case.stored.path):
+                with _name_case(case.stored.id, case.stored.path):
                     case.keep()
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
@@ -128,7 +128,7 @@ class PatchSampler(Sampler):
         case = self._cases[int(order[position])]
         generator = np.random.default_rng([self._seed, 1, number])
         start = self._start(case.stored, generator)
-        with _named(case.stored.id, case.stored.path):
+        with _name_case(case.stored.id, case.stored.path):
             image, labels = case.patch(start, self._size)
         labels[labels == OUTSIDE] = (
             0  # nothing of interest lies outside a case (nnU-Net's rule), where the image is 0
@@ -213,7 +213,7 @@ class ViewSampler(Sampler):
         held = self._held.get(case)
         if held is not None:
             return held
-        with _named(case, self._store.folder):
+        with _name_case(case, self._store.folder):
             array = self._store.read(case)
         if array.nbytes <= self._room:
             self._held[case] = array
@@ -222,7 +222,7 @@ class ViewSampler(Sampler):
 
 
 @contextmanager
-def _named(case: str, folder: Path) -> Iterator[None]:
+def _name_case(case: str, folder: Path) -> Iterator[None]:
     """Whatever goes wrong while a stored case is read becomes an error that names it."""
     try:
         yield

@@ -30,7 +30,7 @@ def majority_labels(
     """
     z, y, x = axes
     for i, (low, high) in enumerate(z.positions):
-        mixed = _mixed(labels[low], labels[high])[np.ix_(y.positions[:, 0], x.positions[:, 0])]
+        mixed = _find_mixed(labels[low], labels[high])[np.ix_(y.positions[:, 0], x.positions[:, 0])]
         rows, columns = np.nonzero(mixed)  # of (Y', X')
         for part in range(0, len(rows), POINTS):
             j, k = rows[part : part + POINTS], columns[part : part + POINTS]
@@ -63,7 +63,7 @@ def heaviest(
     return best
 
 
-def _mixed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.bool_]:
+def _find_mixed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Mask the cells between two slices (Y, X) whose corners have different labels.
 
     Cell (j, k) reaches to j + 1 and k + 1.

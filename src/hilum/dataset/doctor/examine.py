@@ -189,7 +189,7 @@ class _Examiner:
         if isinstance(source, Path):
             strange_jpeg = is_jpeg(source) and not values <= set(table.ids)
             if strange_jpeg or is_blurred(source, volume.array, table):
-                self._blurred(source, volume.array, table)
+                self._check_blurred_mask(source, volume.array, table)
                 return digest, frozenset(table.ids[1:])
             self._unknown_labels(source, sorted(present), table)
         if not present:
@@ -252,7 +252,9 @@ class _Examiner:
         present = set() if conversion is None else set(np.unique(conversion.array).tolist())
         return frozenset(present - {0, table.ignore})
 
-    def _blurred(self, path: Path, array: NDArray[np.integer], table: LabelTable) -> None:
+    def _check_blurred_mask(
+        self, path: Path, array: NDArray[np.integer], table: LabelTable
+    ) -> None:
         rule = cutting_rule(array, table)
         cause = "a black and white mask was compressed or interpolated"
         if is_jpeg(path):
@@ -273,7 +275,7 @@ class _Examiner:
         elif unknown and unknown[0] < 0:
             self.add(
                 "unknown-label",
-                f"{path.name} holds {_shown(unknown)}: labels are whole numbers from 0",
+                f"{path.name} holds {_shorten_values(unknown)}: labels are whole numbers from 0",
                 'give these voxels another number: that of "ignore" in dataset.json where they are'
                 " not annotated, else 0",
             )
@@ -285,8 +287,8 @@ class _Examiner:
             if {*unknown, *table.ids} == {0, 1, 255} and len(unknown) == 1:
                 written = "one label is written in two ways"
                 cure = f"write {table.ids[-1]} for {unknown[0]}: {written}"
-            known = _shown(table.ids)
-            found = f"{path.name} holds {_shown(unknown)}, the label table knows {known}"
+            known = _shorten_values(table.ids)
+            found = f"{path.name} holds {_shorten_values(unknown)}, the label table knows {known}"
             self.add("unknown-label", found, cure)
 
     def _grid(self, path: Path, labels: Volume, image: Geometry | None) -> None:
@@ -320,7 +322,7 @@ class _Examiner:
             self.add("grid-mismatch", found, cure, fixable=fixable)
 
 
-def _shown(values: Sequence[int], shown: int = 8) -> str:
+def _shorten_values(values: Sequence[int], shown: int = 8) -> str:
     return ", ".join(map(str, values[:shown])) + (", ..." if len(values) > shown else "")
 
 

@@ -244,7 +244,7 @@ class _Copy:
             return []
         numbered = table is not None and label_order(table) == [*range(len(label_order(table)))]
         whole = numbered and not case.label_ids and not kinds & _MEND_LABELS
-        if whole and isinstance(source, Path) and self._copied(source):
+        if whole and isinstance(source, Path) and self._copy_unless_compressed(source):
             _copy_file(source, target)
             return []
         grid = inspect_file(next(iter(case.images.values()))).geometry
@@ -261,7 +261,7 @@ class _Copy:
     ) -> list[tuple[str, str]]:
         """Copy or mend the images; what was done, as (kind, sentence)."""
         sources = list(dict.fromkeys(case.images.values()))
-        alike = len(sources) == len(targets) and all(map(self._copied, sources))
+        alike = len(sources) == len(targets) and all(map(self._copy_unless_compressed, sources))
         if alike and not kinds & _MEND_IMAGES:
             for source, target in zip(sources, targets, strict=True):
                 _copy_file(source, target)
@@ -272,7 +272,7 @@ class _Copy:
             write_volume(volume.with_array(volume.array[part]), target)
         return done
 
-    def _copied(self, source: Path) -> bool:
+    def _copy_unless_compressed(self, source: Path) -> bool:
         return source.is_file() and image_suffix(source) == self.ending
 
     def with_one_patient(self, dataset: Dataset) -> Dataset:

@@ -64,7 +64,7 @@ def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
             needed="an annotation a case",
             cure="leave task='segmentation' out: it is a classification",
         )
-    chosen = _chosen_columns(dataset, options)
+    chosen = _choose_columns(dataset, options)
     words = unknown_words([case.columns for case in dataset.every], chosen)
     where = str(dataset.root)
     if chosen:
@@ -168,11 +168,11 @@ def _columns(cases: Iterable[Case]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for case in cases for name in case.columns))
 
 
-def _chosen_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
+def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
     """The columns that hold the label; () where the layout itself gave each case its class."""
     known = _columns(dataset.every)
     if options.label:
-        return _named_columns(dataset, known, options.label)
+        return _find_columns(dataset, known, options.label)
     if any(case.label is not None for case in dataset.every):
         return ()
     column = _label_column(dataset.every)
@@ -189,12 +189,12 @@ def _chosen_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
     usual = ", ".join(LABEL_COLUMNS[:4])
     raise UsageError(
         f"{dataset.root}: no column is named like a label ({usual}, ...)",
-        needed="the column to learn, one of\n" + _listed(dataset.every),
+        needed="the column to learn, one of\n" + _list_columns(dataset.every),
         cure="label='COLUMN'",
     )
 
 
-def _named_columns(
+def _find_columns(
     dataset: Dataset, known: Sequence[str], names: tuple[str, ...]
 ) -> tuple[str, ...]:
     if len(names) == 1 and names[0] not in known and "," in names[0]:
@@ -211,7 +211,7 @@ def _named_columns(
     return tuple(dict.fromkeys(spelled[name_key(name)] for name in names))
 
 
-def _listed(cases: Sequence[Case]) -> str:
+def _list_columns(cases: Sequence[Case]) -> str:
     """Every column with how many distinct values it holds, and some of them.
 
     Fewest first, as a class has few.

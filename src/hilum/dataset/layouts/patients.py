@@ -54,7 +54,7 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     ids = [case.id for case in dataset.every]
     file = dataset.root / PATIENTS_FILE
     rows, notes = read_patients(file) if file.is_file() else ({}, ())
-    rows, otherwise = _matched(rows, ids, file)
+    rows, otherwise = _match_rows(rows, ids, file)
     known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
         known = _by_pattern(ids, pattern)
@@ -76,7 +76,7 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     )
 
 
-def _matched(rows: Rows, ids: Sequence[str], file: Path) -> tuple[Rows, str]:
+def _match_rows(rows: Rows, ids: Sequence[str], file: Path) -> tuple[Rows, str]:
     """Match rows to cases where only leading zeros, letter case or blanks differ; note it."""
     often = Counter(map(name_key, ids))
     by_key = {name_key(one): one for one in ids if often[name_key(one)] == 1}

@@ -109,23 +109,23 @@ def with_given_splits(dataset: Dataset) -> Dataset:
             without cases.
     """
     if dataset.splits:
-        return _cleaned(dataset, dataset.splits, "the data set itself")
+        return _keep_known_cases(dataset, dataset.splits, "the data set itself")
     file = splits_file(dataset.root)
     if file is None:
         return dataset
     folds = read_splits(file)
     known = {case.id for case in dataset.cases}
-    if file.parent != dataset.root and not known & _named(folds):
+    if file.parent != dataset.root and not known & _named_cases(folds):
         return dataset
-    return _cleaned(dataset, folds, str(file))
+    return _keep_known_cases(dataset, folds, str(file))
 
 
-def _named(folds: tuple[Fold, ...]) -> set[str]:
+def _named_cases(folds: tuple[Fold, ...]) -> set[str]:
     return {case for fold in folds for case in (*fold.train, *fold.validation)}
 
 
-def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
-    known, named = {case.id for case in dataset.cases}, _named(folds)
+def _keep_known_cases(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
+    known, named = {case.id for case in dataset.cases}, _named_cases(folds)
     kept = tuple(
         Fold(tuple(sorted(known & {*fold.train})), tuple(sorted(known & {*fold.validation})))
         for fold in folds

@@ -97,13 +97,13 @@ def align(
     for step in range(steps + 1):
         seen, inside = sample(moving, current, margin=_MARGIN)
         weights = (inside & within).astype(np.float32)
-        one, scale = _standardised(values, weights)
-        other, _ = _standardised(seen, weights)
+        one, scale = _standardise(values, weights)
+        other, _ = _standardise(seen, weights)
         correlation = (one * other).sum(axis=1)
         better = (correlation > best) & (weights.mean(axis=1) > needed)
         best[better], best_poses[better] = correlation[better], current[better]
         if step < steps:
-            current = _stepped(current, slopes, weights, other - one, scale)
+            current = _step(current, slopes, weights, other - one, scale)
     return best_poses, best
 
 
@@ -125,7 +125,7 @@ def _slopes(pictures: Pictures) -> Pictures:
     ).astype(np.float32)
 
 
-def _standardised(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictures]:
+def _standardise(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictures]:
     """Values of mean 0 and length 1 where the weight is 1, 0 elsewhere.
 
     And what their length was, (B, 1).
@@ -136,7 +136,7 @@ def _standardised(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictur
     return centred / length, length
 
 
-def _stepped(
+def _step(
     poses: Poses, slopes: Pictures, weights: Pictures, residual: Pictures, scale: Pictures
 ) -> Poses:
     """Make one Gauss-Newton step, found on the fixed picture and applied inverted."""

@@ -123,7 +123,7 @@ def audit_of(
                 )
             )
     facts = {one.case: one.facts for one in looks}
-    return _audited(dataset, pairs, facts, len(looks), folds, notes)
+    return _make_audit(dataset, pairs, facts, len(looks), folds, notes)
 
 
 def _copies(groups: Iterable[Sequence[str]]) -> list[Pair]:
@@ -154,10 +154,10 @@ def _audit_of_files(
         notes.append(f"{some(copies.archived)} are parts of archives and were not compared")
     if copies.unread:
         notes.append(f"{some(copies.unread)} cannot be read and were not compared")
-    return _audited(dataset, _copies(copies.groups), {}, copies.compared, folds, tuple(notes))
+    return _make_audit(dataset, _copies(copies.groups), {}, copies.compared, folds, tuple(notes))
 
 
-def _audited(
+def _make_audit(
     dataset: Dataset,
     pairs: Sequence[Pair],
     facts: Mapping[str, dict[str, str]],

@@ -90,7 +90,7 @@ def candidates(pictures: Pictures) -> Candidates:
     """
     best: dict[tuple[int, int, int], tuple[float, Poses]] = {}
     for kind, (frames, ways, later) in enumerate(_views(pictures)):
-        own = _signatures(_posed(pictures, frames))
+        own = _signatures(_look_through(pictures, frames))
         backs = np.linalg.inv(frames)
         kept = _KEPT if later else _KEPT_PARTS
         shapes = [shape for shape, _ in ways]
@@ -116,13 +116,13 @@ def _views(
     """
     whole = np.broadcast_to(np.eye(3), (len(pictures), 3, 3))
     for frames in (whole, _frames_of_brightness(pictures)):
-        own = _signatures(_posed(pictures, frames))
-        yield frames, [(_flipped(own, flip), frames @ flip) for flip in _FLIPS], True
+        own = _signatures(_look_through(pictures, frames))
+        yield frames, [(_flip_signatures(own, flip), frames @ flip) for flip in _FLIPS], True
     if len(pictures) <= PARTS_LIMIT:
         parts = []
         for frame in (*_PARTS, *_TURNS):
-            own = _signatures(_posed(pictures, whole @ frame))
-            parts += [(_flipped(own, flip), whole @ frame @ flip) for flip in _FLIPS[:2]]
+            own = _signatures(_look_through(pictures, whole @ frame))
+            parts += [(_flip_signatures(own, flip), whole @ frame @ flip) for flip in _FLIPS[:2]]
         yield whole, parts, False
 
 
@@ -172,7 +172,7 @@ def _frames_of_brightness(pictures: Pictures) -> Poses:
     return frames
 
 
-def _posed(pictures: Pictures, poses: Poses) -> Pictures:
+def _look_through(pictures: Pictures, poses: Poses) -> Pictures:
     """(N, n, n): the pictures as they look through their frames."""
     size = pictures.shape[1]
     parts = [
@@ -193,7 +193,7 @@ def _signatures(pictures: Pictures) -> Pictures:
     )
 
 
-def _flipped(signatures: Pictures, flip: Poses) -> Pictures:
+def _flip_signatures(signatures: Pictures, flip: Poses) -> Pictures:
     """The signatures of the flipped pictures: f(p) = picture(flip p)."""
     if flip[0, 0] == 0:  # y reads along x
         signatures = signatures.transpose(0, 2, 1)

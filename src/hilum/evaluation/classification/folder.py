@@ -165,7 +165,7 @@ def _evaluate(
     notes: Sequence[str] = (),
 ) -> ClassEvaluation:
     known = set(against.cases)
-    against = _labelled(against, classes)
+    against = _spell_labels(against, classes)
     scored = {score.case: score for score in scores}
     cases, missing = pair_cases(
         against.cases,
@@ -374,7 +374,7 @@ def _of_table(file: Path) -> _Reference:
     return _Reference(str(file), cases, None, tuple(notes))
 
 
-def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
+def _spell_labels(against: _Reference, classes: ClassTable) -> _Reference:
     """Spell labels as the classes are spelled, and drop cases whose label is not known."""
     given = {case: one.label for case, one in against.cases.items()}
     spelled = {case: spelled_label(label, classes) for case, label in given.items()}

@@ -128,7 +128,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     """
     folder = Path(predictions)
     files = _label_maps(folder)
-    against = _matched(_reference(reference, table, folder, patients or {}), folder)
+    against = _match_ids(_reference(reference, table, folder, patients or {}), folder)
     cases, missing = pair_cases(
         against.files,
         files,
@@ -217,9 +217,9 @@ def _score_all(
 def _score_case(
     case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
 ) -> tuple[Score, ...]:
-    with _named("reference"):
+    with _name_side("reference"):
         reference = against.read(case)
-    with _named("prediction"):
+    with _name_side("prediction"):
         stored = read_labels(prediction_file)
     ids = ids_of_segments(prediction_file, against.table, holder="the reference") or against.ids
     prediction = relabel(stored, ids)
@@ -247,7 +247,7 @@ def _score_case(
 
 
 @contextmanager
-def _named(side: str) -> Iterator[None]:
+def _name_side(side: str) -> Iterator[None]:
     """Say in an error of reading labels whose they are: of the prediction or the reference."""
     try:
         yield
@@ -363,13 +363,13 @@ def _known_patients(
     return known, notes
 
 
-def _matched(against: _Reference, predictions: Path) -> _Reference:
+def _match_ids(against: _Reference, predictions: Path) -> _Reference:
     """The reference, with the ids that its labels have in the predictions.
 
     Raises:
         LabelError: both name their labels, and not alike.
     """
-    found = _stated(predictions)
+    found = _read_stated_labels(predictions)
     if found is None:
         return against
     table, file = found
@@ -384,7 +384,7 @@ def _matched(against: _Reference, predictions: Path) -> _Reference:
     return replace(against, ids=ids, notes=(*against.notes, note))
 
 
-def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
+def _read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
     """Return the labels that a labels.json or dataset.json in a folder states, and that file."""
     for name in (LABELS, "dataset.json"):
         file = folder / name
@@ -402,7 +402,7 @@ def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
 def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
     """Return the label table of a plain folder, and a sentence on its source."""
     for place in (folder, folder.parent, predictions):
-        stated = _stated(place)
+        stated = _read_stated_labels(place)
         if stated is not None:
             return stated[0], f"labels as {stated[1]} has them"
     files = list(files)

@@ -108,7 +108,7 @@ def export_model(
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
-    plan, engines = _checked(model, formats, stored, data=data, gate=gate, patients=patients)
+    plan, engines = _check_options(model, formats, stored, data=data, gate=gate, patients=patients)
     with (
         OutputFolder(out, "export") as target,
         TemporaryDirectory(dir=out, prefix=".part-") as temporary,
@@ -163,7 +163,7 @@ def export_model(
     return ExportedModel.load(out)
 
 
-def _checked(
+def _check_options(
     model: TrainedModel,
     formats: str,
     stored: str,

@@ -269,7 +269,7 @@ class ExportedModel:
         Raises:
             ModelError: it is further from the test vectors than its tolerance.
         """
-        engine = self._unchecked(name, EngineOptions(precision, threads, memory))
+        engine = self._make_unchecked_engine(name, EngineOptions(precision, threads, memory))
         try:
             found = self.check(engine)
         except BaseException:
@@ -292,11 +292,11 @@ class ExportedModel:
         Raises:
             ModelError: beyond the tolerances.
         """
-        engine = engine or self._unchecked("auto", EngineOptions())
+        engine = engine or self._make_unchecked_engine("auto", EngineOptions())
         vectors = TestVectors.load(self.folder / VECTORS)
         return vectors.check(engine, self.manifest.stored, f"{self.folder}: {engine.name}")
 
-    def _unchecked(self, name: str, options: EngineOptions) -> Engine:
+    def _make_unchecked_engine(self, name: str, options: EngineOptions) -> Engine:
         source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
         return make_engine(source, name, options)
 

@@ -115,7 +115,7 @@ def quantise(
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
     split = split_cases(model, dataset)
     patches = calibration_patches(plan, split.calibration)
-    quantised = tuple(_quantised(network, patches) for network in networks)
+    quantised = tuple(_quantise_network(network, patches) for network in networks)
     with (
         closing(OpenVINOEngine(list(networks), precision="float32")) as plain,
         closing(OpenVINOEngine(list(quantised), precision="int8")) as small,
@@ -290,7 +290,7 @@ _METHOD = (
 )
 
 
-def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
+def _quantise_network(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
     """Quantise the network to int8, but for its first and last convolution.
 
     These have few channels and cost next to nothing, but the one sees the image's whole range and

@@ -228,7 +228,7 @@ def _describe(data: bytes, path: Path) -> object:
         elif name == "MARK":
             marks.append(len(stack))
         elif name == "GLOBAL":
-            stack.append(_named(argument, path))
+            stack.append(_find_global(argument, path))
         elif name == "STOP":
             return stack.pop()
         else:
@@ -240,7 +240,7 @@ def _describe(data: bytes, path: Path) -> object:
     raise ValueError(f"a description of more than {_MOST_STEPS} steps")
 
 
-def _named(name: str, path: Path) -> object:
+def _find_global(name: str, path: Path) -> object:
     if name not in _KNOWN:
         raise ModelError(
             f"{path}: wants {name[:80].replace(' ', '.')}, which is no part of a tensor or a"

@@ -91,13 +91,13 @@ def find_weights(
         if isinstance(cached, str):
             return read(Path(cached), f"{repository}, from the local Hugging Face cache")
         tried.append(f"{repository} is not in the local Hugging Face cache")
-        fetched = _fetched(repository, cache, endpoint) if hub else "the hub was not to be asked"
+        fetched = _fetch(repository, cache, endpoint) if hub else "the hub was not to be asked"
         if isinstance(fetched, Path):
             return read(fetched, f"{repository}, from the Hugging Face hub")
         tried.append(fetched)
     else:
         tried.append(f"timm knows no weights of {backbone} on the hub")
-    embedded = _embedded(backbone)
+    embedded = _read_embedded(backbone)
     if isinstance(embedded, Weights):
         return embedded
     raise UsageError(
@@ -109,7 +109,7 @@ def find_weights(
     )
 
 
-def _fetched(repository: str, cache: Path | None, endpoint: str | None) -> Path | str:
+def _fetch(repository: str, cache: Path | None, endpoint: str | None) -> Path | str:
     """Fetch the file from the hub, or say why there is none.
 
     The hub is asked once and briefly before the library with its patience is.
@@ -135,7 +135,7 @@ def _fetched(repository: str, cache: Path | None, endpoint: str | None) -> Path 
     return Path(path)
 
 
-def _embedded(backbone: str) -> Weights | str:
+def _read_embedded(backbone: str) -> Weights | str:
     """Read EfficientNet-Lite0 from its package, or say why it is not to be had.
 
     The names are of another code, the order is timm's.

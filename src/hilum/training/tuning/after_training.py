@@ -47,11 +47,11 @@ def tune_after_training(folds: Folds) -> Folds:
     # files of an end that was interrupted may be of other predictions
     (folds.work / RECORD).unlink(missing_ok=True)
     shutil.rmtree(folds.work / POSTPROCESSED, ignore_errors=True)
-    predicted = _predicted(folds)
+    predicted = _find_predictions(folds)
     if plan.postprocessing.value or not predicted:
         return folds
     try:
-        found, scores = _tuned(folds, predicted)
+        found, scores = _learn_and_apply(folds, predicted)
         atomic_write_text(folds.work / RECORD, found.model_dump_json(indent=2) + "\n")
         notes = learning_notes(found)
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
@@ -73,7 +73,7 @@ def tune_after_training(folds: Folds) -> Folds:
     )
 
 
-def _predicted(folds: Folds) -> list[tuple[Case, Path]]:
+def _find_predictions(folds: Folds) -> list[tuple[Case, Path]]:
     """Find the label map of each scored case, of the first fold that validates on it."""
     scored = {score.case for score in folds.scores}
     found: dict[str, tuple[Case, Path]] = {}
@@ -85,7 +85,7 @@ def _predicted(folds: Folds) -> list[tuple[Case, Path]]:
     return list(found.values())
 
 
-def _tuned(
+def _learn_and_apply(
     folds: Folds, predicted: Sequence[tuple[Case, Path]]
 ) -> tuple[PostprocessingTuning, tuple[Score, ...]]:
     """Learn from the saved label maps, and write and score them anew, post-processed.

@@ -59,7 +59,7 @@ def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) ->
             needed="cases that are not kept for testing",
             cure="give a data set of other cases with the same labels",
         )
-    trained = _trained(facts, networks)
+    trained = _training_cases(facts, networks)
     if trained is None:
         if facts is not None and _bare(facts.dataset) == _bare(dataset.name):
             raise UsageError(
@@ -107,7 +107,7 @@ def _bare(name: str) -> str:
     return re.sub(r"^(dataset|task)\d+_", "", name.casefold())
 
 
-def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
+def _training_cases(facts: Facts | None, networks: int) -> list[set[str]] | None:
     """By network the ids of the cases it was trained on; None where the model does not say."""
     if facts is None:
         return None

@@ -356,7 +356,7 @@ class _Learner:
     def counts(self, steps: Steps) -> NDArray[np.int64]:
         """Count (N, R, 3) voxels that are right, predicted and referenced after these steps."""
         if steps not in self._counts:
-            self._counts[steps] = np.array([self._counted(one, steps) for one in self._held])
+            self._counts[steps] = np.array([self._count_voxels(one, steps) for one in self._held])
         return self._counts[steps]
 
     def dice(self, steps: Steps) -> NDArray[np.float64]:
@@ -367,7 +367,7 @@ class _Learner:
             np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0)
         )
 
-    def _counted(self, one: HeldCase, steps: Steps) -> list[tuple[int, int, int]]:
+    def _count_voxels(self, one: HeldCase, steps: Steps) -> list[tuple[int, int, int]]:
         """Count the voxels of each region that are right, predicted and referenced."""
         confusion = one.counts
         if steps:
