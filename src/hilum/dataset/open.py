@@ -190,7 +190,7 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     if name is None:
         known = (f"  {key}: {layout.looks_like}" for key, layout in LAYOUTS.items())
         beside = [root.parent, *(sorted(root.iterdir())[:_TRIED] if root.is_dir() else ())]
-        meant = [place for place in beside if _recognised(place) in _CERTAIN]
+        meant = [place for place in beside if _recognise_layout(place) in _CERTAIN]
         raise DataError(
             f"{root} has no layout that hilum knows",
             needed="\n".join(("one of:", *known)),
