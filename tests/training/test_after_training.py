@@ -1,6 +1,7 @@
 """What a training learns at its end from the label maps of its validation cases."""
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hilum.pipelines.training import train as run
 from hilum.training import Listener, TrainOptions
 from hilum.training.assemble import first_scores
 from hilum.training.checkpoint import Progress
-from hilum.training.fold import FoldResult, TrainedFold
+from hilum.training.fold import TrainedFold
 from hilum.training.task import TrainedFolds
 from hilum.training.time_plan import TimePlan
 from hilum.training.tuning.after_training import tune_after_training
@@ -57,8 +58,9 @@ def trained(dataset, work, *, parts=2, specks=True):
                 case=case.id,
                 patient=case.patient,
             )
-        result = FoldResult(nn.Identity(), Progress(step=7, seconds=1.0), tuple(scores), 0)
-        members.append(TrainedFold(number, result, (), cases))
+        progress = Progress(step=7, seconds=1.0)
+        fold = TrainedFold(number, nn.Identity(), progress, tuple(scores), (), cases)
+        members.append(fold)
     return members
 
 
@@ -112,11 +114,7 @@ def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, 
     """
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
-    raw = {
-        (score.case, score.region): score.dice
-        for member in members
-        for score in member.result.scores
-    }
+    raw = {(score.case, score.region): score.dice for member in members for score in member.scores}
 
     def one_part_is_taught_nothing(*asked, **more):
         found = learn_postprocessing(*asked, **more)
@@ -224,7 +222,7 @@ def test_a_plan_that_brings_post_processing_keeps_it(boxes, tmp_path):
 def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path):
     dataset, plan = boxes
     member = trained(dataset, tmp_path)[0]
-    few = TrainedFold(0, member.result, (), member.validated[:4])
+    few = replace(member, validated=member.validated[:4])
     for file in (tmp_path / "fold_0" / "validation").iterdir():
         file.unlink()
     learnt = tune_after_training(ended(plan, [few], tmp_path))

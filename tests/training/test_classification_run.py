@@ -8,7 +8,6 @@ import shutil
 import sys
 from dataclasses import replace
 from itertools import count
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,7 +263,7 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
 
     monkeypatch.setattr(sys.modules["hilum.training.run"], "train_fold", keep)
     model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, device="cpu"))
-    assert jobs[0].groups["copy"] == jobs[0].units["p12"]
+    assert jobs[0].groups["copy"] == jobs[0].groups["p12"]
     assert len(set(jobs[0].groups.values())) == 16
     notes = "\n".join(model.metrics.notes)
     assert "Attention: 1 group of near-duplicates on both sides of the split: copy = p12" in notes
@@ -309,7 +308,7 @@ def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
         for case in validated
     )
     units = fold_groups(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
-    member = TrainedFold(0, SimpleNamespace(scores=scores, network=None), (), validated)
+    member = TrainedFold(0, None, Progress(), scores, (), validated)
     monkeypatch.setattr("hilum.training.fit_uncertainty._refusal", lambda *_: _refused())
     answers, _ = fit_uncertainty(class_plan(), [member], None, CPU, lambda _: None, groups=units)
     assert [answer.unit for answer in answers] == [units[case.id] for case in validated]
@@ -450,8 +449,7 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
         else [0.3 + 0.01 * (n % 3) for n in range(40)]
     )
     progress = Progress(step=steps, rows=tuple(log_row(n, value) for n, value in enumerate(values)))
-    result = SimpleNamespace(progress=progress)
-    member = SimpleNamespace(number=0, result=result, trained=("c",) * cases)
+    member = TrainedFold(0, None, progress, (), ("c",) * cases, ())
     note = few_steps(class_plan(batch=batch), member)
     assert warning in note
     assert bool(note) is bool(warning)

@@ -2,7 +2,7 @@
 hold what they promise.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from hilum.metrics import apply_temperature, conformal_threshold, fit_temperatur
 from hilum.pipelines.classification import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
 from hilum.tasks.class_score import ClassScore
+from hilum.training.checkpoint import Progress
 from hilum.training.fit_uncertainty import (
     class_coverage,
     cross_calibrated,
@@ -368,12 +369,8 @@ def test_one_fold_of_one_patient_leaves_the_answers_as_they_are():
 # -------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Result:
-    """Of a fold, as far as it matters here."""
-
-    network: torch.nn.Module
-    scores: tuple[ClassScore, ...]
+def a_fold(number, network, scores, trained, validated):
+    return TrainedFold(number, network, Progress(), tuple(scores), trained, validated)
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +397,7 @@ def material(tmp_path_factory):
         own = [case for n, case in enumerate(dataset.cases) if n // 2 % 2 == number]
         others = tuple(case.id for case in dataset.cases if case not in own)
         scores = tuple(predictor.predict(case).score for case in own)
-        members.append(TrainedFold(number, Result(network, scores), others, tuple(own)))
+        members.append(a_fold(number, network, scores, others, tuple(own)))
     return dataset, plan, store, members
 
 
@@ -414,7 +411,7 @@ def test_answers_calibration_and_refusals_of_all_members(material):
     own = [
         score.model_copy(update={"fold": member.number})
         for member in members
-        for score in member.result.scores
+        for score in member.scores
     ]
     per_class = class_coverage(
         cross_calibrated(own, plan.classes, 0.9, per_class=True), plan.classes
@@ -432,7 +429,7 @@ def test_what_a_member_refuses_is_learnt_from_its_training_and_its_validation_ca
     _, plan, store, members = material
     _, assurance = fit_uncertainty(plan, members, store, CPU, lambda _: None)
     for member, refusal in zip(members, assurance.refusals, strict=True):
-        predictor = ClassPredictor(class_model(plan, member.result.network))
+        predictor = ClassPredictor(class_model(plan, member.network))
         held = sorted(
             float(refusal.distance(np.array(predictor.features(predictor.prepare(case).array)))[0])
             for case in member.validated
@@ -452,7 +449,7 @@ def _centre(array, patch):
 def test_the_middle_of_a_stored_input_is_what_a_prediction_sees(material):
     """Also where the margin that augmentation asks for is odd: then one voxel more is stored."""
     dataset, plan, store, members = material
-    predictor = ClassPredictor(class_model(plan, members[0].result.network))
+    predictor = ClassPredictor(class_model(plan, members[0].network))
     for case in dataset.cases[:3]:
         stored = store.read(case.id)
         assert all(
@@ -466,7 +463,7 @@ def test_the_middle_of_a_stored_input_is_what_a_prediction_sees(material):
 
 def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
     _, plan, store, members = material
-    twice = TrainedFold(7, members[1].result, members[1].trained, members[1].validated)
+    twice = replace(members[1], number=7)
     scores, _ = fit_uncertainty(plan, [*members, twice], store, CPU, lambda _: None)
     assert len(scores) == len({score.case for score in scores}) == 24
     assert 7 not in {score.fold for score in scores}
@@ -474,12 +471,7 @@ def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
 
 def test_too_few_cases_to_refuse_anything_are_said(material):
     _, plan, store, members = material
-    few = TrainedFold(
-        0,
-        Result(members[0].result.network, members[0].result.scores[:2]),
-        members[0].trained,
-        members[0].validated[:2],
-    )
+    few = replace(members[0], scores=members[0].scores[:2], validated=members[0].validated[:2])
     said = []
     scores, assurance = fit_uncertainty(plan, [few], store, CPU, said.append)
     assert len(scores) == 2
@@ -512,5 +504,5 @@ def test_a_balanced_plan_gets_its_biases(material):
 
 def test_without_answers_there_is_no_assurance(material):
     _, plan, store, members = material
-    none = TrainedFold(0, Result(members[0].result.network, ()), members[0].trained, ())
+    none = replace(members[0], scores=(), validated=())
     assert fit_uncertainty(plan, [none], store, CPU, lambda _: None) == ((), None)

@@ -26,7 +26,7 @@ def first_scores(folds: Sequence[TrainedFold[S]]) -> tuple[S, ...]:
     return tuple(
         score
         for fold in folds
-        for score in fold.result.scores
+        for score in fold.scores
         if first.setdefault(score.case, fold.number) == fold.number
     )
 
@@ -40,12 +40,10 @@ def assemble_model(
 ) -> TrainedModel:
     """Put the networks of the folds, their metrics and facts together."""
     dataset, scores, options = trained.data.dataset, trained.scores, trained.options
-    results = [member.result for member in trained.members]
-    unscored = sum(result.unscored for result in results)
+    folds = trained.members
+    unscored = sum(fold.unscored for fold in folds)
     cases = {
-        case
-        for result in results
-        for case in set(result.progress.cases) - set(result.progress.left_out)
+        case for fold in folds for case in set(fold.progress.cases) - set(fold.progress.left_out)
     }
     patients = {case.patient for case in dataset.cases if case.id in cases}
     notes = [*dataset.notes, *trained.notes]
@@ -55,20 +53,15 @@ def assemble_model(
             " and `hilum evaluate` do it"
         )
     if len({score.case for score in scores}) < sum(
-        len({score.case for score in result.scores}) for result in results
+        len({score.case for score in fold.scores}) for fold in folds
     ):
         notes.append(
             "a case that several folds of the given split validate on counts once, as the first of"
             " them scored it"
         )
-    few = [sentence for member in trained.members if (sentence := few_steps(trained.plan, member))]
-    notes += few
-    notes += [
-        f"fold {member.number}: {note}"
-        for member in trained.members
-        for note in member.result.progress.notes
-    ]
-    if len(results) > 1:
+    notes += filter(None, (few_steps(trained.plan, fold) for fold in folds))
+    notes += [f"fold {fold.number}: {note}" for fold in folds for note in fold.progress.notes]
+    if len(folds) > 1:
         notes.append(
             "the folds share one plan, for which all cases were looked at (spacings, sizes,"
             " intensity statistics)"
@@ -81,7 +74,7 @@ def assemble_model(
         dataset=dataset.name,
         cases=len(cases),
         patients=len(patients) if None not in patients else None,
-        steps=sum(result.progress.step for result in results),
+        steps=sum(fold.progress.step for fold in folds),
         seconds=round(time.perf_counter() - started, 1),
         device=describe_device(trained.device),
         seed=options.seed,
@@ -92,20 +85,18 @@ def assemble_model(
         ),
         details={
             f"fold {number}": {
-                "train": list(fold.train),
-                "validation": list(fold.validation),
-                "steps": result.progress.step,
-                "training_seconds": round(result.progress.seconds, 1),
-                **(
-                    {"left_out": list(result.progress.left_out)} if result.progress.left_out else {}
-                ),
+                "train": list(split.train),
+                "validation": list(split.validation),
+                "steps": fold.progress.step,
+                "training_seconds": round(fold.progress.seconds, 1),
+                **({"left_out": list(fold.progress.left_out)} if fold.progress.left_out else {}),
             }
-            for (number, fold), result in zip(trained.folds, results, strict=True)
+            for (number, split), fold in zip(trained.folds, folds, strict=True)
         },
     )
     return TrainedModel(
         plan=trained.plan,
-        networks=tuple(result.network for result in results),
+        networks=tuple(fold.network for fold in folds),
         device=trained.device,
         metrics=_metrics(trained, task, notes),
         facts=facts,
@@ -118,7 +109,7 @@ def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
 
     "" for one that was not, or whose loss no longer fell.
     """
-    progress, cases = fold.result.progress, len(fold.trained)
+    progress, cases = fold.progress, len(fold.trained)
     epochs = progress.step * plan.batch.value / max(1, cases)
     if progress.step == 0 or (
         progress.step >= _FEW_STEPS and epochs >= 1

@@ -73,7 +73,7 @@ def fit_uncertainty(
     """
     first: dict[str, ClassScore] = {}
     for fold in folds:
-        for score in fold.result.scores:
+        for score in fold.scores:
             update = {"fold": fold.number, "unit": (groups or {}).get(score.case)}
             first.setdefault(score.case, score.model_copy(update=update))
     scores = list(first.values())
@@ -238,7 +238,7 @@ def _refusal(
     deadline: Deadline,
 ) -> Refusal:
     """Fit one network's out-of-distribution check on its training and validation cases."""
-    model = TrainedModel(plan=plan, networks=(fold.result.network,), device=device)
+    model = TrainedModel(plan=plan, networks=(fold.network,), device=device)
     predictor = ClassPredictor(model)
 
     def measured(array: NDArray[np.float32]) -> Features:

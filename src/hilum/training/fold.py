@@ -27,24 +27,21 @@ _PLATEAU_CHECK_EVERY = 0.03
 
 
 @dataclass(frozen=True)
-class FoldResult(Generic[S]):
-    """One trained fold."""
+class TrainedFold(Generic[S]):
+    """One trained fold: its network, its scores, and what it was trained and validated on."""
 
+    number: int
     network: nn.Module
     progress: Progress
     scores: tuple[S, ...]
     """One a case, or a case and region."""
-    unscored: int
-
-
-@dataclass(frozen=True)
-class TrainedFold(Generic[S]):
-    """One trained fold: its network's scores and what it was trained and validated on."""
-
-    number: int
-    result: FoldResult[S]
     trained: tuple[str, ...]
     validated: tuple[Case, ...]
+
+    @property
+    def unscored(self) -> int:
+        """Count the validation cases that the time did not allow to score."""
+        return len(self.validated) - len({score.case for score in self.scores})
 
 
 def train_fold(
@@ -55,7 +52,7 @@ def train_fold(
     time_plan: TimePlan,
     pace: Pace | None,
     listener: Listener,
-) -> FoldResult[S]:
+) -> TrainedFold[S]:
     """Train one fold, then score all validation cases that the time allows.
 
     Args:
@@ -131,11 +128,12 @@ def train_fold(
             f"validating fold {number}", done, total, case
         ),
     )
-    scored = len({score.case for score in scores})
-    if scored < cases:  # the bar ends where the time did
-        text = f"the time was up: {cases - scored} of {cases} cases not scored"
-        listener.advance(f"validating fold {number}", scored, scored, text)
-    return FoldResult(fitted.network, fitted.progress, scores, cases - scored)
+    fold = TrainedFold(number, fitted.network, fitted.progress, scores, job.cases, validator.cases)
+    if fold.unscored:  # the bar ends where the time did
+        done = cases - fold.unscored
+        text = f"the time was up: {fold.unscored} of {cases} cases not scored"
+        listener.advance(f"validating fold {number}", done, done, text)
+    return fold
 
 
 def _little_time(total: float, left: float, after: float) -> str:

@@ -135,8 +135,7 @@ def _run(
             weights=weights,
         )
         validator = task.validator(plan, device, cases)
-        result = train_fold(number, task, job, validator, time_plan, pace, listener)
-        members.append(TrainedFold(number, result, fold.train, cases))
+        members.append(train_fold(number, task, job, validator, time_plan, pace, listener))
     folds = TrainedFolds(
         data,
         plan,

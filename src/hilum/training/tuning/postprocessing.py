@@ -373,11 +373,12 @@ class _Learner:
         if steps:
             labels, new = _unpack(one.predicted), one.after(steps, self._table)
             where = new != labels
-            reference = _unpack(one.reference)[where]
-            gone, come = (
-                _confusion(of[where], reference, self._table, one.case.id) for of in (labels, new)
-            )
-            confusion = confusion - gone + come
+            if where.any():
+                right = _unpack(one.reference)[where]
+                gone, come = (
+                    _confusion(of[where], right, self._table, one.case.id) for of in (labels, new)
+                )
+                confusion = confusion - gone + come
         known = confusion[:, :-1]  # ignored voxels count nowhere
         rows = []
         for region in self._table.scored:
