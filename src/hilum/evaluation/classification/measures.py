@@ -220,27 +220,20 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
     """
     if any(score.prediction_set is None for score in scores):
         return ()
-    possible, certain = (
-        np.array([[name in (names or ()) for name in rows.table.names] for names in sets])
-        for sets in (
-            [score.prediction_set for score in scores],
-            [score.certain for score in scores],
-        )
-    )
-    overall = [Measure("", "set_size", mean, (possible.sum(axis=1),))]
+    names = rows.table.names
+    possible = np.array([[name in (s.prediction_set or ()) for name in names] for s in scores])
+    certain = np.array([[name in (s.certain or ()) for name in names] for s in scores])
+    size = Measure("", "set_size", mean, (possible.sum(axis=1),))
     if rows.table.kind == "multilabel":
         held = np.where(rows.members, possible, ~certain)
-        of_parts = [
-            Measure(name, "coverage", mean, (hits,))
-            for name, hits in zip(rows.table.names, held.T, strict=True)
-        ]
-        return (Measure("", "coverage", mean, (held.mean(axis=1),)), *overall, *of_parts)
+        parts = [Measure(n, "coverage", mean, (h,)) for n, h in zip(names, held.T, strict=True)]
+        return (Measure("", "coverage", mean, (held.mean(axis=1),)), size, *parts)
     hit = np.asarray((possible & rows.members).any(axis=1))
-    of_parts = [
+    parts = [
         Measure(name, "coverage", lambda values, among: mean(values[among]), (hit, own), among=own)
-        for name, own in zip(rows.table.names, rows.members.T, strict=True)
+        for name, own in zip(names, rows.members.T, strict=True)
     ]
-    return (Measure("", "coverage", mean, (hit,)), *overall, *of_parts)
+    return (Measure("", "coverage", mean, (hit,)), size, *parts)
 
 
 def case_values(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[CaseValue, ...]:

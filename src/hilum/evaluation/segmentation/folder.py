@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hilum.volume import Geometry
 
 _NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
+_NAMED = "label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)"
 _SHOWN = 10
 LABELS = "labels.json"
 UNMATCHED = "a label map of a case that is not on both sides"
@@ -409,17 +410,14 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
     segments = names_of_segments(files)
     if segments:
         return LabelTable.from_names(segments), "labels are named by the segments of the references"
-    found = sorted(
-        {int(value) for file in files for value in np.unique(read_labels(file).array)} - {0}
-    )
+    maps = (read_labels(file).array for file in files)
+    found = sorted({int(value) for array in maps for value in np.unique(array)} - {0})
     if not found or found[0] < 0:
         raise DataError(
             f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0"
         )
-    return (
-        LabelTable.from_names({i: f"label {i}" for i in found}),
-        f"labels as found in the references: {found}",
-    )
+    table = LabelTable.from_names({i: f"label {i}" for i in found})
+    return table, f"labels as found in the references: {found}"
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
@@ -429,36 +427,22 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         UsageError: no folder, no label maps, or two of one case.
     """
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder} is not a folder",
-            needed="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)",
-        )
+        raise UsageError(f"{folder} is not a folder", needed=f"a folder of {_NAMED}")
     files: dict[str, Path] = {}
-    for entry in sorted(folder.iterdir()):
-        suffix = image_suffix(entry)
-        if (
-            suffix in _NOT_LABEL_MAPS
-            or entry.name.startswith(".")
-            or entry.is_dir()
-            or header_of(entry) != entry
-        ):
+    for entry in sorted(folder.glob("[!.]*")):
+        if image_suffix(entry) in _NOT_LABEL_MAPS or entry.is_dir() or header_of(entry) != entry:
             continue
         case = image_stem(entry)
-        if case in files:
-            own = [file.name for file in (files[case], entry) if is_output(file)]
+        other = files.setdefault(case, entry)
+        if other is not entry:
+            own = [file.name for file in (other, entry) if is_output(file)]
+            written = f"; hilum wrote {own[0]}" if len(own) == 1 else ""
             raise UsageError(
-                f"{files[case].name} and {entry.name} in {folder} are two label maps of case {case}"
-                + (f"; hilum wrote {own[0]}" if len(own) == 1 else ""),
+                f"{other.name} and {entry.name} in {folder} are two label maps of case {case}"
+                f"{written}",
                 needed="one file a case",
-                cure=(
-                    "keep predictions and references in folders of their own, and each in one"
-                    " format"
-                ),
+                cure="keep predictions and references in folders of their own, each in one format",
             )
-        files[case] = entry
     if not files:
-        raise UsageError(
-            f"there are no label maps in {folder}",
-            needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)",
-        )
+        raise UsageError(f"there are no label maps in {folder}", needed=_NAMED)
     return files
