@@ -29,6 +29,7 @@ class ClassTable(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        """Refuse classes of one name, too few of them, and names that hold the separator."""
         if len(set(self.names)) < len(self.names) or not all(self.names):
             raise LabelError(
                 f"classes {list(self.names)}", needed="distinct names that are not empty"

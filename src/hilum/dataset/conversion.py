@@ -87,6 +87,7 @@ def contents_of(path: Path) -> Contents:
 
 
 def _contents_of_others(array: Numbers) -> Contents:
+    """Find the colours or labels of an array that is no label map."""
     if is_colour(array):
         colours, _, counts = _colours(array)
         known = len(colours) <= _MOST_COLOURS

@@ -130,6 +130,7 @@ def arranged(
 
 
 def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
+    """Give a data set the ids of the wanted labels, matched by name; refuse other labels."""
     found = dataset.labels
     if found is None:
         return dataset
@@ -175,6 +176,7 @@ def match_classes(
 
 
 def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
+    """Give a data set the names of the wanted classes; refuse other classes."""
     found = dataset.classes
     if found is None:
         return dataset

@@ -175,6 +175,7 @@ def known_patients(path: str | Path) -> dict[str, str]:
 
 
 def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layout:
+    """Find the layout of a folder or file, by its name where one is given."""
     if not root.exists():
         raise UsageError(
             f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root)

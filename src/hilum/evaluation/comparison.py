@@ -332,6 +332,7 @@ def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
 def _label_map_difference(
     region: str, metric: str, pairs: Sequence[tuple[Score, Score]], how: Resampling
 ) -> Difference:
+    """Test one metric of one region between two evaluations, on the cases of both."""
     values = np.array([[getattr(one, metric) for one in pair] for pair in pairs])  # (N, 2)
     if metric not in HIGHER_IS_BETTER:
         values = np.abs(values)
@@ -376,6 +377,7 @@ def _with_one_patient(
 
 
 def _class_difference(a: Measure, b: Measure, groups: Indices, how: Resampling) -> Difference:
+    """Test one measure between two models: DeLong's test for areas, else the bootstrap."""
     level, whose = how.get("level", LEVEL), groups.tolist()
     test: Literal["delong", "bootstrap", "none"]
     if a.function is metrics.auroc:

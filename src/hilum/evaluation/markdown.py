@@ -157,6 +157,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: bool) -> list[str]:
+    """Write the metrics of one region as a table."""
     rows = [
         [
             title(name, scaled=scaled),
@@ -173,6 +174,7 @@ def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: b
 
 
 def _class_intro(summary: ClassSummary) -> list[str]:
+    """Write which cases, classes, probabilities and intervals the summary is of."""
     classes = summary.classes
     counts = ", ".join(
         f"{count} {name}" for name, count in zip(classes.names, summary.counts, strict=True)
@@ -242,6 +244,7 @@ def _parts(estimates: Sequence[Estimate]) -> list[str]:
 
 
 def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
+    """Write the metrics of subgroups as a table, with its caution."""
     shown = list(dict.fromkeys(one.metric for group in subgroups for one in group.figures))
     rows = [
         [

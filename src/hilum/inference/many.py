@@ -357,6 +357,7 @@ class _Pipeline(Generic[P]):
         return self.predictor.predict_prepared(prepared, memory=memory, progress=report)
 
     def _write(self, prediction: P, made_from: dict[str, str]) -> CaseOutcome:
+        """Write a prediction, record its files, and remove those it replaces."""
         start = perf_counter()
         files = self.writer.write(prediction, made_from)
         self.writer.out.record(*files, made_from=made_from)

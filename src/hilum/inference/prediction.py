@@ -103,6 +103,7 @@ class PredictionFormat:
 
 
 def _image(suffix: str) -> PredictionFormat:
+    """Make the format that writes label maps, and probabilities, as images of a suffix."""
     beside = ".nii.gz" if suffix in PICTURE_SUFFIXES else suffix
 
     def write(prediction: Prediction, folder: Path) -> tuple[Path, ...]:

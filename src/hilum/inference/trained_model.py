@@ -156,6 +156,7 @@ class TrainedModel(Generic[PlanT_co]):
             return self._save(out)
 
     def _save(self, out: OutputFolder) -> TrainedModel:
+        """Write the weights and texts, and the manifest last, which makes the folder a model."""
         numbers = [f"_{n}" for n in range(len(self.networks))] if len(self.networks) > 1 else [""]
         folder, members = out.path, tuple(f"weights{number}.safetensors" for number in numbers)
         out.refuse_foreign((*members, *MODEL_FILES))

@@ -106,6 +106,7 @@ def _of_files(ranges: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
 def _of_values(
     channel: ChannelRange, how: Normalisation, least: float, most: float
 ) -> Iterator[str]:
+    """Describe values that the training images of this channel do not have."""
     name, lowest = channel.name, channel.minimum
     if (
         how.kind == "unit"
@@ -135,6 +136,7 @@ def _of_values(
 
 
 def _of_grid(ranges: TrainingRanges, geometry: Geometry) -> Iterator[str]:
+    """Describe spacings and fields of view that are far from those of the training images."""
     code = (
         ("source" if geometry.is_2d else "SPL")
         if ranges.orientation == "source"

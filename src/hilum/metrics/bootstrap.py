@@ -433,6 +433,7 @@ class _Resampling:
         resampled: Mapping[_Statistic, Numbers],
         left_out: Mapping[_Statistic, Numbers],
     ) -> Interval:
+        """Make one statistic's interval: BCa where it can be corrected, else percentiles."""
         low = high = math.nan
         method: Literal["bca", "percentile", "none"] = "none"
         if one in resampled:

@@ -49,6 +49,7 @@ def textbook_spec(
 
 
 def _unet(spec: NetworkSpec) -> Network:
+    """Build the textbook U-Net; refuse a spec that differs from it."""
     wanted = textbook_spec(
         spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features
     )
@@ -157,6 +158,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _check(spec: NetworkSpec) -> None:
+    """Refuse kernels, strides and features that no U-Net can have."""
     if any(size % 2 == 0 for kernel in spec.kernels for size in kernel):
         raise UsageError(
             f"kernels {spec.kernels}",

@@ -246,6 +246,7 @@ def _sample_voxels(
 def _label_facts(
     labels: Labels | None, ids: Sequence[int], counts: dict[int, int], voxel_mm3: float
 ) -> tuple[LabelFacts, ...]:
+    """Measure each label's voxels, volume, pieces and place."""
     import cc3d
     from scipy import ndimage
 

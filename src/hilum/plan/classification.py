@@ -108,6 +108,7 @@ class ClassificationPlan(Plan):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        """Refuse decisions that contradict each other."""
         region, stages = self.region.value, self.stages.value
         weights, origin = self.loss.value.class_weights, self.weights.value.origin
         self._check_network(in_channels=self.inputs)

@@ -117,6 +117,7 @@ class SegmentationPlan(Plan):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        """Refuse decisions that contradict each other."""
         self._check_network(in_channels=len(self.channels))
         if sorted(self.axes.value) != [0, 1, 2]:
             raise ValueError(f"axes {self.axes.value}, which are not 0, 1 and 2 in some order")

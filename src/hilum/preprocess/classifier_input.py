@@ -151,6 +151,7 @@ def _find_window(
     centre_mm: Sequence[float] | None,
     size: Three,
 ) -> InputWindow:
+    """Find the window in the reoriented source: its start, and its step in voxels."""
     turned = reorient_geometry(source, plan.orientation.value)
     region, flat = plan.region.value, plan.dimensions.value == 2
     shape, own = np.array(turned.shape), np.array(turned.spacing)

@@ -75,6 +75,7 @@ def build_classifier_store(
 def _store_case(
     case: Case, *, plan: ClassificationPlan, store: ClassifierStore, size: Three
 ) -> None:
+    """Preprocess and store a case, unless it is stored for this plan and these files."""
     from hilum.dataset import read_case
     from hilum.dataset.reading import read_region
 

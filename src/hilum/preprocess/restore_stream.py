@@ -107,6 +107,7 @@ class _Stream:
             return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
 
         def make(number: int) -> None:
+            """Convert one band of every ready row, reading each coarse row once."""
             source, rows = planes.sources[number], planes.bands[number]
             bands: dict[int, NDArray[np.float32]] = {}  # of the rows that the next one may need
             for n in ready:

@@ -313,6 +313,7 @@ def store_all(
 
 
 def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None:
+    """Preprocess and store a case, unless it is stored for this plan and these files."""
     from hilum.dataset import read_annotation, read_case
 
     key = f"{preprocessing_hash(plan)}-{content_stamp(case, *annotation_files(case.annotation))}"
@@ -373,6 +374,7 @@ def _foreground(case_id: str, target: NDArray[np.integer], ignore: int | None) -
 
 
 def _write_array(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array in compressed chunks, complete or not at all."""
     import blosc2
 
     edges = tuple(min(n, _CHUNK_EDGE) for n in array.shape[-3:])

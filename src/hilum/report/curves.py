@@ -197,6 +197,7 @@ def _legend(
 
 
 def _plot_roc(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Draw the ROC curves, with a point where cases are called."""
     _panel(axes, "ROC", "1 − specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color=_GUIDE, **_DOTS)
     for line in lines:
@@ -220,6 +221,7 @@ def _plot_roc(axes: Axes, lines: Sequence[_Line]) -> None:
 
 
 def _plot_precision(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Draw precision over recall, with each prevalence."""
     _panel(axes, "Precision and recall", "recall (sensitivity)", "precision (PPV)")
     for line in lines:
         if line.defined:
@@ -235,6 +237,7 @@ def _plot_precision(axes: Axes, lines: Sequence[_Line]) -> None:
 
 
 def _plot_calibration(axes: Axes, spread: Axes, lines: Sequence[_Line]) -> None:
+    """Draw observed over predicted shares, and below them how many cases were predicted so."""
     _panel(axes, "Calibration", "", "observed share")
     _panel(spread, "", "predicted probability", "cases")
     spread.set_ylim(auto=True)

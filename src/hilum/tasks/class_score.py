@@ -65,6 +65,7 @@ class ClassScore(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        """Refuse probabilities outside 0 to 1, and calibrated ones that are not as many."""
         calibrated = self.calibrated or ()
         for kind, values in (
             ("probabilities", self.probabilities),

@@ -92,6 +92,7 @@ class VoxelLoss(nn.Module, ABC):
         """Return the scalar loss of the voxels."""
 
     def _voxels(self, logits: Tensor, target: Tensor) -> Voxels:
+        """Flatten logits and target, and mark the voxels that count."""
         channels = 1 if self.exclusive else self.outputs
         expected = (logits.shape[0], channels, *logits.shape[2:])
         if logits.ndim != 5 or logits.shape[1] != self.outputs or tuple(target.shape) != expected:

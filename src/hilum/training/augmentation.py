@@ -95,6 +95,7 @@ class Augmenter:
     # ---------------------------------------------------------------------------------------------
 
     def _sample_spatial(self, batch: int, generator: torch.Generator) -> SpatialParameters:
+        """Sample rotation, scale, shift and elastic displacement for some images of the batch."""
         spec = self.spec
         index = _choose(batch, spec.spatial_probability, generator)
         n = len(index)
@@ -131,6 +132,7 @@ class Augmenter:
     def _move(
         self, images: Tensor, targets: Tensor, parameters: SpatialParameters
     ) -> tuple[Tensor, Tensor]:
+        """Read images and targets through their transforms; the others are cut at the centre."""
         source = images.shape[2:]
         still_images, still_targets = self._centre(images), self._centre(targets)
         if len(parameters.index) == 0:
@@ -157,6 +159,7 @@ class Augmenter:
         return still_images, still_targets
 
     def _grid(self, parameters: SpatialParameters, source: Sequence[int]) -> Tensor:
+        """Make the transforms' sampling grid (N, Z, Y, X, 3), as torch's grid_sample reads it."""
         axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.patch]
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (Z, Y, X, 3)
         read = (
@@ -219,6 +222,7 @@ class Augmenter:
         return x + (torch.randn(x.shape, generator=generator) * std).to(x.device)
 
     def _blur(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur each image by a Gaussian of its own width."""
         sigma = _uniform((len(x), 1), self.spec.blur_sigma, generator)
         offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype=torch.float32)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

@@ -150,6 +150,7 @@ def step_timer(
     """
 
     def seconds(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
+        """Time a training step of a network on random patches."""
         generator = torch.Generator().manual_seed(0)
         network = to_channels_last(build_network(spec)).to(device).train()
         optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
@@ -180,6 +181,7 @@ def step_timer(
         return min(taken[1:])
 
     def measure(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
+        """Time a training step; refuse sizes that the device's memory does not hold."""
         try:
             return seconds(spec, patch, batch)
         except (MemoryError, RuntimeError) as error:

@@ -172,6 +172,7 @@ class Premises(Record):
         )
 
     def _changed_names(self, before: Premises) -> list[str]:
+        """List channels, labels, classes and split that differ from before."""
         channels = before.channels, self.channels
         if sorted(map(plain_name, before.channels)) == sorted(map(plain_name, self.channels)):
             channels = (), ()  # their order does not count
@@ -186,6 +187,7 @@ class Premises(Record):
         )
 
     def _changed_cases(self, before: Premises) -> list[str]:
+        """List the cases that were added, removed or changed."""
         added = [name for name in self.cases if name not in before.cases]
         removed = [name for name in before.cases if name not in self.cases]
         both = [name for name in self.cases if name in before.cases]
@@ -217,6 +219,7 @@ class Premises(Record):
 
 
 def _of_case(case: Case) -> CasePremises:
+    """Hash what a training takes from one case."""
     where = (
         f"{_hash(case.region)} {case.centre_mm}"
         if case.region is not None or case.centre_mm is not None

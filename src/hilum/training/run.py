@@ -76,6 +76,7 @@ def _run(
     options: TrainOptions,
     listener: Listener,
 ) -> TrainedModel:
+    """Train every chosen fold in its order, and assemble and save the model."""
     device, started = resolve_device(options.device), time.perf_counter()
     clock = RunClock(
         "train",

@@ -66,6 +66,7 @@ class LabelTable(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        """Refuse ids, names, regions and an ignore id that contradict each other."""
         ids = [label.id for label in self.labels]
         if ids != sorted(set(ids)) or not ids or ids[0] != 0:
             raise LabelError(

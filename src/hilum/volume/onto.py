@@ -198,6 +198,7 @@ def _fill_outside(
 def _pointwise(
     array: NDArray[np.generic], mapping: Mapping, order: int, fill: float
 ) -> NDArray[np.float32]:
+    """Interpolate at each target voxel, where the axes of both grids are not parallel."""
     from scipy import ndimage
 
     out = np.full((len(array), *mapping.target_shape), fill, dtype=np.float32)
@@ -222,6 +223,7 @@ def _pointwise(
 def _majority_pointwise(
     labels: NDArray[np.integer], mapping: Mapping, fill: int
 ) -> NDArray[np.integer]:
+    """Take the heaviest label around each target voxel, the nearest one where weights tie."""
     out = np.full(mapping.target_shape, fill_value(fill, labels.dtype))
     last = np.asarray(labels.shape)[:, None] - 1
     for points, coordinates in mapping.inside():

@@ -131,6 +131,7 @@ def resample_labels(volume: Volume, spacing: Sequence[float]) -> Volume:
 def _axes(
     array: NDArray[np.generic], shape: Sequence[int], order: int | Sequence[int]
 ) -> list[Axis]:
+    """Check the array and make the interpolation along each axis."""
     orders = (order,) * 3 if isinstance(order, int) else tuple(order)
     if len(orders) != 3:
         raise GeometryError(

@@ -284,6 +284,7 @@ def leak_findings(dataset: Dataset, audit: Audit) -> Iterator[Finding]:
 def _group(
     dataset: Dataset, group: tuple[str, ...], pairs: Sequence[Pair], *, split: bool
 ) -> Finding:
+    """Make the finding of one group of near-duplicates."""
     first, *others = group
     likeness = f"likeness {min(pair.likeness for pair in pairs):.2f}"
     how = [pairs[0].how] if pairs[0].how else []

@@ -255,6 +255,7 @@ class _Examiner:
     def _check_blurred_mask(
         self, path: Path, array: NDArray[np.integer], table: LabelTable
     ) -> None:
+        """Report a mask of many grey values, and the rule that mends it where there is one."""
         rule = cutting_rule(array, table)
         cause = "a black and white mask was compressed or interpolated"
         if is_jpeg(path):
@@ -268,6 +269,7 @@ class _Examiner:
         )
 
     def _unknown_labels(self, path: Path, present: list[int], table: LabelTable) -> None:
+        """Report label values that the label table does not name."""
         unknown = [value for value in present if value not in table.ids]
         if len(present) >= MOST_LABELS:
             most = f"more than the {MOST_LABELS - 1} that can be learnt"
@@ -292,6 +294,7 @@ class _Examiner:
             self.add("unknown-label", found, cure)
 
     def _grid(self, path: Path, labels: Volume, image: Geometry | None) -> None:
+        """Report labels that lie on another grid than the image, by how the two grids relate."""
         relation = Grids.SAME if image is None else compare_grids(image, labels.geometry)
         if image is None or relation is Grids.SAME:
             return

@@ -98,6 +98,7 @@ def _write_copy(
     target: Path,
     progress: Callable[[int, int, str], None] | None,
 ) -> FixLog:
+    """Write a mended copy of a data set; cases that cannot be mended are left out."""
     wanted = {(finding.case, finding.kind): finding for finding in findings if finding.fixable}
     out = {case for case, kind in wanted if kind in _LEAVE_OUT}
     kept = _without(dataset, out)
@@ -351,6 +352,7 @@ class _Copy:
         return tuple(fold for fold in folds if fold.train and fold.validation)
 
     def _write_table(self, dataset: Dataset) -> None:
+        """Write cases.csv, which names the images, masks and labels of the copy."""
         columns = _further_columns(dataset.every, "image", "mask", "region", "label")
         regions = any(case.region is not None for case in dataset.every)
         names = {"": NO_FINDING, **self._readable_classes(dataset)}

@@ -107,6 +107,7 @@ def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
 def _class_labels(
     dataset: Dataset, chosen: tuple[str, ...], options: LabelOptions, where: str
 ) -> ClassLabels:
+    """Make the classes: of the archive itself, of the chosen columns, or of the cases' labels."""
     table = dataset.classes
     if table is not None:  # an archive of several labels an image says itself what they are
         refuse_for_findings(options)
@@ -197,6 +198,7 @@ def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
 def _find_columns(
     dataset: Dataset, known: Sequence[str], names: tuple[str, ...]
 ) -> tuple[str, ...]:
+    """Find columns by name, whatever their letter case; refuse names that no column has."""
     if len(names) == 1 and names[0] not in known and "," in names[0]:
         names = tuple(name.strip() for name in names[0].split(","))
     spelled = {name_key(name): name for name in known}

@@ -159,6 +159,7 @@ def _label_name(name: str, value: object) -> str:
 
 
 def _ids(value: object, name: str, source: Path) -> tuple[int, ...]:
+    """Read the ids of one label: a whole number or a list of them."""
     items: list[Any] = value if isinstance(value, list) else [value]
     try:
         ids = tuple(int(item) for item in items)
@@ -176,6 +177,7 @@ def _ids(value: object, name: str, source: Path) -> tuple[int, ...]:
 def _region_table(
     named: Mapping[str, tuple[int, ...]], order: object, ignore: int | None, source: Path
 ) -> LabelTable:
+    """Make a label table of nnU-Net's regions and their order."""
     regions = {name: ids for name, ids in named.items() if set(ids) != {0}}
     if not isinstance(order, list) or len(order) != len(regions):
         raise LabelError(

@@ -102,6 +102,7 @@ def _group(entries: Entries, annotations: Mapping[str, Path], *, channelled: boo
 
 
 def _read(path: Path, layout: str, *, values: bool) -> Dataset:
+    """Read a folder of either layout; files without a partner are noted or left out."""
     facts = json_facts(path)
     listed = facts.get("dataset")
     if isinstance(listed, dict):

@@ -168,6 +168,7 @@ def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[Rows, tuple[st
 
 
 def _by_pattern(ids: Sequence[str], pattern: str) -> dict[str, str]:
+    """Find the patient of each case by a pattern in its id; refuse ids without it."""
     try:
         expression = re.compile(pattern)
     except re.error as error:

@@ -125,6 +125,7 @@ def _named_cases(folds: tuple[Fold, ...]) -> set[str]:
 
 
 def _keep_known_cases(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
+    """Set a given split, without the cases that the data set does not have."""
     known, named = {case.id for case in dataset.cases}, _named_cases(folds)
     kept = tuple(
         Fold(tuple(sorted(known & {*fold.train})), tuple(sorted(known & {*fold.validation})))

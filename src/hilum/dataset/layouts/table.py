@@ -138,6 +138,7 @@ class _Columns:
 
     @classmethod
     def of(cls, header: Sequence[str]) -> _Columns:
+        """Find what each column of a header is for, by its usual names."""
         lower = {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
         found = {
             key: next((lower[a] for a in aliases if a in lower), "")

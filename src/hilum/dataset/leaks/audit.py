@@ -165,6 +165,7 @@ def _make_audit(
     folds: Sequence[Fold] | None,
     notes: tuple[str, ...],
 ) -> Audit:
+    """Make an audit of pairs of near-duplicates, and look for columns that tell the class."""
     split = tuple(dataset.splits if folds is None else folds)
     groups = joined((pair.one, pair.other) for pair in pairs)
     split_groups = groups_on_both_sides(split, groups)

@@ -143,6 +143,7 @@ def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
 
 
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
+    """Refuse scores that are none, double, without a reference, or of other classes."""
     if not scores:
         raise DataError("there are no scores", needed="the score of at least one case")
     names = [score.case for score in scores]

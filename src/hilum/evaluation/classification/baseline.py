@@ -148,6 +148,7 @@ def _features(
 def _out_of_fold(
     predict: _Predict, by_id: Mapping[str, Case], folds: Sequence[Fold]
 ) -> tuple[ClassScore, ...]:
+    """Score each validation case by what was learnt from its fold's training cases."""
     place = {case: row for row, case in enumerate(by_id)}
     scores: dict[str, ClassScore] = {}
     for index, fold in enumerate(folds):
@@ -250,6 +251,7 @@ class _Data:
         return probabilities
 
     def _model(self, strength: float) -> Pipeline:
+        """Build the regression, with its imputation, scaling and one-hot words."""
         from sklearn.compose import ColumnTransformer
         from sklearn.impute import SimpleImputer
         from sklearn.linear_model import LogisticRegression

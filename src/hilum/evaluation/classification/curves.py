@@ -150,6 +150,7 @@ def curves_of(scores: Sequence[ClassScore], table: ClassTable) -> ClassCurves:
 
 
 def _of_question(question: Question) -> QuestionCurves:
+    """Compute the curves of one question: ROC, precision and recall, calibration, decision."""
     arrays = question.probability, question.positive
     bins, benefit = metrics.calibration_curve(*arrays), metrics.net_benefit(*arrays, RISKS)
     roc, precision = _roc_and_precision(*arrays)
@@ -176,6 +177,7 @@ def _of_question(question: Question) -> QuestionCurves:
 
 
 def _roc_and_precision(probability: Numbers, positive: Flags) -> tuple[RocPoints, PrecisionPoints]:
+    """Compute both curves in few points; empty where the cases are of one class."""
     if positive.all() or not positive.any():
         return RocPoints(), PrecisionPoints()
     roc = metrics.roc_curve(probability, positive)

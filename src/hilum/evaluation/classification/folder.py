@@ -164,6 +164,7 @@ def _evaluate(
     subgroups: Sequence[str] | None = None,
     notes: Sequence[str] = (),
 ) -> ClassEvaluation:
+    """Pair scores with their references by case, and summarise them."""
     known = set(against.cases)
     against = _spell_labels(against, classes)
     scored = {score.case: score for score in scores}
@@ -313,6 +314,7 @@ def _reference(reference: Path | str | Dataset) -> _Reference:
 
 
 def _of_dataset(dataset: Dataset) -> _Reference:
+    """Take the labelled cases of a data set as the reference."""
     cases = {
         case.id: Labelled(case.label, case.patient, case.columns)
         for case in dataset.cases
@@ -342,6 +344,7 @@ def _plain_table(path: Path) -> Path | None:
 
 
 def _of_table(file: Path) -> _Reference:
+    """Read a table of labels, or of predictions with labels, as the reference."""
     if any(name.startswith("p_") for name in read_header(file)):
         known = [score for score in read_predictions(file) if score.reference is not None]
         cases = {

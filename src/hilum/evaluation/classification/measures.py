@@ -110,6 +110,7 @@ def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measur
 
 
 def _of_classes(rows: ClassRows, steps: Sequence[Question]) -> Iterator[Measure]:
+    """List the measures over all classes; grades have two more."""
     grades = rows.table.kind == "ordinal"
     table: tuple[Numbers, Flags] = (rows.probabilities, rows.members)
     if grades:

@@ -171,6 +171,7 @@ def estimate(
 def _estimate(
     measure: Measure, interval: metrics.Interval | None, groups: Indices, level: float
 ) -> Estimate:
+    """Make the estimate of a measure, with the interval that suits it, or why it has none."""
     among = np.ones(len(groups), dtype=np.bool_) if measure.among is None else measure.among
     patients = len(np.unique(groups[among]))
     low = high = math.nan
@@ -208,6 +209,7 @@ def _estimate(
 
 
 def _why_undefined(measure: Measure) -> str:
+    """Say why a measure has no value."""
     question = measure.question
     if question is not None and not question.positive.any():
         return f"no case is {question.name}"

@@ -218,6 +218,7 @@ def _score_all(
 def _score_case(
     case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
 ) -> tuple[Score, ...]:
+    """Read one case's prediction and reference, and score them on the reference's grid."""
     with _name_side("reference"):
         reference = against.read(case)
     with _name_side("prediction"):
@@ -331,6 +332,7 @@ def _is_plain(folder: Path) -> bool:
 def _of_folder(
     folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
 ) -> _Reference:
+    """Take a folder of label maps as the reference, with its label table and patients."""
     files = _label_maps(folder)
     known, notes = _known_patients(folder, files, patients)
     if read_predict_run(folder) is not None and read_predict_run(predictions) is None:

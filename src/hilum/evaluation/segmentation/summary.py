@@ -171,6 +171,7 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
 
 
 def _summarise_region(region: str, rows: list[Score], how: Resampling) -> RegionSummary:
+    """Summarise one region's scores over its cases, with intervals over patients."""
     groups = _groups(rows)
     counts = [row.lesions_reference for row in rows if row.lesions_reference > 0]
     in_reference = np.array([row.volume_reference_ml > 0 for row in rows])

@@ -263,6 +263,7 @@ def compare_engines(
     ]
 
     def predict(case: Case) -> list[tuple[float, float, float]]:
+        """Score both predictors on one case: Dice with the reference, and with each other."""
         reference = read_annotation(case).array[0]
         first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
         counts = (

@@ -76,6 +76,7 @@ class EngineOptions:
 
 
 def _torch(source: EngineSource, options: EngineOptions) -> Engine:
+    """Make torch's engine; refuse exported models and precisions that torch does not run."""
     if source.device is None:
         raise UsageError(
             "engine 'torch' for an exported model, which holds no weights of torch",
@@ -103,6 +104,7 @@ def _torch(source: EngineSource, options: EngineOptions) -> Engine:
 
 
 def _openvino(source: EngineSource, options: EngineOptions) -> Engine:
+    """Make OpenVINO's engine of the exported files, or of networks converted here."""
     from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 
     precision = resolve_precision(options.precision, stored=source.stored)

@@ -65,6 +65,7 @@ def hires_cam(
 def _activation_map(
     network: Networks, image: Tensor, index: int, *, kind: ClassKind, mean_gradient: bool
 ) -> NDArray[np.float32]:
+    """Weight the last feature maps by their gradients, and scale the sum to one (Z, Y, X)."""
     signed = []
     for one in as_networks(network):
         batch = one_image(image, one)  # (1, C, Z, Y, X)

@@ -65,6 +65,7 @@ def _splits(folder: Path) -> _Folds:
 
 
 def _summaries(folder: Path, dataset: Mapping[str, object]) -> _Folds:
+    """Read the folds off nnU-Net's validation summaries; {} unless these hold every case once."""
     ending = str(dataset.get("file_ending", ""))
     validated: dict[str, list[str]] = {}
     for path in sorted(folder.glob("fold_*/validation/summary.json")):

@@ -337,6 +337,7 @@ def _labels(described: Described) -> LabelTable:
 def _normalisations(
     configuration: _Configuration, plans: PlansFile, source: Path
 ) -> tuple[Normalisation, ...]:
+    """Read how each channel is normalised, with the statistics that CT needs."""
     statistics = (
         plans.foreground_intensity_properties_per_channel
         or plans.foreground_intensity_properties_by_modality

@@ -70,6 +70,7 @@ def read_nnunet(
 
 
 def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
+    """Read plans and the chosen folds, and make one model of them."""
     plans, dataset = read_plans(folder)
     chosen = _choose_folds(folder, folds, checkpoint)
     first = folder / f"fold_{chosen[0]}" / f"checkpoint_{checkpoint}.pth"

@@ -69,6 +69,7 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
 
 
 def _read_torch(path: Path) -> Mapping[str, object]:
+    """Load a torch file of tensors alone; refuse one that would run code."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes the reader raise

@@ -181,6 +181,7 @@ def _decide_network(
     hardware: Hardware,
     overrides: Overrides,
 ) -> Decision[ClassifierSpec]:
+    """Decide for the network: what was asked for, else by dimensions and first weights."""
     origin = overrides.weights.origin if overrides.weights is not None else None
     pretrained = overrides.backbone is not None or origin == "pretrained"
     kind = overrides.network or (
@@ -232,6 +233,7 @@ def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tu
 def _decide_loss(
     fingerprint: Fingerprint, table: ClassTable, balance: str
 ) -> Decision[ClassLossSpec]:
+    """Decide for cross-entropy, with its weights, smoothing and mixing of cases."""
     cases, mixup = len(fingerprint.cases), 0.0
     because = "cross-entropy with smoothed labels"
     if _tiny(fingerprint):

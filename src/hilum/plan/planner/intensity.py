@@ -31,6 +31,7 @@ def decide_image_order(fingerprint: Fingerprint, *, resampled: bool) -> Decision
 
 
 def _of_channel(channel: ChannelSummary, *, cropped: bool) -> tuple[Normalisation, str]:
+    """Decide how a channel is normalised: CT by its Hounsfield units, others by each case."""
     if channel.kind == "ct":
         values = channel.foreground or channel.whole
         lower, upper, mean, std = values.p00_5, values.p99_5, values.mean, values.std

@@ -151,6 +151,7 @@ def decide_foreground_fraction(
 def _rotation(
     fingerprint: Fingerprint, grid: Grid, *, mirrored: int
 ) -> tuple[tuple[float, float, float], str]:
+    """Decide the rotation about each axis, in degrees, by dimensions and coarsest spacing."""
     if grid.dimensions == 2:
         # half a turn exchanges left and right as two mirrors do
         if mirrored == 2 and _without_orientation(fingerprint, grid):

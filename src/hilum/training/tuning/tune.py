@@ -125,6 +125,7 @@ def _tune(
     options: TuneOptions,
     listener: Listener,
 ) -> tuple[TrainedModel, Tuning]:
+    """Predict out of fold, learn post-processing, and save the model that applies it."""
     started = time.perf_counter()
     end = UNLIMITED if options.minutes is None else Deadline(started + options.minutes * 60)
     opened = open_dataset(data, patients=options.patients)
