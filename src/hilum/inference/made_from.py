@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
@@ -12,7 +11,7 @@ from hilum.inference.manifest import UNSAVED
 from hilum.io.content import content_hash, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from hilum.dataset.case import Case
     from hilum.inference.case_predictor import CasePredictor
@@ -64,11 +63,3 @@ def changes(now: Mapping[str, str], before: Iterable[Mapping[str, str]]) -> str:
         ]
         differ += [f"options changed ({', '.join(options)})"] if options else []
     return " and ".join(dict.fromkeys(differ))
-
-
-def explain_reruns(reasons: Sequence[str]) -> tuple[str, ...]:
-    """Write for each reason how many cases with a prediction are predicted again."""
-    return tuple(
-        f"{count} {'case' if count == 1 else 'cases'} again: {reason}"
-        for reason, count in Counter(reasons).items()
-    )

@@ -19,7 +19,7 @@ from hilum.dataset.channels import plain_name
 from hilum.errors import DataError, HilumError, ResourceError, missing_package, some
 from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
-from hilum.inference.made_from import changes, explain_reruns, made_from
+from hilum.inference.made_from import changes, made_from
 from hilum.inference.prediction_writer import REPORT, P
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
 from hilum.io import OutputFolder, longest_name
@@ -204,8 +204,8 @@ def _up_to_date(
                 reasons.append(reason)
             else:
                 kept[case.id] = case
-    for sentence in explain_reruns(reasons):
-        _log.warning("%s", sentence)
+    for reason, count in Counter(reasons).items():
+        _log.warning("%d %s again: %s", count, "case" if count == 1 else "cases", reason)
     edited = [
         name for name, case in kept.items() if not all(map(writer.out.owned, writer.names(case)))
     ]

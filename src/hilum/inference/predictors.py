@@ -8,13 +8,17 @@ from hilum.plan import ClassificationPlan
 
 if TYPE_CHECKING:
     from hilum.inference.case_predictor import CasePredictor
+    from hilum.inference.class_predictor import ClassPredictor
     from hilum.inference.engines.engine import RunnableModel
+    from hilum.inference.predictor import Predictor
     from hilum.inference.trained_model import TrainedModel
 
     AnyPredictor = CasePredictor[Any]
 
 
-def make_predictor(model: TrainedModel | RunnableModel, *, tta: bool = False) -> AnyPredictor:
+def make_predictor(
+    model: TrainedModel | RunnableModel, *, tta: bool = False
+) -> Predictor | ClassPredictor:
     """Make the predictor of a model; for other options make `Predictor` or `ClassPredictor`.
 
     Args:

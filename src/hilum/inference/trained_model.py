@@ -115,10 +115,7 @@ class TrainedModel(Generic[PlanT_co]):
         from hilum.inference.predictors import make_predictor
 
         predictor = make_predictor(self, tta=tta)
-        prediction: Prediction | ClassPrediction = predictor.predict(
-            source, case=case, probabilities=probabilities
-        )
-        return prediction
+        return predictor.predict(source, case=case, probabilities=probabilities)
 
     def make_engine(
         self,
