@@ -94,8 +94,3 @@ def test_equal_members_answer_as_one():
             for n in (1, 3)
         )
     assert torch.equal(one, three)
-
-
-def test_engine_without_a_network_is_refused():
-    with pytest.raises(UsageError, match="without a network"):
-        TorchEngine([], device=CPU, precision="float32")

@@ -145,8 +145,6 @@ def test_patches_of_another_shape_are_refused():
     engine = engine_of(real_model())
     with pytest.raises(UsageError, match="patches of shape"):
         engine(np.zeros((1, 1, 4, 8, 8), np.float32))
-    with pytest.raises(UsageError, match="without a network"):
-        OpenVINOEngine([], precision="float32")
 
 
 def test_precisions(monkeypatch):

@@ -44,7 +44,6 @@ class OnnxEngine(PatchEngine):
         threads: of the processor; None: one for each core that this process may use.
 
     Raises:
-        UsageError: no file.
         ModelError: a file cannot be read, or is not of this form.
     """
 
@@ -52,8 +51,6 @@ class OnnxEngine(PatchEngine):
     precision = "float32"
 
     def __init__(self, files: Sequence[Path], *, threads: int | None = None) -> None:
-        if not files:
-            raise UsageError("an engine without a network", needed="at least one")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # what only warns is for those who write networks
         # a core's second thread only gets in the way of the first

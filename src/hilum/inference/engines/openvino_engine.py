@@ -86,7 +86,6 @@ class OpenVINOEngine(PatchEngine):
             results might take more together give theirs back after every patch.
 
     Raises:
-        UsageError: no model.
         ModelError: a model cannot be read or is not of this form.
     """
 
@@ -100,8 +99,6 @@ class OpenVINOEngine(PatchEngine):
         threads: int | None = None,
         memory: int | None = None,
     ) -> None:
-        if not models:
-            raise UsageError("an engine without a network", needed="at least one")
         self.precision = precision
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": _HINTS[_fast_float() if precision == "int8" else precision],

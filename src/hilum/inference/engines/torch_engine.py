@@ -123,9 +123,6 @@ class TorchEngine:
         batch: patches a call; halved, and logged, whenever a GPU runs out of memory.
         threads: of the processor while it computes, and afterwards as many as before; None: torch's
             own.
-
-    Raises:
-        UsageError: no network.
     """
 
     name = "torch"
@@ -140,8 +137,6 @@ class TorchEngine:
         batch: int = 1,
         threads: int | None = None,
     ) -> None:
-        if not networks:
-            raise UsageError("an engine without a network", needed="at least one")
         self.networks = tuple(networks)
         self.torch_device = device
         self._threads = threads
