@@ -61,6 +61,10 @@ def test_a_data_set_as_reference(tmp_path):
     ) == (24, 12, 0.4)
     assert evaluation.record.notes == ("a note",)
     assert {g.column for g in evaluation.record.subgroups} == {"sex", "age", "site"}
+    for metric in ("accuracy", "brier", "log_loss"):
+        values = [one.value for one in evaluation.case_values if one.metric == metric]
+        assert np.mean(values) == pytest.approx(evaluation.summary[metric].value)
+    assert [one.case for one in evaluation.case_values[:24]] == [score.case for score in scores]
     assert (
         evaluate_classes(tmp_path / "p" / "predictions.csv", dataset, tmp_path / "again").summary[
             "auroc"
