@@ -8,18 +8,17 @@ for dataset.json is often copied from one to the other.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Entries, guess_channels, image_entries, orphans_of
-from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
-from hilum.dataset.layouts.shared_images import dataset_of
-from hilum.errors import DataError, FormatError, some
+from hilum.dataset.layouts.listing import Entries, image_entries, orphans_of
+from hilum.dataset.layouts.naming import json_facts
+from hilum.dataset.layouts.shared_images import NumberedFiles, read_numbered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from hilum.dataset.case import Dataset
 
     Images = dict[str, dict[int, Path]]
     """Case to channel number to file; a case stored whole has channel 0 only."""
@@ -115,80 +114,15 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     else:
         entries, annotations = (_entries(path / part, facts) for part in ("imagesTr", "labelsTr"))
         images = _group(entries, annotations, channelled=_is_channelled(path))
-    annotated = [case for case in sorted(images) if case in annotations]
-    if not annotated:
-        raise DataError(
-            f"no image in {path / 'imagesTr'} has an annotation of the same name in"
-            f" {path / 'labelsTr'}",
-            needed="imagesTr/CASE_0000.nii.gz (or imagesTr/CASE.nii.gz) with labelsTr/CASE.nii.gz",
-            cure="rename the files so that an image and its annotation share their name",
-        )
-    channels = channel_names(facts, path / "dataset.json")
-    if not channels:
-        counts = Counter(tuple(sorted(images[case])) for case in annotated)
-        numbers = max(counts, key=lambda numbers: (counts[numbers], len(numbers)))
-        channels = tuple(f"channel_{number}" for number in numbers)
-        if len(numbers) == 1:
-            held = [images[case] for case in annotated if numbers[0] in images[case]]
-            channels = guess_channels(files[numbers[0]] for files in held)
-    labels, notes = (
-        labels_of(path, [annotations[case] for case in annotated]) if values else (None, ())
+    held_out = _entries(path / "imagesTs", facts)
+    tests = _group(held_out, {}, channelled=layout == "nnunet")
+    found = NumberedFiles(
+        images,
+        annotations,
+        (path / "imagesTr", path / "labelsTr"),
+        "imagesTr/CASE_0000.nii.gz (or imagesTr/CASE.nii.gz) with labelsTr/CASE.nii.gz",
+        held_out.faults | annotations.faults | entries.faults,
+        {case: files for case, files in tests.items() if case not in annotations},
+        orphans_of({case: files[min(files)] for case, files in images.items()}, annotations),
     )
-    extra = some(sorted(set(images) - set(annotated)))
-    lonely = some(sorted(set(annotations) - set(images)))
-    notes += (
-        f"{extra} in imagesTr without annotation: counted as unlabelled" if extra else "",
-        f"{lonely} in labelsTr without image: left out" if lonely else "",
-    )
-    tests = _entries(path / "imagesTs", facts)
-    grouped = _group(tests, {}, channelled=layout == "nnunet")
-    files = {case: one for case, one in grouped.items() if case not in annotations} | images
-    faults = tests.faults | annotations.faults | entries.faults
-    several = any(len(images[case]) > 1 for case in annotated)
-    cases = [
-        _case(case, held, channels, annotations.get(case), faults.get(case), several=several)
-        for case, held in files.items()
-    ]
-    return dataset_of(
-        path,
-        layout,
-        cases,
-        channels=channels,
-        labels=labels,
-        notes=notes,
-        orphans=orphans_of({c: held[min(held)] for c, held in images.items()}, annotations),
-        name=facts.get("name"),
-    )
-
-
-def _case(
-    case: str,
-    files: Mapping[int, Path],
-    channels: tuple[str, ...],
-    annotation: Path | None,
-    fault: DataError | None,
-    *,
-    several: bool,
-) -> Case:
-    """A case.
-
-    The only file holds all its channels (4D NIfTI, colour picture), unless others have `several`.
-    """
-    if set(files) == {0} and not (several and len(channels) > 1):
-        return Case(case, None, dict.fromkeys(channels, files[0]), annotation, fault=fault)
-    wanted = range(len(channels))
-    if set(files) != set(wanted) and fault is None:
-        lacking = min(set(wanted) - set(files), default=0)
-        fault = FormatError(
-            f"case {case} has the channel numbers {sorted(files)} in {files[min(files)].parent}",
-            needed=f"the numbers 0 to {len(channels) - 1} for the channels {', '.join(channels)}",
-            cure=(
-                f"add the missing file, e.g. {case}_{lacking:04d}.nii.gz, or correct channel_names"
-                " in dataset.json"
-            ),
-        )
-    images = {
-        channels[number] if number in wanted else f"channel_{number}": files[number]
-        for number in sorted(files)
-    }
-    return Case(case, None, images, annotation, fault=fault)
+    return read_numbered(path, layout, found, values=values)

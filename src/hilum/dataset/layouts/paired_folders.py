@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair
-from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
-from hilum.dataset.layouts.shared_images import dataset_of
-from hilum.errors import DataError, some
+from hilum.dataset.case import Dataset, Fold
+from hilum.dataset.layouts.listing import image_entries, orphans_of, pair
+from hilum.dataset.layouts.naming import json_facts
+from hilum.dataset.layouts.shared_images import NumberedFiles, read_numbered
+from hilum.errors import DataError
+from hilum.io import image_stem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,9 +51,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     Raises:
         DataError: no image has an annotation of the same name.
     """
-    folders = [sub_folder(path, names) for names in (IMAGE_FOLDERS, ANNOTATION_FOLDERS)]
-    found = [image_entries(folder) for folder in folders if folder is not None]
-    if len(found) < 2:
+    places = [sub_folder(path, names) for names in (IMAGE_FOLDERS, ANNOTATION_FOLDERS)]
+    folders = [folder for folder in places if folder is not None]
+    if len(folders) < 2:
         raise DataError(
             f"{path} has not both an images and a masks folder",
             needed=(
@@ -60,44 +61,27 @@ def read(path: Path, *, values: bool = True) -> Dataset:
                 f" {' or '.join(ANNOTATION_FOLDERS)}"
             ),
         )
-    images, annotations = found
-    pairs = pair(images, annotations)
-    if not pairs:
-        raise DataError(
-            f"no file in {folders[0]} has an annotation of the same name in {folders[1]}",
-            needed="images/CASE.png with masks/CASE.png",
-            cure="rename the files so that an image and its annotation share their name",
-        )
-    facts = json_facts(path)
-    channels = channel_names(facts, path / "dataset.json") or guess_channels(
-        images[stem] for stem in sorted(pairs)
-    )
-    labels, notes = (
-        labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
-    )
-    alone = some(sorted(set(images) - set(pairs)))
-    faults = {annotations[stem]: fault for stem, fault in annotations.faults.items()}
-    cases = [
-        Case(
-            stem,
-            None,
-            dict.fromkeys(channels, file),
-            pairs.get(stem),
-            fault=images.faults.get(stem) or faults.get(pairs.get(stem, path)),
-        )
-        for stem, file in images.items()
-    ]
-    dataset = dataset_of(
+    images, annotations = map(image_entries, folders)
+    pairs, mask_faults = pair(images, annotations), annotations.faults
+    faults = {
+        c: mask_faults[image_stem(mask)]
+        for c, mask in pairs.items()
+        if image_stem(mask) in mask_faults
+    }
+    dataset = read_numbered(
         path,
         "paired-folders",
-        cases,
-        channels=channels,
-        labels=labels,
-        notes=(*notes, f"{alone} without annotation: counted as unlabelled" if alone else ""),
-        orphans=orphans_of(images, annotations),
-        name=facts.get("name"),
+        NumberedFiles(
+            {stem: {0: file} for stem, file in images.items()},
+            pairs,
+            (folders[0], folders[1]),
+            "images/CASE.png with masks/CASE.png",
+            faults | images.faults,
+            orphans=orphans_of(images, annotations),
+        ),
+        values=values,
     )
-    given = facts.get("splits")
+    given = json_facts(path).get("splits")
     if not isinstance(given, dict) or not given.get("train") or not given.get("val"):
         return dataset
     fold = Fold(tuple(sorted(given["train"])), tuple(sorted(given["val"])))

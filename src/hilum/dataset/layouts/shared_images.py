@@ -1,4 +1,4 @@
-"""Data sets made of cases; those whose cases have their images under the same words."""
+"""Data sets made of the files that a layout found: images by the same words, or by number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, orphans_of
-from hilum.dataset.layouts.naming import labels_of
-from hilum.errors import DataError, some
+from hilum.dataset.layouts.naming import channel_names, json_facts, labels_of
+from hilum.errors import DataError, FormatError, some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -113,6 +113,116 @@ def read_cases(path: Path, layout: str, found: CaseFiles, *, values: bool, neede
             {case: min(annotation_files(one)) for case, one in found.annotations.items()},
         ),
     )
+
+
+@dataclass(frozen=True)
+class NumberedFiles:
+    """Files of cases whose images have numbers; a case stored whole has number 0 only.
+
+    Args:
+        images: case to channel number to file.
+        annotations: by case.
+        folders: of the images and of the annotations.
+        needed: files that would be a data set, for the error.
+        faults: what is wrong with a case's files.
+        tests: images kept apart for testing.
+        orphans: files without a partner.
+    """
+
+    images: Mapping[str, Mapping[int, Path]]
+    annotations: Mapping[str, Path]
+    folders: tuple[Path, Path]
+    needed: str
+    faults: Mapping[str, DataError] = field(default_factory=dict)
+    tests: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
+    orphans: tuple[Orphan, ...] = ()
+
+
+def read_numbered(path: Path, layout: str, found: NumberedFiles, *, values: bool) -> Dataset:
+    """Make a data set of numbered images, named by dataset.json or else by the files.
+
+    Args:
+        path: its folder.
+        layout: a key of `LAYOUTS`.
+        found: what lies in it.
+        values: whether annotations may be read to find out what the labels are.
+
+    Raises:
+        DataError: no image has an annotation.
+    """
+    images, facts = found.images, json_facts(path)
+    annotated = [case for case in sorted(images) if case in found.annotations]
+    folder, masks = found.folders
+    if not annotated:
+        raise DataError(
+            f"no image in {folder} has an annotation of the same name in {masks}",
+            needed=found.needed,
+            cure="rename the files so that an image and its annotation share their name",
+        )
+    channels = channel_names(facts, path / "dataset.json")
+    if not channels:
+        counts = Counter(tuple(sorted(images[case])) for case in annotated)
+        numbers = max(counts, key=lambda numbers: (counts[numbers], len(numbers)))
+        channels = tuple(f"channel_{number}" for number in numbers)
+        if len(numbers) == 1:
+            held = [images[case] for case in annotated if numbers[0] in images[case]]
+            channels = guess_channels(files[numbers[0]] for files in held)
+    masks_read = [found.annotations[case] for case in annotated]
+    labels, notes = labels_of(path, masks_read) if values else (None, ())
+    extra = some(sorted(set(images) - set(annotated)))
+    lonely = some(one.case for one in found.orphans if one.kind == "orphan-annotation")
+    several = any(len(images[case]) > 1 for case in annotated)
+    cases = [
+        _numbered_case(case, files, channels, found, several=several)
+        for case, files in {**found.tests, **images}.items()
+    ]
+    return dataset_of(
+        path,
+        layout,
+        cases,
+        channels=channels,
+        labels=labels,
+        notes=(
+            *notes,
+            f"{extra} in {folder.name} without annotation: counted as unlabelled" if extra else "",
+            f"{lonely} in {masks.name} without image: left out" if lonely else "",
+        ),
+        orphans=found.orphans,
+        name=facts.get("name"),
+    )
+
+
+def _numbered_case(
+    case: str,
+    files: Mapping[int, Path],
+    channels: tuple[str, ...],
+    found: NumberedFiles,
+    *,
+    several: bool,
+) -> Case:
+    """A case.
+
+    The only file holds all its channels (4D NIfTI, colour picture), unless others have `several`.
+    """
+    annotation, fault = found.annotations.get(case), found.faults.get(case)
+    if set(files) == {0} and not (several and len(channels) > 1):
+        return Case(case, None, dict.fromkeys(channels, files[0]), annotation, fault=fault)
+    wanted = range(len(channels))
+    if set(files) != set(wanted) and fault is None:
+        lacking = min(set(wanted) - set(files), default=0)
+        fault = FormatError(
+            f"case {case} has the channel numbers {sorted(files)} in {files[min(files)].parent}",
+            needed=f"the numbers 0 to {len(channels) - 1} for the channels {', '.join(channels)}",
+            cure=(
+                f"add the missing file, e.g. {case}_{lacking:04d}.nii.gz, or correct channel_names"
+                " in dataset.json"
+            ),
+        )
+    images = {
+        channels[number] if number in wanted else f"channel_{number}": files[number]
+        for number in sorted(files)
+    }
+    return Case(case, None, images, annotation, fault=fault)
 
 
 def dataset_of(
