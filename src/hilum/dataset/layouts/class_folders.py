@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_entries
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
+from hilum.dataset.layouts.shared_images import classified
 from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError, readable, some
 from hilum.io import is_output, supported
@@ -161,10 +162,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
         raise DataError(
             f"{one} images" if classes else f"no class folders with images in {path}",
             needed="at least two sub-folders with images, named after their classes",
-            cure=(
-                "put the images of each class into a folder of their own, or write a cases.csv with"
-                " the columns case, patient, image, label (or mask), one row a case"
-            ),
+            cure=f"put the images of each class into a folder of their own, or {WRITE_TABLE}",
         )
     channels = guess_channels(file for *_, entries in listed for file in entries.values())
     often = Counter(stem.casefold() for *_, entries in listed for stem in entries)
@@ -177,12 +175,5 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
             images = dict.fromkeys(channels, file)
             cases.append(Case(case, None, images, label=name, fault=entries.faults.get(stem)))
             parts[case] = part
-    dataset = Dataset(
-        name=path.name,
-        root=path,
-        layout="class-folders",
-        cases=tuple(sorted(cases, key=lambda case: case.id)),
-        channels=channels,
-        labels=None,
-    )
+    dataset = classified(path, "class-folders", path.name, cases, channels)
     return with_parts(dataset, parts)

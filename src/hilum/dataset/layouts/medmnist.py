@@ -5,6 +5,7 @@ Source: https://medmnist.com
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.classes import SEPARATOR, ClassTable
 from hilum.dataset.layouts.listing import guess_channels
+from hilum.dataset.layouts.shared_images import classified
 from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError
 from hilum.io.medmnist import ArchivePart, archive_parts
@@ -62,17 +64,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
             cases.append(case)
             parts[case.id] = part
     table = ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel")
-    dataset = Dataset(
-        name=path.stem,
-        root=path,
-        layout="medmnist",
-        cases=tuple(sorted(cases, key=lambda case: case.id)),
-        channels=channels,
-        labels=None,
-        classes=None if one_each else table,
-        notes=("the classes have numbers only: the archive does not name them",),
-    )
-    return with_parts(dataset, parts)
+    dataset = classified(path, "medmnist", path.stem, cases, channels)
+    noted = dataset.with_notes("the classes have numbers only: the archive does not name them")
+    return with_parts(noted if one_each else replace(noted, classes=table), parts)
 
 
 def _labels(path: Path, part: ArchivePart) -> NDArray[np.generic]:

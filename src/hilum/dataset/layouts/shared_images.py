@@ -260,3 +260,11 @@ def dataset_of(
         notes=tuple(filter(None, notes)),
         orphans=orphans,
     )
+
+
+def classified(
+    path: Path, layout: str, name: str, cases: Iterable[Case], channels: tuple[str, ...]
+) -> Dataset:
+    """Make a data set of cases whose layout names their classes."""
+    ordered = tuple(sorted(cases, key=lambda case: case.id))
+    return Dataset(name, path, layout, ordered, channels, labels=None)

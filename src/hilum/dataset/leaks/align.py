@@ -173,43 +173,42 @@ def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> 
         (B,) the lower quartile of the blocks' correlations; -1 where fewer than eight blocks show
         anything.
     """
-    count, size, _ = fixed.shape
-    seen, inside = sample(moving, poses, margin=_MARGIN)
-    inside &= _within(size)
-    weights = _blocks(inside.astype(np.float32), size, block)
-    total = np.maximum(weights.sum(axis=2, keepdims=True), 1.0)
-    one, other = _blocks(fixed.reshape(count, size * size), size, block), _blocks(seen, size, block)
-    one = (one - (one * weights).sum(axis=2, keepdims=True) / total) * weights
-    other = (other - (other * weights).sum(axis=2, keepdims=True) / total) * weights
-    return quartiles(one, other, covered=weights.mean(axis=2) > _COVERED)
+    values, inside = sample(moving, poses, margin=_MARGIN)
+    weights = (inside & _within(fixed.shape[1])).astype(np.float32)
+    one, other, counted = (
+        blocks(part.reshape(fixed.shape), block) for part in (fixed, values, weights)
+    )
+    return quartiles(one, other, counted)
 
 
-def quartiles(
-    one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
+def quartiles(one: Pictures, other: Pictures, weights: Pictures) -> NDArray[np.float64]:
     """The lower quartile of the blocks' correlations; -1 where fewer than eight blocks count.
 
     Args:
-        one: (B, blocks, values), each block of mean 0.
+        one: (B, blocks, values).
         other: the same of another image.
-        covered: (B, blocks) which blocks may count; all if None.
+        weights: of the values, 0 or 1; a block counts where it is covered by half.
     """
-    energies = (one * one).sum(axis=2), (other * other).sum(axis=2)
-    correlation = (one * other).sum(axis=2) / np.sqrt(
-        np.maximum(energies[0] * energies[1], _EPSILON**2)
+    total = np.maximum(weights.sum(axis=2, keepdims=True), 1.0)
+    one, other = (
+        (part - (part * weights).sum(axis=2, keepdims=True) / total) * weights
+        for part in (one, other)
     )
+    energies = (one * one).sum(axis=2), (other * other).sum(axis=2)
+    scale = np.sqrt(np.maximum(energies[0] * energies[1], _EPSILON**2))
+    correlation = (one * other).sum(axis=2) / scale
     energy = np.maximum(*energies)
     counted = energy > _TEXTURED * energy.max(axis=1, keepdims=True)
-    if covered is not None:
-        counted &= covered
+    counted &= weights.mean(axis=2) > _COVERED
     found = np.full(len(one), -1.0)
     for index in np.flatnonzero(counted.sum(axis=1) >= _FEWEST_BLOCKS):
         found[index] = np.quantile(correlation[index, counted[index]], 0.25)
     return found
 
 
-def _blocks(values: Pictures, size: int, block: int) -> Pictures:
-    """(B, blocks, block * block) of (B, n * n)."""
-    parts = size // block
-    cut = values.reshape(len(values), parts, block, parts, block).transpose(0, 1, 3, 2, 4)
-    return cut.reshape(len(values), parts * parts, block * block)
+def blocks(images: Pictures, block: int) -> Pictures:
+    """(B, blocks, values) of images (B, n, n) or (B, n, n, n)."""
+    parts, axes = images.shape[1] // block, images.ndim - 1
+    cut = images.reshape(len(images), *(parts, block) * axes)
+    order = (0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2))
+    return cut.transpose(order).reshape(len(images), parts**axes, block**axes)

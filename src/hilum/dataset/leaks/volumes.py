@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.leaks.align import quartiles
+from hilum.dataset.leaks.align import blocks, quartiles
 from hilum.dataset.leaks.candidates import partners
 from hilum.dataset.leaks.pictures import ALIKE, Match
 from hilum.dataset.leaks.thumbnail import VOLUME, averaging, even_contrast, without_shades
@@ -65,9 +65,14 @@ def matching_volumes(
     matches: list[Match] = []
     for start in range(0, len(pairs), _BATCH):
         part = pairs[start : start + _BATCH]
-        one = np.stack([detailed[row] for row, _, _ in part])
-        other = np.stack([detailed[column][_STEPS[way]] for _, column, way in part])
-        alike = quartiles(_blocks(one), _blocks(other))
+        one, other = (
+            blocks(np.stack(images), _BLOCK)
+            for images in (
+                [detailed[row] for row, _, _ in part],
+                [detailed[column][_STEPS[way]] for _, column, way in part],
+            )
+        )
+        alike = quartiles(one, other, np.ones_like(one))
         for (row, column, way), value in zip(part, alike.tolist(), strict=True):
             axes = [name for name, sign in zip(_AXES, _MIRRORS[way], strict=True) if sign < 0]
             how = f"mirrored {' and '.join(axes)}" if axes else ""
@@ -86,13 +91,3 @@ def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
     ways = [small[:, ::z, ::y, ::x] for z, y, x in _MIRRORS]
     for row, column, _, way in partners(small, ways, later=True, kept=_KEPT):
         yield row, column, way
-
-
-def _blocks(volumes: Volumes) -> Volumes:
-    """(B, blocks, values) centred on 0, of volumes (B, 32, 32, 32)."""
-    parts = VOLUME // _BLOCK
-    cut = volumes.reshape(-1, parts, _BLOCK, parts, _BLOCK, parts, _BLOCK).transpose(
-        0, 1, 3, 5, 2, 4, 6
-    )
-    blocks: Volumes = cut.reshape(len(volumes), parts**3, _BLOCK**3)
-    return np.asarray(blocks - blocks.mean(axis=2, keepdims=True), np.float32)
