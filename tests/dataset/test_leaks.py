@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform, gaussian_filter, rotate, zoom
 
-from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset
+from hilum.dataset import (
+    Audit,
+    Case,
+    ClassTable,
+    Dataset,
+    Fold,
+    audit,
+    describe_folds,
+    make_folds,
+    open_dataset,
+)
 from hilum.dataset.folds import joined
 from hilum.dataset.leaks import audit_of
 from hilum.dataset.leaks import candidates as candidates_module
@@ -22,6 +32,7 @@ from hilum.dataset.leaks.pictures import matching_pictures
 from hilum.dataset.leaks.record import Pair, Predictor
 from hilum.dataset.leaks.thumbnail import averaging, look, thumbnail
 from hilum.dataset.leaks.volumes import matching_volumes
+from hilum.examples import make_abdomen_dataset
 from hilum.io import write_volume
 from hilum.volume import CANONICAL, Geometry, Volume, reorient
 
@@ -491,6 +502,16 @@ def test_a_follow_up_of_a_patient_needs_no_sentence(root):
         "4 of 30 images are near-duplicates in 2 groups (2 pairs, 1 exact)" in found.sentences
     )  # copies to the voxel are said
     assert audit(replace(dataset, cases=cases)).harmless_groups == ()  # torn by the given split
+
+
+def test_the_synthetic_data_of_the_demo_need_no_sentence(tmp_path):
+    dataset = open_dataset(make_abdomen_dataset(tmp_path / "abdomen", cases=4, tests=0))
+    found = audit(dataset)
+    assert found.groups == found.harmless_groups == (("abdomen_001", "abdomen_002"),)
+    assert found.sentences == ()
+    assert "near-duplicates" not in describe_folds(
+        dataset, make_folds(dataset, 2, together=found.groups), together=found.groups
+    )
 
 
 def test_archives_are_measured_once(tmp_path):

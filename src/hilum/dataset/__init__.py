@@ -3,6 +3,7 @@
 from hilum.dataset.case import Case as Case
 from hilum.dataset.case import Dataset as Dataset
 from hilum.dataset.case import Fold as Fold
+from hilum.dataset.case import Orphan as Orphan
 from hilum.dataset.channels import arrange_channels as arrange_channels
 from hilum.dataset.channels import arrange_dataset as arrange_dataset
 from hilum.dataset.channels import match_channels as match_channels

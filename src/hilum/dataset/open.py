@@ -12,7 +12,7 @@ from hilum.dataset.labels import with_segment_names
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
-from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
+from hilum.dataset.layouts.label_options import LabelOptions, unknown_word
 from hilum.dataset.layouts.labelling import with_classes
 from hilum.dataset.layouts.listing import WRITE_TABLE
 from hilum.dataset.layouts.patient_masks import META_FILE
@@ -198,9 +198,5 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             cure=f"give {meant[0]}, which has one" if meant else WRITE_TABLE,
         )
     if name not in LAYOUTS:
-        raise UsageError(
-            f"layout {name!r}",
-            needed=f"one of {', '.join(LAYOUTS)}",
-            cure=did_you_mean(name, LAYOUTS, "layout"),
-        )
+        raise unknown_word("layout", name, list(LAYOUTS))
     return LAYOUTS[name]

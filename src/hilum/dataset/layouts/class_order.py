@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hilum.dataset.layouts.label_options import did_you_mean
+from hilum.dataset.layouts.label_options import unknown_word
 from hilum.errors import UsageError
 from hilum.io.text import name_key
 
@@ -90,11 +90,7 @@ def class_order(
     ordered = sorted(names, key=natural)
     spelled = {name_key(name): name for name in names}
     if positive is not None and name_key(positive) not in spelled:
-        raise UsageError(
-            f"positive class {positive!r}",
-            needed=f"one of {', '.join(ordered)}",
-            cure=did_you_mean(positive, names, "positive"),
-        )
+        raise unknown_word("positive", positive, ordered, "positive class")
     if kind == "ordinal":
         grades = _grades(names)
         return grades, f"the grades are, lowest first: {', '.join(grades)}"

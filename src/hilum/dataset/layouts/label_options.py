@@ -68,11 +68,7 @@ class LabelOptions:
                 cure=did_you_mean(only[0], known) if only else "classes='benign,malignant'",
             )
         if task is not None and task not in TASKS:
-            raise UsageError(
-                f"task {task!r}",
-                needed=f"one of {', '.join(TASKS)}",
-                cure=did_you_mean(task, TASKS),
-            )
+            raise unknown_word("task", task, TASKS)
         columns = (label,) if isinstance(label, str) else tuple(label or ())
         options = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
         if task == "segmentation" and options.classification:
@@ -89,6 +85,15 @@ class LabelOptions:
         return self.task == "classification" or bool(
             self.label or self.kind or self.positive or self.only
         )
+
+
+def unknown_word(argument: str, word: str, known: Sequence[str], what: str = "") -> UsageError:
+    """The error for a value of an argument that is none of the known ones."""
+    return UsageError(
+        f"{what or argument} {word!r}",
+        needed=f"one of {', '.join(known)}",
+        cure=did_you_mean(word, known, argument),
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str], argument: str = "") -> str:
