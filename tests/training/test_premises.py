@@ -14,6 +14,7 @@ from training_samples import small_plan, write_boxes
 
 from classification_toys import class_plan
 from hilum.dataset import ClassTable, open_dataset
+from hilum.dataset.open import Labelling
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import read_labels, read_volume, write_labels, write_volume
 from hilum.pipelines.training import train as run
@@ -208,8 +209,6 @@ def test_the_order_of_channels_changes_nothing(data):
 def test_a_given_plan_refuses_other_classes(tmp_path, asked, said):
     plan = class_plan(classes=ClassTable(names=("well", "ill")))
     with pytest.raises(UsageError, match=said):
-        given_plan(tmp_path, replace(OPTIONS, plan=plan, **asked))
-    assert (
-        given_plan(tmp_path, replace(OPTIONS, plan=plan, positive="ill", classes="exclusive"))
-        is plan
-    )
+        given_plan(tmp_path, replace(OPTIONS, plan=plan, labelling=Labelling(**asked)))
+    same = Labelling(positive="ill", classes="exclusive")
+    assert given_plan(tmp_path, replace(OPTIONS, plan=plan, labelling=same)) is plan

@@ -1,7 +1,6 @@
 """The verbs. The command line parses, calls one of these, and shows what it returns."""
 
 from hilum.api.data import CheckResult as CheckResult
-from hilum.api.data import Labelling as Labelling
 from hilum.api.data import check as check
 from hilum.api.data import plan as plan
 from hilum.api.demonstration import DemoResult as DemoResult
@@ -18,6 +17,7 @@ from hilum.api.running import load_model as load_model
 from hilum.api.running import predict as predict
 from hilum.api.scoring import compare as compare
 from hilum.api.scoring import evaluate as evaluate
+from hilum.dataset.open import Labelling as Labelling
 from hilum.evaluation.page import span as span
 from hilum.pipelines import ClassificationOptions as ClassificationOptions
 from hilum.pipelines import SegmentationOptions as SegmentationOptions

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum import dataset as datasets
+from hilum.dataset.open import Labelling
 from hilum.io import OutputFolder
 from hilum.plan.planner.overrides import NetworkOptions
 
@@ -18,31 +18,6 @@ if TYPE_CHECKING:
     from hilum.training import Listener
 
     CaseProgress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """Options of what is learnt from a data set; see `hilum.open_dataset`.
-
-    Args:
-        task: "segmentation" or "classification".
-        label: the column of classes, or several columns of findings.
-        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
-        positive: which of two classes is the positive one.
-    """
-
-    task: str | None = None
-    label: str | tuple[str, ...] | None = None
-    classes: str | tuple[str, ...] | None = None
-    positive: str | None = None
-
-    def open(self, data: Path | str, *, patients: str | None = None) -> datasets.Dataset:
-        """Open the data set.
-
-        Raises:
-            HilumError: see `hilum.open_dataset`.
-        """
-        return datasets.open_dataset(data, patients=patients, **asdict(self))
 
 
 @dataclass(frozen=True)

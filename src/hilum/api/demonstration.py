@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum import evaluation as evaluations
-from hilum.api.data import Labelling
 from hilum.api.learning import train
 from hilum.api.running import predict
 from hilum.api.scoring import evaluate
+from hilum.dataset.open import Labelling
 from hilum.errors import ModelError, UsageError
 from hilum.io import OutputFolder
 

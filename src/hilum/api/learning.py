@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.api.data import Labelling
 from hilum.api.running import load_model
 from hilum.api.scoring import plot_evaluation
+from hilum.dataset.open import Labelling
 from hilum.io import OutputFolder
 from hilum.plan.planner.overrides import NetworkOptions
 
@@ -77,7 +77,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         memory_gb=memory_gb,
         plan=Path(plan) if isinstance(plan, str) else plan,
         patients=patients,
-        **asdict(labelling or Labelling()),
+        labelling=labelling or Labelling(),
         overrides=(network or NetworkOptions()).overrides(),
         resume=resume,
     )

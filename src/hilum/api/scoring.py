@@ -12,7 +12,8 @@ from hilum.io import OutputFolder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.api.data import CaseProgress, Labelling
+    from hilum.api.data import CaseProgress
+    from hilum.dataset.open import Labelling
     from hilum.evaluation import ClassEvaluation, Comparison
     from hilum.evaluation.by_task import AnyEvaluation
 

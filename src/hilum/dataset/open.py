@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,3 +200,28 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     if name not in LAYOUTS:
         raise unknown_word("layout", name, list(LAYOUTS))
     return LAYOUTS[name]
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Options of what is learnt from a data set; see `open_dataset`.
+
+    Args:
+        task: "segmentation" or "classification"; None finds it out from the data.
+        label: the column of classes, or several columns of findings.
+        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
+        positive: which of two classes is the positive one.
+    """
+
+    task: str | None = None
+    label: str | tuple[str, ...] | None = None
+    classes: str | tuple[str, ...] | None = None
+    positive: str | None = None
+
+    def open(self, data: Path | str, *, patients: str | None = None) -> Dataset:
+        """Open the data set.
+
+        Raises:
+            HilumError: see `open_dataset`.
+        """
+        return open_dataset(data, patients=patients, **asdict(self))

@@ -50,11 +50,11 @@ def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str)
     Raises:
         UsageError: it is asked for.
     """
-    kind = options.classes if options.classes in get_args(ClassKind) else None
+    kind = options.labelling.classes if options.labelling.classes in get_args(ClassKind) else None
     positive = table.names[-1] if table.binary else None
     for name, wanted, found in (
         ("classes", kind, table.kind),
-        ("positive class", options.positive, positive),
+        ("positive class", options.labelling.positive, positive),
     ):
         if wanted is not None and wanted != found:
             raise UsageError(

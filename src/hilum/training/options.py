@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from hilum.dataset import open_dataset
+from hilum.dataset.open import Labelling
 from hilum.errors import UsageError
 from hilum.plan import Plan
 
@@ -36,10 +36,7 @@ class TrainOptions:
         plan: a plan, or the file of one, to follow instead of making one.
         patients: a regular expression for the patient in a case's id, where no table names
             patients.
-        task: "segmentation" or "classification"; found out from the data if None.
-        label: the column of classes, or several columns of findings; see `hilum.open_dataset`.
-        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
-        positive: which of two classes is the positive one.
+        labelling: what is learnt from the data set.
         overrides: what is not for the planner to decide.
         resume: go on where the folder's checkpoints are.
         checkpoint_seconds: time between checkpoints.
@@ -54,10 +51,7 @@ class TrainOptions:
     memory_gb: float | None = None
     plan: Path | Plan | None = None
     patients: str | None = None
-    task: str | None = None
-    label: str | tuple[str, ...] | None = None
-    classes: str | tuple[str, ...] | None = None
-    positive: str | None = None
+    labelling: Labelling = field(default_factory=Labelling)
     overrides: Overrides | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
@@ -87,18 +81,14 @@ class TrainOptions:
         Raises:
             HilumError: see `hilum.open_dataset`.
         """
-        return open_dataset(
-            data,
-            patients=self.patients,
-            label=self.label,
-            classes=self.classes,
-            task=self.task,
-            positive=self.positive,
-        )
+        return self.labelling.open(data, patients=self.patients)
 
     def as_json(self) -> dict[str, str | float | int | bool | None]:
         """Every option as a plain value, for run.json."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            values |= vars(value) if isinstance(value, Labelling) else {each.name: value}
         for name in ("label", "classes"):
             if isinstance(values[name], tuple):
                 values[name] = ", ".join(values[name])
