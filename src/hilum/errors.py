@@ -38,6 +38,17 @@ def some(names: Iterable[str], *, shown: int = 3) -> str:
     return ", ".join(listed[:shown]) + tail
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number and its noun: "1 case", "2 cases", "0 classes", "3 series"."""
+    if number == 1 or noun == "series":
+        return f"{number} {noun}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{number} {noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}s"
+
+
 class HilumError(Exception):
     """An error that says what was found, what is needed and what to do.
 

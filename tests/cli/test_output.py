@@ -10,11 +10,13 @@ import typer
 
 from hilum.cli.output import (
     ProgressDisplay,
+    command_to_continue,
     describe_paths,
     files_at_the_end,
     format_findings,
     format_interval,
     option_names,
+    print_curves,
     shown_progress,
     with_options,
 )
@@ -97,7 +99,8 @@ def bars(monkeypatch, *moves, columns=80):
 def test_times_are_whole_in_a_narrow_terminal(monkeypatch):
     long = "a_case_with_a_very_long_name_that_no_terminal_holds   1 of 30 cases done"
     line = bars(monkeypatch, ("validating fold 0", 1, 2, long))[-1]
-    assert re.search(r" 50 % 0:00:0\d left (-:--:--|0:00:0\d) a_case_with", line), line
+    assert re.search(r" 50 % 0:00:0\d (-:--:--|0:00:0\d) left a_case_with", line), line
+    assert "left" not in bars(monkeypatch, ("looking", 2, 2, "b"))[-1]
     assert len(line) <= 80
     assert line.endswith("…")
     assert "of 30 cases done" in bars(monkeypatch, ("predict", 1, 2, long), columns=160)[-1]
@@ -132,6 +135,29 @@ def test_ctrl_c_says_what_is_kept(capsys):
         with pytest.raises(SystemExit), shown_progress():
             raise stopped
         assert said in capsys.readouterr().err
+
+
+def test_the_command_to_continue_is_written_whole(monkeypatch):
+    monkeypatch.setattr("hilum.cli.output.which", lambda _: "/bin/hilum")
+    for given, said in {
+        "train my data -o m": "hilum train my data -o m --resume",
+        "train d -o m --resume": "hilum train d -o m --resume",
+        "predict m d -o p": "hilum predict m d -o p --skip-existing",
+        "check train": "hilum check train",
+    }.items():
+        assert command_to_continue([".venv/bin/hilum", *given.split()]) == said
+    assert command_to_continue(["x", "check", "my data"]) == "hilum check 'my data'"
+    monkeypatch.setattr("hilum.cli.output.which", lambda _: None)
+    assert command_to_continue([".venv/bin/hilum", "demo"]).endswith(" demo")
+
+
+def test_curves_that_are_not_there_are_not_named(tmp_path, capsys):
+    (tmp_path / "training" / "fold_0").mkdir(parents=True)
+    print_curves(tmp_path)
+    assert not capsys.readouterr().out
+    (tmp_path / "training" / "fold_0" / "curves.png").touch()
+    print_curves(tmp_path)
+    assert "Learning curves: " in capsys.readouterr().out
 
 
 def test_a_case_that_failed_is_not_called_done(monkeypatch):

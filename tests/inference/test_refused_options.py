@@ -109,7 +109,7 @@ def test_a_training_that_failed_early_blocks_no_other(place, tmp_path, monkeypat
         with pytest.raises(HilumError, match="a store that cannot be made"):
             api.train(place / "data", tmp_path / "m", steps=1, device="cpu")
     assert api.train(place / "data", tmp_path / "m", steps=1, device="cpu").id
-    with pytest.raises(HilumError, match="already holds a model"):
+    with pytest.raises(HilumError, match="already holds a finished model"):
         api.train(place / "data", tmp_path / "m", steps=1, device="cpu")
 
 

@@ -407,7 +407,7 @@ def test_a_resumed_run_looks_for_leaks_only_in_other_tables(data, dataset, tmp_p
 
 def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, dataset):
     _, out, _ = trained
-    with pytest.raises(UsageError, match=r"already holds a model[\s\S]*resume=True"):
+    with pytest.raises(UsageError, match="already holds a finished model"):
         run(data, out, options(dataset, folds=2))
     asked = Overrides(stages=STAGES["probe"])
     with pytest.raises(UsageError, match=r"stages [\s\S]*the training that is resumed has"):

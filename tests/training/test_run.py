@@ -179,17 +179,38 @@ def test_a_model_is_not_written_among_the_data(data, options, place):
 
 def test_nothing_is_overwritten(trained, data, options):
     _, out, _, _ = trained
-    with pytest.raises(UsageError, match=r"already holds a model[\s\S]*resume=True"):
+    with pytest.raises(UsageError, match="already holds a finished model"):
         run(data, out, options)
 
 
 def test_resuming_a_finished_run_gives_the_same_model(data, options, tmp_path):
     first = run(data, tmp_path / "m", replace(options, steps=20))
-    again = run(data, tmp_path / "m", replace(options, steps=20, resume=True))
+    files = {path: path.read_bytes() for path in (tmp_path / "m").glob("*.*")}
+    said: list[str] = []
+    listener = Listener(say=said.append)
+    again = run(data, tmp_path / "m", replace(options, steps=20, resume=True), listener=listener)
+    assert again.id == first.id
+    assert "holds a finished model: nothing is left to do" in said[-1]
+    assert files == {path: path.read_bytes() for path in (tmp_path / "m").glob("*.*")}
     assert all(
         torch.equal(a, b)
         for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True)
     )
+
+
+def test_a_model_that_is_missing_is_made_again_from_the_finished_training(data, options, tmp_path):
+    first = run(data, tmp_path / "m", replace(options, steps=20))
+    (tmp_path / "m" / "model.json").unlink()
+    said: list[str] = []
+    listener = Listener(say=said.append)
+    again = run(data, tmp_path / "m", replace(options, resume=True), listener=listener)
+    assert again.metrics == first.metrics
+    assert (
+        sum(sentence.startswith("Fold 0 is finished: it made 20 steps") for sentence in said) == 1
+    )
+    assert not any("to train on" in sentence for sentence in said)
+    trained = again.facts.details["fold 0"]["training_seconds"]
+    assert again.facts.seconds > trained > 0  # what the sessions before took counts
 
 
 def test_the_time_is_divided_and_said_before(data, tmp_path):

@@ -17,7 +17,9 @@ from hilum.cli.output import (
     files_at_the_end,
     format_interval,
     format_number,
+    print_curves,
     print_json,
+    program_name,
     shown_progress,
     with_options,
 )
@@ -83,10 +85,11 @@ def demo(
     interval = format_interval(auroc.low, auroc.high)
     typer.echo(f"malignant nodules: AUROC {format_number(auroc.value)} {interval}")
     typer.echo(f"Pictures: {describe_paths(result.pictures)}")
-    typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
+    print_curves(out / "model")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}")
     typer.echo(f"Model card: {out / 'model' / 'MODEL_CARD.md'}")
-    typer.echo("Next, with your data: hilum check DATA, hilum train DATA -o MODEL --minutes 20")
+    name = program_name()
+    typer.echo(f"Next, with your data: {name} check DATA, {name} train DATA -o MODEL --minutes 20")
 
 
 def doctor(*, as_json: Json = False) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import re
+import shlex
+import sys
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
+from shutil import which
 from threading import Event, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -174,13 +177,15 @@ def shown_progress() -> Iterator[ProgressDisplay]:
     from rich.text import Text
 
     class Left(TimeRemainingColumn):
-        """Column of the time left: the work's own estimate, or rich's."""
+        """Column of the time left, by the work's own estimate or rich's; none at the end."""
 
         def render(self, task: Task) -> Text:
+            if task.finished:
+                return Text("")
             seconds = task.fields.get("remaining")
             if seconds is None:
-                return super().render(task)
-            return Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
+                return super().render(task).append(" left")
+            return Text(f"{timedelta(seconds=round(seconds))} left", "progress.remaining")
 
     class Current(TextColumn):
         """Column of the current case; it is cut in a narrow terminal."""
@@ -194,7 +199,6 @@ def shown_progress() -> Iterator[ProgressDisplay]:
         BarColumn(bar_width=max(_BAR[0], min(_BAR[1], console.width - _BESIDE_BAR))),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
-        TextColumn("left"),
         Left(table_column=Column(no_wrap=True)),
         Current("", table_column=Column(no_wrap=False, overflow="ellipsis")),
     )
@@ -205,7 +209,19 @@ def shown_progress() -> Iterator[ProgressDisplay]:
                 yield shown
     except KeyboardInterrupt as stopped:  # typer would exit silently
         kept = f": {stopped}" if stopped.args else ""
-        fail(f"Stopped{kept}. To continue: train --resume, predict --skip-existing.", 130)
+        fail(f"Stopped{kept}. To continue: {command_to_continue(sys.argv)}", 130)
+
+
+def program_name() -> str:
+    """Return what people type to run hilum: its name, or its path where the shell finds none."""
+    return "hilum" if which("hilum") else sys.argv[0]
+
+
+def command_to_continue(words: Sequence[str]) -> str:
+    """Write the whole command that takes up the one of these words again."""
+    options = {"train": "--resume", "predict": "--skip-existing"}
+    more = [option for verb, option in options.items() if verb in words[1:2]]
+    return shlex.join([program_name(), *words[1:], *(one for one in more if one not in words)])
 
 
 @cache
@@ -239,6 +255,12 @@ def with_options(message: str) -> str:
 def print_json(text: str) -> None:
     """Print JSON on standard output."""
     typer.echo(text)
+
+
+def print_curves(model: Path) -> None:
+    """Name the learning curves of a model's folds; a training without steps has none."""
+    for path in sorted((model / "training").glob("fold_*/curves.png")):
+        typer.echo(f"Learning curves: {path}")
 
 
 def format_number(value: float | None) -> str:

@@ -31,7 +31,9 @@ from hilum.cli.output import (
     format_findings,
     format_interval,
     format_number,
+    print_curves,
     print_json,
+    program_name,
     shorten_value,
     shown_progress,
     with_options,
@@ -193,9 +195,8 @@ def train(
         return
     _print_metrics(model.metrics)
     typer.echo(f"Model: {out}   (model card: {out / 'MODEL_CARD.md'})")
-    for path in sorted((out / "training").glob("fold_*/curves.png")):
-        typer.echo(f"Learning curves: {path}")
-    typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
+    print_curves(out)
+    typer.echo(f"Next: {program_name()} predict {out} IMAGES -o predictions")
 
 
 def tune(

@@ -102,6 +102,11 @@ class ClassificationPlan(Plan):
         return self.classes
 
     @property
+    def makes_steps(self) -> bool:
+        """False for a linear probe, which is fitted at once."""
+        return not any(stage.probe for stage in self.stages.value)
+
+    @property
     def inputs(self) -> int:
         """Channels that the network sees: the images', and the mask where it is one."""
         return len(self.channels) + self.region.value.mask_channel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from hilum.errors import counted
 from hilum.inference import Facts, ModelMetrics, TrainedModel, describe_device
 from hilum.training.log import loss_still_falls
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from hilum.training.fold import TrainedFold
     from hilum.training.task import P, S, StoreT, Task, TrainedFolds
 
+_FEW_SCORED = 20
+"""Metrics of fewer validation cases, and of less than half of them, say little."""
 _FEW_STEPS = 100
 """Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 
@@ -48,10 +51,7 @@ def assemble_model(
     patients = {case.patient for case in dataset.cases if case.id in cases}
     notes = [*dataset.notes, *trained.notes]
     if unscored:
-        notes.append(
-            f"{unscored} validation cases were not scored, because the time was up; `hilum predict`"
-            " and `hilum evaluate` do it"
-        )
+        notes.append(few_scored(folds))
     if len({score.case for score in scores}) < sum(
         len({score.case for score in fold.scores}) for fold in folds
     ):
@@ -75,7 +75,9 @@ def assemble_model(
         cases=len(cases),
         patients=len(patients) if None not in patients else None,
         steps=sum(fold.progress.step for fold in folds),
-        seconds=round(time.perf_counter() - started, 1),
+        seconds=round(
+            time.perf_counter() - started + sum(fold.earlier_seconds for fold in folds), 1
+        ),
         device=describe_device(trained.device),
         seed=options.seed,
         notes=(
@@ -104,6 +106,20 @@ def assemble_model(
     )
 
 
+def few_scored(folds: Sequence[TrainedFold[S]]) -> str:
+    """Say how many validation cases were scored in the time; "" where all were."""
+    cases = sum(len(fold.validated) for fold in folds)
+    scored = cases - sum(fold.unscored for fold in folds)
+    if scored == cases:
+        return ""
+    was = "was" if scored == 1 else "were"
+    little = ": these metrics say little" if scored < min(_FEW_SCORED, cases / 2) else ""
+    return (
+        f"Only {scored} of {cases} validation cases {was} scored within the time limit{little};"
+        " `hilum predict` and `hilum evaluate` score all."
+    )
+
+
 def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
     """Make a warning for a training that was too short.
 
@@ -119,8 +135,9 @@ def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
         return ""
     why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
     return (
-        f"Warning: fold {fold.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
-        f" of {cases} cases) and {why}: a longer training in another folder would be better."
+        f"Warning: fold {fold.number} trained for only {counted(progress.step, 'step')}"
+        f" ({epochs:.2g} epochs of {counted(cases, 'case')}) and {why}: a longer"
+        " training in another folder would be better."
     )
 
 
@@ -137,7 +154,7 @@ def _metrics(
     split = f"fold {trained.folds[0][0]}" if one else f"{len(trained.folds)}-fold cross-validation"
     return ModelMetrics(
         measured_on=(
-            f"{cases} validation cases of {trained.data.dataset.name} ({split}, seed"
+            f"{counted(cases, 'validation case')} of {trained.data.dataset.name} ({split}, seed"
             f" {trained.options.seed}; torch in {trained.plan.precision.value})"
         ),
         metrics=rows,

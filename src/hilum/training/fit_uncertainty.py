@@ -102,8 +102,8 @@ def saw_other_frequencies(plan: ClassificationPlan) -> bool:
 
     A probe takes each case once.
     """
-    probe = any(stage.probe for stage in plan.stages.value)
-    return not probe and (plan.balance.value != "none" or plan.loss.value.class_weights is not None)
+    balanced = plan.balance.value != "none" or plan.loss.value.class_weights is not None
+    return plan.makes_steps and balanced
 
 
 def fit_calibration(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
+from hilum.errors import counted
+from hilum.plan import ClassificationPlan
 from hilum.training.benchmark_step import time_step
 from hilum.training.loop import fit, load_progress
 from hilum.training.task import P, S, StoreT
@@ -37,6 +39,8 @@ class TrainedFold(Generic[S]):
     """One a case, or a case and region."""
     trained: tuple[str, ...]
     validated: tuple[Case, ...]
+    earlier_seconds: float = 0.0
+    """Of its training in the sessions before this one."""
 
     @property
     def unscored(self) -> int:
@@ -68,21 +72,23 @@ def train_fold(
         HilumError: see `fit`.
     """
     before = load_progress(job.folder) if job.resume else None
-    if before is not None and before.finished:
-        listener.say(
-            f"Fold {number}: its training came to its end after {before.step} steps; --resume"
-            " trains it no further. For a longer one choose another folder with -o."
-        )
+    finished = before is not None and before.finished
     stage, cases = f"fold {number}", len(validator.cases)
     by_plateau = validator.ends_by_plateau and time_plan.steps is None
     every = _PLATEAU_CHECK_EVERY if by_plateau else _CHECK_EVERY
     job = replace(job, validate_every=every, end_by_plateau=by_plateau)
-    if pace is None or time_plan.steps is None:
+    if finished:
+        few, expected = 0, ""
+    elif isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps:
+        few = 0
+        expected = "a linear probe: features of each case once, then one fit, no optimiser steps"
+    elif pace is None or time_plan.steps is None:
         few = validator.checked
         step_seconds = time_step(job.plan, job.device, partial(task.trial_step, job.plan))
         expected = (
-            f"{job.budget.steps} steps, about {_words(job.budget.steps * step_seconds)} on this"
-            " device (--minutes N bounds it)"
+            f"{counted(job.budget.steps, 'step')}, about"
+            f" {_words(job.budget.steps * step_seconds)} on this device (--minutes N bounds it);"
+            " the schedule ends when they do"
         )
     else:
         few = int(SHARES["checks"] * every * time_plan.steps / pace.case)
@@ -90,14 +96,22 @@ def train_fold(
         after = sum(time_plan.seconds.values()) - left
         expected = (
             f"{time_plan.steps / 60:.1f} minutes of training, about"
-            f" {time_plan.steps / pace.step:.0f} steps, then {after / 60:.1f} for validation"
+            f" {time_plan.steps / pace.step:.0f} steps, then {after / 60:.1f} for validation; the"
+            " schedule ends when they do"
         )
         if left < LITTLE_SHARE * time_plan.total:
             listener.say(_little_time(time_plan.total, left, after))
-    listener.say(
-        f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected};"
-        " the schedule ends when they do."
-    )
+    if before is not None and finished:
+        listener.say(
+            f"Fold {number} is finished: it made {counted(before.step, 'step')}, and only its"
+            " validation is left. For a longer training choose another folder."
+        )
+    else:
+        after_step = "" if before is None else f"continuing after step {before.step}; "
+        listener.say(
+            f"Fold {number}: {after_step}{counted(len(job.cases), 'case')} to train on, {cases} to"
+            f" validate on; {expected}."
+        )
 
     def report(row: Row) -> None:
         score = "" if row.score is None else f", validation {validator.measure} {row.score:.3f}"
@@ -118,20 +132,28 @@ def train_fold(
     )
     for note in fitted.progress.notes:
         listener.say(f"Fold {number}: {note}")
-    listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
+    listener.advance(stage, 1.0, 1.0, counted(fitted.progress.step, "step"))
     scores = validator.score(
         fitted.network,
         save_to=job.folder / "validation",
-        reuse=before is not None and before.finished,
+        reuse=finished,
         deadline=time_plan.deadline("validation"),
         progress=lambda done, total, case: listener.advance(
             f"validating fold {number}", done, total, case
         ),
     )
-    fold = TrainedFold(number, fitted.network, fitted.progress, scores, job.cases, validator.cases)
+    fold = TrainedFold(
+        number,
+        fitted.network,
+        fitted.progress,
+        scores,
+        job.cases,
+        validator.cases,
+        earlier_seconds=0.0 if before is None else before.seconds,
+    )
     if fold.unscored:  # the bar ends where the time did
         done = cases - fold.unscored
-        text = f"the time was up: {fold.unscored} of {cases} cases not scored"
+        text = f"time up: {done} of {cases} scored"
         listener.advance(f"validating fold {number}", done, done, text)
     return fold
 

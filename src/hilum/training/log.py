@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from torch.utils.tensorboard import SummaryWriter
 
+_FEW_ROWS = 40
+"""Up to so many rows each is drawn with a marker: a line through one row would not be seen."""
+
 
 class Log:
     """The log of one training in a folder; rows are kept in memory, files are written whole.
@@ -98,11 +101,14 @@ def plot_training(rows: Sequence[Row], path: Path) -> None:
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     steps = [row.step for row in rows]
+    marker = "o" if len(rows) <= _FEW_ROWS else ""
     top.plot(steps, [row.loss for row in rows], color="#9ecae1", linewidth=1)
     top.plot(
         steps,
         _smooth([row.loss for row in rows]),
         color="#2171b5",
+        marker=marker,
+        markersize=3,
         label="training loss (smoothed)",
     )
     top.set_ylabel("loss")
@@ -121,7 +127,9 @@ def plot_training(rows: Sequence[Row], path: Path) -> None:
         right.legend(loc="center right", frameon=False)
     top.legend(loc="upper right", frameon=False)
     top.grid(alpha=0.3)
-    bottom.plot(steps, [row.learning_rate for row in rows], color="#636363")
+    bottom.plot(
+        steps, [row.learning_rate for row in rows], color="#636363", marker=marker, markersize=3
+    )
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("step")
     bottom.grid(alpha=0.3)

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 ROW_EVERY = 20
-"""Steps a row of the log."""
+"""Steps a row of the log, at most."""
+_ROW_SHARE = 0.025
+"""Share of the schedule a row of the log, at most: a short training has 20 to 40 rows too."""
 P_co = TypeVar("P_co", bound=Plan, covariant=True)
 Store_co = TypeVar("Store_co", bound=CaseStore | ClassifierStore, covariant=True)
 AnyJob: TypeAlias = "TrainingJob[Plan, CaseStore | ClassifierStore]"
@@ -162,7 +164,7 @@ def fit(
                     max_norm=plan.optimiser.value.gradient_clip,
                     error_if_nonfinite=False,
                 )
-                state.check_finite(value, norm)
+                state.check_finite(value, norm, done)
                 optimiser.step()
                 average.update(state.step)
                 state.stepped(done, max(rates))
@@ -245,7 +247,7 @@ class _TrainingState:
         elapsed = time.perf_counter() - self._begun
         return self._plateau.bend(self._job.budget.progress(self.step, elapsed), self.step)
 
-    def check_finite(self, loss: Tensor, norm: Tensor | None) -> None:
+    def check_finite(self, loss: Tensor, norm: Tensor | None, done: float) -> None:
         """Stop before the weights are spoilt by a loss or a gradient that is no number.
 
         On a GPU, where every look waits for it, only now and then; the weights may be spoilt by
@@ -256,7 +258,7 @@ class _TrainingState:
         """
         self._losses.append(loss.detach())
         self._norm = norm
-        if self._job.device.type != "cpu" and (self.step + 1) % ROW_EVERY:
+        if self._job.device.type != "cpu" and not self._row_due(self.step + 1, done):
             return
         good = bool(torch.isfinite(torch.stack(self._losses)).all()) and (
             norm is None or bool(torch.isfinite(norm))
@@ -279,12 +281,17 @@ class _TrainingState:
         if self._tick is not None and now - self._ticked >= 1.0:
             self._tick(done, self.step)
             self._ticked = now
-        if self.step % ROW_EVERY == 0:
+        if self._row_due(self.step, done):
             self._add_row(done, rate)
         elif self._job.device.type != "cpu":
             return  # only what `check_finite` has just looked at is saved
         if time.perf_counter() - self._saved >= self._job.checkpoint_seconds:
             self.save()
+
+    def _row_due(self, step: int, done: float) -> bool:
+        """Return True if a step that began at this progress ends a row of the log."""
+        last = self.log.rows[-1].progress if self.log.rows else 0.0
+        return step % ROW_EVERY == 0 or done - last >= _ROW_SHARE
 
     def _add_row(self, done: float, rate: float) -> None:
         """Validate where that is due, and write a row of the log."""
@@ -295,7 +302,7 @@ class _TrainingState:
             learning_rate=rate,
             loss=float(torch.stack(self._losses).mean()),
             gradient_norm=float(self._norm) if self._norm is not None else math.nan,
-            score=self._validated_score(done),
+            score=None if self.step % ROW_EVERY else self._validated_score(done),
         )
         self._losses.clear()
         self.log.add(row)

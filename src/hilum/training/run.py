@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, describe_folds, make_folds
 from hilum.dataset.folds import fold_groups, patient_of
-from hilum.errors import UsageError, some
+from hilum.errors import ModelError, UsageError, some
 from hilum.inference import RunClock, TrainedModel, describe_device, resolve_device
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
-from hilum.training.assemble import assemble_model, few_steps, first_scores
+from hilum.training.assemble import assemble_model, few_scored, few_steps, first_scores
 from hilum.training.fold import TrainedFold, train_fold
 from hilum.training.given_plan import given_plan
 from hilum.training.leaks import keep_audit, leak_warnings, look_for_leaks
-from hilum.training.loop import CHECKPOINT, TrainingJob
+from hilum.training.loop import CHECKPOINT, TrainingJob, load_progress, plan_hash
 from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.planning import prepare_plan
 from hilum.training.premises import PREMISES, Premises
@@ -27,6 +27,8 @@ from hilum.training.time_plan import TimePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from hilum.dataset import Dataset, Fold
     from hilum.dataset.leaks import Audit
@@ -97,6 +99,14 @@ def _run(
         )
     started = time.perf_counter()
     chosen = _split(dataset, leaks, options, listener)
+    if given is not None and options.resume:
+        finished = _finished_model(folder.path, given, premises, chosen, device)
+        if finished is not None:
+            listener.say(
+                f"{folder.path} holds a finished model: nothing is left to do, and it stays as it"
+                " is. For a longer training choose another folder."
+            )
+            return finished
     plan, weights, pace = prepare_plan(
         given, dataset, task, premises, chosen, folder, options, listener
     )
@@ -154,6 +164,7 @@ def _run(
     model = assemble_model(folds, task, weights, started=started).save(folder.path)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     for sentence in (
+        few_scored(folds.members),
         *(few_steps(folds.plan, fold) for fold in folds.members),
         time_plan.overrun(started, len(members)),
     ):
@@ -255,13 +266,41 @@ def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[
     return [(options.fold, folds[options.fold])]
 
 
+def _finished_model(
+    out: Path,
+    plan: P,
+    premises: Premises,
+    chosen: Sequence[tuple[int, Fold]],
+    device: torch.device,
+) -> TrainedModel | None:
+    """Load the model in a folder; None where a fold, its table or a file leaves something to do."""
+    before = Premises.load(out / WORK)
+    if before is not None and premises.columns_changed(before):
+        return None
+    for number, _ in chosen:
+        progress = load_progress(out / WORK / f"fold_{number}")
+        if progress is None or not progress.finished or progress.plan != plan_hash(plan):
+            return None
+    try:
+        model = TrainedModel.load(out, device=device)
+    except ModelError:
+        return None  # it is made again from the checkpoints
+    held = set() if model.facts is None else set(model.facts.details)
+    return model if held == {f"fold {number}" for number, _ in chosen} else None
+
+
 def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
     """Refuse files of others, a model, and a training that is not to be resumed."""
     out.refuse_foreign((*MODEL_FILES, *out.path.glob("weights*.safetensors"), "run.json", WORK))
     held = [name for name in ("model.json", f"{WORK}/*/{CHECKPOINT}") if any(out.path.glob(name))]
     if held and not options.resume:
+        finished = held[0] == "model.json"
         raise UsageError(
-            f"{out.path} already holds a {'model' if held[0] == 'model.json' else 'training'}",
+            f"{out.path} already holds a {'finished model' if finished else 'training'}",
             needed="an empty or new folder",
-            cure="resume=True to go on where it stopped, or another folder for out",
+            cure=(
+                "choose another folder, also for a longer training"
+                if finished
+                else "resume=True to go on where it stopped, or another folder for out"
+            ),
         )

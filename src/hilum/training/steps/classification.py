@@ -69,7 +69,7 @@ class ClassificationStep(TrainingStep):
         deadline: Deadline = UNLIMITED,
     ) -> PreparedNetwork:
         """Fit a linear probe at once; everything else is left to the steps."""
-        if not any(stage.probe for stage in self._plan.stages.value):
+        if self._plan.makes_steps:
             return PreparedNetwork()
         return fit_probe(cast("ClassifierNetwork", network), self._views, self._job, tick, deadline)
 
