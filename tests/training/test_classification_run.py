@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, leaks
-from hilum.training.assemble import few_steps
+from hilum.training.assemble import few_scored, few_steps
 from hilum.training.baselines_report import baseline_scores, write_out_of_fold_report
 from hilum.training.checkpoint import Progress, Row, read_progress
 from hilum.training.fit_uncertainty import fit_uncertainty
@@ -455,6 +456,25 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
     assert bool(note) is bool(warning)
 
 
+@pytest.mark.parametrize(
+    ("cases", "scored", "said"),
+    [
+        (109, 1, "Only 1 of 109 validation cases was scored within the time limit: these metrics"),
+        (
+            41,
+            24,
+            "Only 24 of 41 validation cases were scored within the time limit; `hilum predict",
+        ),
+        (2, 2, ""),
+    ],
+)
+def test_few_scored_cases_are_said(cases, scored, said):
+    scores = tuple(SimpleNamespace(case=n) for n in range(scored))
+    note = few_scored([TrainedFold(0, None, Progress(), scores, (), ("c",) * cases)])
+    assert note.startswith(said)
+    assert bool(note) is bool(said)
+
+
 def log_row(step, loss):
     return Row(
         step=step, seconds=1.0, progress=0.5, learning_rate=0.1, loss=loss, gradient_norm=1.0
@@ -481,12 +501,17 @@ def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(
 
 
 def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
+    said: list[str] = []
     model = run(
         data,
         tmp_path / "m",
         options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"])),
+        listener=Listener(say=said.append),
     )
     assert model.facts.steps == 0
+    (plan,) = (sentence for sentence in said if "to train on" in sentence)
+    assert "a linear probe" in plan
+    assert "no optimiser steps" in plan
     assert TrainedModel.load(tmp_path / "m", device="cpu").id == model.id
     assert len(read_predictions(tmp_path / "m" / "training" / "out_of_fold")) == len(
         model.facts.details["fold 0"]["validation"]

@@ -237,6 +237,25 @@ def test_minutes_size_the_network_by_measuring(data):
     assert 0.5 * 300 < plan.steps.value * pace.step < 300  # what is left of the minutes
 
 
+def test_networks_are_timed_for_a_share_of_the_minutes_and_that_is_shown(data, monkeypatch):
+    """The share is over after the first network: the times of the others are estimated."""
+    monkeypatch.setattr("hilum.training.planning.TRIAL_SHARE", 1e-9)
+    stages: list[tuple[str, str]] = []
+    made, pace = make_plan_for(
+        open_dataset(data),
+        Segmentation(),
+        TrainOptions(minutes=5.0, device="cpu"),
+        listener=Listener(advance=lambda stage, _, __, text: stages.append((stage, text))),
+    )
+    assert "(estimated)" in made.network.because
+    assert "(measured)" not in made.network.because
+    assert pace.step > 0
+    texts = [text for stage, text in stages if stage == "timing networks"]
+    assert any(", batch" in text for text in texts)
+    assert any(text.startswith("predicting box_") for text in texts)
+    assert texts[-1] == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -17,6 +17,7 @@ from hilum.training.benchmark_step import (
     choose_precision,
     choose_precision_by_trial_step,
     step_timer,
+    time_while,
 )
 from hilum.training.fit_uncertainty import fit_uncertainty
 from hilum.training.init_network import find_pretrained
@@ -50,6 +51,7 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         hardware: Hardware,
         device: torch.device,
         overrides: Overrides | None,
+        allowed: Callable[[str], bool],
     ) -> ClassificationPlan:
         """Decide everything; the precision last, by a step of the very network.
 
@@ -58,10 +60,11 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         if fingerprint.classes is None:
             raise UsageError(f"{fingerprint.name} has no classes", needed="a label for each case")
         trial = partial(ClassificationTrial, fingerprint.classes)
+        timer = time_while(allowed, step_timer(device, "float32", trial))
         made = make_plan(
             fingerprint,
             hardware,
-            measure=step_timer(device, "float32", trial) if hardware.minutes else None,
+            measure=timer if hardware.minutes else None,
             precision=choose_precision(device),
             overrides=overrides,
         )

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from hilum.evaluation import Score
 from hilum.plan import SegmentationPlan, make_plan
 from hilum.preprocess import CaseStore, build_store
-from hilum.training.benchmark_step import SegmentationTrial, choose_precision, step_timer
+from hilum.training.benchmark_step import (
+    SegmentationTrial,
+    choose_precision,
+    step_timer,
+    time_while,
+)
 from hilum.training.steps import SegmentationStep
 from hilum.training.task import Task
 from hilum.training.time_plan import segmentation_needs
@@ -40,13 +45,18 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
         hardware: Hardware,
         device: torch.device,
         overrides: Overrides | None,
+        allowed: Callable[[str], bool],
     ) -> SegmentationPlan:
         """Decide everything, with steps timed in the precision of the device."""
         precision = choose_precision(device)
         trial = partial(SegmentationTrial, fingerprint.labels)
-        timer = step_timer(device, precision.value, trial) if hardware.minutes else None
+        timer = time_while(allowed, step_timer(device, precision.value, trial))
         made = make_plan(
-            fingerprint, hardware, measure=timer, precision=precision, overrides=overrides
+            fingerprint,
+            hardware,
+            measure=timer if hardware.minutes else None,
+            precision=precision,
+            overrides=overrides,
         )
         return self.check_plan(made)
 

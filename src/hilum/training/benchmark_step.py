@@ -137,6 +137,19 @@ def time_step(plan: Plan, device: torch.device, trial: MakeTrial) -> float:
     return timer(plan.network.value, plan.patch.value, plan.batch.value)
 
 
+def time_while(
+    allowed: Callable[[str], bool],
+    timer: Callable[[NetworkSpec | ClassifierSpec, Three, int], float],
+) -> Callable[[NetworkSpec | ClassifierSpec, Three, int], float | None]:
+    """Make a timer that is told what it times, and gives None where the time for that is up."""
+
+    def seconds(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float | None:
+        shown = " x ".join(map(str, patch))
+        return timer(spec, patch, batch) if allowed(f"{shown}, batch {batch}") else None
+
+    return seconds
+
+
 def step_timer(
     device: torch.device,
     precision: Precision,

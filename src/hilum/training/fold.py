@@ -163,9 +163,9 @@ def _little_time(total: float, left: float, after: float) -> str:
     spent = total - left - after
     return (
         f"Attention: of {total / 60:g} minutes {max(0.0, left) / 60:.1f} are left for training"
-        f" itself: reading and preprocessing took {spent / 60:.1f}, validation and its figures are"
-        f" to take {after / 60:.1f}. For a better model stop (Ctrl-C) and go on with --resume"
-        f" --minutes {total / 15:g}: what is preprocessed is kept."
+        f" itself: reading, timing networks and preprocessing took {spent / 60:.1f}, validation and"
+        f" its figures are to take {after / 60:.1f}. For a better model stop (Ctrl-C), then"
+        f" --resume --minutes {total / 15:g}: what is preprocessed is kept."
     )
 
 

@@ -18,7 +18,7 @@ from hilum.training.given_plan import PLAN
 from hilum.training.init_network import find_pretrained, new_network
 from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.premises import Premises
-from hilum.training.time_plan import LOOKS_TO_PREPROCESS, Pace, TimePlan
+from hilum.training.time_plan import LOOKS_TO_PREPROCESS, TRIAL_SHARE, Pace, TimePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hilum.io import OutputFolder
     from hilum.networks import Weights
     from hilum.training.task import P, S, StoreT, Task
+
+_TIMING = "timing networks"
+"""Stage of the progress."""
 
 
 def make_plan_for(
@@ -66,11 +69,19 @@ def make_plan_for(
         memory_gb=options.memory_gb or _memory_gb(device, listener),
         minutes=options.minutes,
     )
-    plan = task.make_plan(fingerprint, hardware, device, overrides)
+    begun = time.perf_counter()
+    limit = TRIAL_SHARE * 60 * (options.minutes or math.inf)
+
+    def allowed(trial: str) -> bool:
+        share = (time.perf_counter() - begun) / limit
+        listener.advance(_TIMING, min(share, 1.0), 1.0, trial)
+        return share < 1
+
+    plan = task.make_plan(fingerprint, hardware, device, overrides, allowed)
     if options.minutes is None:
         return plan, None
     ids = [case.id for case in fingerprint.cases]
-    pace = measure_pace(plan, task, device, dataset[ids[0]])
+    pace = measure_pace(plan, task, device, dataset[ids[0]], listener)
     if overrides is not None and overrides.steps is not None:
         return plan, pace
     needs = task.needs(plan, pace, trained=len(ids), validated=len(dataset.cases) // 5)
@@ -86,13 +97,17 @@ def make_plan_for(
     return plan.model_copy(update={"steps": steps}), pace
 
 
-def measure_pace(plan: P, task: Task[P, StoreT, S], device: torch.device, case: Case) -> Pace:
+def measure_pace(
+    plan: P, task: Task[P, StoreT, S], device: torch.device, case: Case, listener: Listener
+) -> Pace:
     """Measure a training step, and predicting and scoring a case, with an untrained network."""
+    listener.advance(_TIMING, 0.0, 1.0, "a step of the plan")
+    step = time_step(plan, device, partial(task.trial_step, plan))
+    listener.advance(_TIMING, 0.5, 1.0, f"predicting {case.id}")
     validator = task.validator(plan, device, (case,))
-    return Pace(
-        step=max(1e-6, time_step(plan, device, partial(task.trial_step, plan))),
-        case=max(1e-6, validator.seconds_per_case(new_network(plan, 0).to(device))),
-    )
+    seconds = validator.seconds_per_case(new_network(plan, 0).to(device))
+    listener.advance(_TIMING, 1.0, 1.0, "")
+    return Pace(step=max(1e-6, step), case=max(1e-6, seconds))
 
 
 def prepare_plan(
@@ -126,7 +141,8 @@ def prepare_plan(
     else:
         plan, device = given, resolve_device(options.device)
         limited = options.minutes is not None
-        pace = measure_pace(plan, task, device, dataset[looked_at[0]]) if limited else None
+        case = dataset[looked_at[0]]
+        pace = measure_pace(plan, task, device, case, listener) if limited else None
     weights = find_pretrained(plan)
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
     if options.resume and given is not None:

@@ -109,8 +109,12 @@ class Task(ABC, Generic[P, StoreT, S]):
         hardware: Hardware,
         device: torch.device,
         overrides: Overrides | None,
+        allowed: Callable[[str], bool],
     ) -> P:
-        """Decide everything that makes a model, with step times measured on the device."""
+        """Decide everything that makes a model, with step times measured on the device.
+
+        `allowed`: see `time_while`.
+        """
 
     def check_plan(self, plan: Plan) -> P:
         """Return a given plan as one of this task.

@@ -44,6 +44,8 @@ SHARES: dict[Stage, float] = {
 """Of the minutes of a fold, in the order of the stages."""
 TUNE_SHARES = {"predicting": 0.6, "learning": 0.2, "scoring": 0.2}
 """Of the minutes of `hilum tune`."""
+TRIAL_SHARE = 0.1
+"""Of the minutes of a fold: timing networks of several sizes; the times of more are estimated."""
 PROBE_SHARE = 0.8
 """Of the seconds for steps: what a linear probe takes for features; the rest is for its fit."""
 LITTLE_SHARE = 0.25

@@ -74,10 +74,12 @@ class StepCost:
 
     def seconds(self, patch: Three) -> tuple[float, str]:
         """Seconds a step with inputs (Z, Y, X) takes, and in a word how that is known."""
-        if self.measure is None:
-            return GUESSED[self.network.dimensions] * math.prod(patch) * self.batch, "guessed"
+        if not self._known and self.measure is not None:
+            measured = self.measure(self.network, patch, self.batch)
+            if measured is not None:
+                self._known[patch] = measured
         if not self._known:
-            self._known[patch] = self.measure(self.network, patch, self.batch)
+            return GUESSED[self.network.dimensions] * math.prod(patch) * self.batch, "guessed"
         known, seconds = next(iter(self._known.items()))
         if known == patch:
             return seconds, "measured"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hilum.plan.planner.overrides import Kind, Overrides
     from hilum.plan.planner.topology import Topology
 
-    Measure = Callable[[NetworkSpec | ClassifierSpec, Three, int], float]
+    Measure = Callable[[NetworkSpec | ClassifierSpec, Three, int], float | None]
 
 MIN_STEPS = 2500
 """Steps that a training of 20 minutes should have; in less time the network is made narrower, then
@@ -116,8 +116,9 @@ def size_up(
         grid: what cases look like on the network's grid.
         shape: channels, outputs and kind of the network.
         hardware: device, memory and time.
-        measure: gives the seconds of one training step, or raises ResourceError where the device
-            has not enough memory for it; estimated from the number of operations if None.
+        measure: gives the seconds of one training step, or None where the time for measuring is
+            up; it raises ResourceError where the device has not enough memory for it. Without it
+            they are estimated from the number of operations.
         overrides: patch, batch and width that the user fixed.
 
     Raises:
@@ -219,7 +220,8 @@ class _Trials:
             seconds = self.measure(network, patch, batch)
         except ResourceError:
             return math.inf
-        self.rate = flops_per_step(network, patch, batch) / max(seconds, 1e-9)
+        if seconds is not None:
+            self.rate = flops_per_step(network, patch, batch) / max(seconds, 1e-9)
         return seconds
 
     def time(self, topology: Topology, width: int, batch: int, patch_voxels: int) -> Sizing:
