@@ -187,6 +187,7 @@ def compare_label_maps(
         raise DataError(
             "the two evaluations have no case and region in common",
             needed="evaluations of the same cases",
+            cure="evaluate both models on the same cases, with the same label table",
         )
     differences = []
     lesions = {region.region for region in first.summary.regions if region.lesions}
@@ -237,7 +238,11 @@ def compare_classes(
         _with_one_patient(score, by_case[score.case], table) for score in a if score.case in by_case
     ]
     if not pairs:
-        raise DataError("the two have no case in common", needed="scores of the same cases")
+        raise DataError(
+            "the two have no case in common",
+            needed="scores of the same cases",
+            cure="predict the same cases with both models",
+        )
     sides = tuple(zip(*pairs, strict=True))
     groups = resampling_groups(*sides)
     first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
@@ -366,11 +371,13 @@ def _with_one_patient(
         raise DataError(
             f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b",
             needed="one label a case",
+            cure="evaluate both against the same reference",
         )
     if None not in (a.patient, b.patient) and a.patient != b.patient:
         raise DataError(
             f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b",
             needed="one patient a case",
+            cure="evaluate both against the same reference",
         )
     known = {"patient": a.patient if a.patient is not None else b.patient}
     return a.model_copy(update=known), b.model_copy(update=known)

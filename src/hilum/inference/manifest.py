@@ -270,5 +270,6 @@ def read_model_folder(kind: type[M], folder: Path) -> tuple[M, Plan, ModelMetric
         raise ModelError(
             f"{folder}: {LABELS} and {PLAN} name different labels",
             needed="the same label table in both",
+            cure="copy the folder again from where it was made",
         )
     return manifest, plan, read_record(ModelMetrics, folder / METRICS)

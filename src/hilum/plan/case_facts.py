@@ -153,6 +153,7 @@ def measure_case(
         raise DataError(
             f"case {case_id}: {image.channels} channels",
             needed=f"{len(channels)} channels ({', '.join(channels)})",
+            cure="add the missing channels, or leave the case out",
         )
     code = "source" if image.geometry.is_2d else "SPL"
     turned = reorient(image, code)

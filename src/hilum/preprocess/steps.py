@@ -85,6 +85,7 @@ def check_image(image: Volume, plan: Plan) -> None:
         raise DataError(
             f"{image.channels} channels",
             needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
+            cure="give every channel, in this order",
         )
     if not all(np.isfinite(channel).all() for channel in image.array):
         raise DataError(

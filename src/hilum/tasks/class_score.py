@@ -73,13 +73,16 @@ class ClassScore(BaseModel):
         ):
             if not all(0 <= value <= 1 for value in values):
                 raise DataError(
-                    f"case {self.case}: {kind} {list(values)}", needed="numbers from 0 to 1"
+                    f"case {self.case}: {kind} {list(values)}",
+                    needed="numbers from 0 to 1",
+                    cure="predict the case again",
                 )
         if self.calibrated is not None and len(calibrated) != len(self.probabilities):
             raise DataError(
                 f"case {self.case}: {len(self.probabilities)} probabilities and {len(calibrated)}"
                 " calibrated ones",
                 needed="one of each a class",
+                cure="predict the case again",
             )
         return self
 

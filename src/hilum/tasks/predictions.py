@@ -198,10 +198,14 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
                 score = score.model_copy(update={"reference": label})
             scores.append(score)
         except DataError as error:
-            raise DataError(f"{file}, line {line}: {error.found}", needed=error.needed) from error
+            raise DataError(
+                f"{file}, line {line}: {error.found}", needed=error.needed, cure=error.cure
+            ) from error
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"{file}, line {line}: {error}", needed="a row as `hilum predict` writes it"
+                f"{file}, line {line}: {error}",
+                needed="a row as `hilum predict` writes it",
+                cure="predict again, or restore the row",
             ) from error
     cases = [score.case for score in scores]
     if len(set(cases)) < len(cases):
@@ -246,6 +250,7 @@ def _own_rows(file: Path) -> Table | None:
             raise DataError(
                 f"{file}, line {reader.line_num}: {len(cells)} of {len(header)} cells",
                 needed="a row as `hilum predict` writes it",
+                cure="predict again, or restore the row",
             )
         rows.append(dict(zip(header, cells, strict=True)))
         lines.append(reader.line_num)
@@ -282,7 +287,9 @@ def read_classes(path: Path | str) -> ClassTable | None:
         return ClassTable.model_validate(read_json(file))
     except (ValueError, DataError) as error:
         raise DataError(
-            f"{file} is no class table: {error}", needed="the classes.json of a trained model"
+            f"{file} is no class table: {error}",
+            needed="the classes.json of a trained model",
+            cure="copy the file from the model again",
         ) from error
 
 
@@ -303,7 +310,9 @@ def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) ->
     ]
     if "case" not in header or not found:
         raise DataError(
-            f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>"
+            f"{file} has the columns {', '.join(header)}",
+            needed="the columns case and p_<class>",
+            cure="give the predictions.csv that `hilum predict` wrote",
         )
     if table is None:
         return {name: name for name in found}
@@ -314,6 +323,7 @@ def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) ->
         raise DataError(
             f"{file} has probabilities of {', '.join(found)}",
             needed=f"those of {', '.join(table.names)}",
+            cure="predict again with the model whose classes are wanted",
         )
     return {name: spelled[name_key(name)] for name in table.names}
 

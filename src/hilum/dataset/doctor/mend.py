@@ -67,6 +67,7 @@ def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
         raise DataError(
             f"{path} needs mending ({kind}) that was not asked for",
             needed=f"a finding {kind} among those to fix",
+            cure="give that finding too",
         )
 
 

@@ -78,7 +78,11 @@ def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
             labelled.append(replace(one, region=case.region or case.annotation))
     known = tuple(case for case in labelled if case.label is not None)
     if not known:
-        raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {where}")
+        raise DataError(
+            f"no case of {dataset.root} has a label",
+            needed=f"a class in {where}",
+            cure="fill it in, or label='COLUMN' for another column",
+        )
     ids = {case.id for case in known}
     folds = [
         Fold(*(tuple(filter(ids.__contains__, side)) for side in (fold.train, fold.validation)))

@@ -60,6 +60,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
                 f"a folder named {' or '.join(IMAGE_FOLDERS)} and one named"
                 f" {' or '.join(ANNOTATION_FOLDERS)}"
             ),
+            cure="rename the folders so",
         )
     images, annotations = map(image_entries, folders)
     pairs, mask_faults = pair(images, annotations), annotations.faults

@@ -126,6 +126,7 @@ def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
         raise DataError(
             f"{file} has the columns {', '.join(table.header)}",
             needed="the columns case and patient",
+            cure="rename the columns in its first line",
         )
     rows: Rows = {}
     for row in table.rows:
@@ -133,7 +134,9 @@ def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
         one |= {name: text for name, text in row.items() if name not in {case, patient}}
         if row[case] and rows.setdefault(row[case], one) != one:
             raise DataError(
-                f"{file} has several rows for {row[case]} that differ", needed="one row a case"
+                f"{file} has several rows for {row[case]} that differ",
+                needed="one row a case",
+                cure="remove the rows that are wrong",
             )
     return rows, (*table.notes, *unknown_words(table.rows, [patient]))
 

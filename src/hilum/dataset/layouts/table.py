@@ -71,7 +71,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     file = table_file(path)
     if file is None:
         raise DataError(
-            f"no table in {path}", needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}"
+            f"no table in {path}",
+            needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}",
+            cure="rename the table, or open it in place of the folder",
         )
     table = read_table(file)
     columns = _Columns.of(table.header)
@@ -82,7 +84,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             cure=f"rename the column in the first line of {file}",
         )
     if not table.rows:
-        raise DataError(f"{file} has no rows", needed="one row a case")
+        raise DataError(
+            f"{file} has no rows", needed="one row a case", cure="write a row for each case"
+        )
     columns, notes = columns.with_masks(table.rows)
     named = filter(None, (columns.case, columns.patient, columns.mask, columns.region))
     notes += [*table.notes, *unknown_words(table.rows, named)]
@@ -213,6 +217,7 @@ class _RowReader:
             raise DataError(
                 f"{self.file}, line {line}: the case id {case_id!r}",
                 needed="an id that can be a file name, without slashes",
+                cure="write another id in that row",
             )
         annotation = self._mask(row, columns.mask, ANNOTATION_FOLDERS)
         beside = sub_folder(folder, ANNOTATION_FOLDERS)

@@ -69,6 +69,7 @@ class ClassRows:
             raise DataError(
                 f"there are no calibrated probabilities of {some(without)}",
                 needed="those of every case, or of none",
+                cure="predict these cases again, or give calibrated=False",
             )
         values = np.array(
             [score.best if with_calibration else score.probabilities for score in scores],
@@ -80,6 +81,7 @@ class ClassRows:
             raise DataError(
                 f"the probabilities of case {scores[first].case} sum to {values[first].sum():.4g}",
                 needed="probabilities of classes that exclude each other, which sum to 1",
+                cure="divide them by their sum",
             )
         named, _ = patients_of([score.group for score in scores], len(scores))
         return cls(
@@ -145,21 +147,32 @@ def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
     """Refuse scores that are none, double, without a reference, or of other classes."""
     if not scores:
-        raise DataError("there are no scores", needed="the score of at least one case")
+        raise DataError(
+            "there are no scores",
+            needed="the score of at least one case",
+            cure="predict at least one case with a reference",
+        )
     names = [score.case for score in scores]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"there are two scores of {some(twice)}", needed="one score a case")
+        raise DataError(
+            f"there are two scores of {some(twice)}",
+            needed="one score a case",
+            cure="leave one of them out",
+        )
     unknown = [score.case for score in scores if score.reference is None]
     if unknown:
         raise DataError(
-            f"there is no reference for {some(unknown)}", needed="the label of every case"
+            f"there is no reference for {some(unknown)}",
+            needed="the label of every case",
+            cure="leave these cases out, or label them",
         )
     wrong = [score for score in scores if len(score.probabilities) != len(table.names)]
     if wrong:
         raise DataError(
             f"case {wrong[0].case} has {len(wrong[0].probabilities)} probabilities",
             needed=f"one for each of {', '.join(table.names)}",
+            cure="predict again with a model of these classes",
         )
 
 

@@ -107,7 +107,11 @@ def baseline_scores(
         )
     unlabelled = [case.id for case in cases if case.label is None]
     if unlabelled:
-        raise DataError(f"case {unlabelled[0]} has no label", needed="the label of every case")
+        raise DataError(
+            f"case {unlabelled[0]} has no label",
+            needed="the label of every case",
+            cure="label it, or leave it out",
+        )
     labels = [case.label or "" for case in cases]
     choice = choose_columns([case.columns for case in cases], labels, columns=columns)
     measured = measures or {}

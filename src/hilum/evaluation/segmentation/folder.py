@@ -398,6 +398,7 @@ def _read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
                 raise DataError(
                     f"{file} is no label table: {error}",
                     needed="the labels.json of a trained model",
+                    cure="correct or remove the file",
                 ) from error
     return None
 
@@ -416,7 +417,9 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
     found = sorted({int(value) for array in maps for value in np.unique(array)} - {0})
     if not found or found[0] < 0:
         raise DataError(
-            f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0"
+            f"the label maps of {folder} hold the values {found or [0]}",
+            needed="labels above 0",
+            cure="name the folder that holds the label maps, or number its labels from 1",
         )
     table = LabelTable.from_names({i: f"label {i}" for i in found})
     return table, f"labels as found in the references: {found}"

@@ -146,11 +146,17 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
         DataError: no scores, or two of one case and region.
     """
     if not scores:
-        raise DataError("there are no scores", needed="the score of at least one case")
+        raise DataError(
+            "there are no scores",
+            needed="the score of at least one case",
+            cure="score at least one case",
+        )
     named = [score for score in scores if score.case]
     if len({(score.case, score.region) for score in named}) < len(named):
         raise DataError(
-            "there are two scores of one case and region", needed="one score a case and region"
+            "there are two scores of one case and region",
+            needed="one score a case and region",
+            cure="leave one of them out",
         )
     by_region: dict[str, list[Score]] = {}
     for score in scores:

@@ -241,7 +241,9 @@ class ExportedModel:
         manifest, plan, metrics = read_model_folder(ExportManifest, folder)
         if not isinstance(plan, SegmentationPlan):
             raise ModelError(
-                f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation"
+                f"{folder}: an exported {plan.task.value} model",
+                needed="one of a segmentation",
+                cure="predict with the model folder that it was exported from",
             )
         return cls(folder, plan, manifest, metrics)
 

@@ -68,7 +68,9 @@ class OnnxEngine(PatchEngine):
         inputs, outputs = self._sessions[0].get_inputs(), self._sessions[0].get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
-                f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs", needed="one of each"
+                f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs",
+                needed="one of each",
+                cure="export the model again with hilum",
             )
         super().__init__(len(files), tuple(inputs[0].shape[1:]), tuple(outputs[0].shape[1:]))
         self.device = f"cpu: {used} threads, onnxruntime {onnxruntime.__version__}"

@@ -146,7 +146,11 @@ def _compile(model: Model | Path, settings: dict[str, str | int]) -> CompiledMod
     except RuntimeError as error:
         raise damaged(f"{model}: OpenVINO cannot read or compile it ({error})") from error
     if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
-        raise ModelError(f"{model}: several inputs or outputs", needed="one of each")
+        raise ModelError(
+            f"{model}: several inputs or outputs",
+            needed="one of each",
+            cure="export the model again with hilum",
+        )
     return compiled
 
 

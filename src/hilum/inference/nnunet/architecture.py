@@ -119,6 +119,7 @@ def network_spec(
         raise ModelError(
             f"{source}: features {spec.features}, blocks {spec.encoder_blocks}"[:200],
             needed=f"at most {_WIDEST} each",
+            cure="predict with nnU-Net itself",
         )
     wrong = [
         f"{key}={value!r}"
@@ -133,11 +134,16 @@ def network_spec(
             f"{source}: a {name} with {', '.join(wrong)}",
             needed="instance norm (eps 1e-5, affine), leaky ReLU of slope 0.01, strided"
             " convolutions, plain residual blocks",
+            cure="predict with nnU-Net itself",
         )
     try:
         blank_network(spec)
     except UsageError as error:
-        raise ModelError(f"{source}: architecture: {error.found}", needed=error.needed) from error
+        raise ModelError(
+            f"{source}: architecture: {error.found}",
+            needed=error.needed,
+            cure="predict with nnU-Net itself",
+        ) from error
     return spec
 
 
@@ -160,7 +166,9 @@ def _architecture(configuration: Mapping[str, object], source: str) -> tuple[str
         }
     else:
         raise ModelError(
-            f"{source}: a configuration without a network", needed="plans.json of nnU-Net v2"
+            f"{source}: a configuration without a network",
+            needed="plans.json of nnU-Net v2",
+            cure="import a model of nnU-Net v2; train a model of version 1 again",
         )
     if name not in _KINDS:
         raise ModelError(

@@ -103,7 +103,9 @@ def read_checkpoint(
             start = file.read(4)
     except OSError as error:
         raise ModelError(
-            f"{path} cannot be read: {error}", needed="a checkpoint of nnU-Net v2"
+            f"{path} cannot be read: {error}",
+            needed="a checkpoint of nnU-Net v2",
+            cure="check the file and its permissions",
         ) from error
     if start != b"PK\x03\x04":
         raise ModelError(
@@ -121,6 +123,7 @@ def read_checkpoint(
                 raise ModelError(
                     f"{path}: a checkpoint without {wanted!r}",
                     needed="a checkpoint that nnU-Net v2 wrote",
+                    cure="import a checkpoint_final.pth or checkpoint_best.pth of nnU-Net v2",
                 )
             return notes, _tensors(archive, entries, stored, path)
     except _DAMAGE as error:
@@ -145,14 +148,20 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> Entries:
                 f"{path}: entry {info.filename[:80]!r} is there twice, compressed, encrypted or"
                 " beyond the file's size",
                 needed=_AS_TORCH,
+                cure="save it again with torch.save",
             )
         entries[name] = info
     if len(folders) != 1 or "data.pkl" not in entries:
-        raise ModelError(f"{path}: a zip file without a checkpoint in it", needed=_AS_TORCH)
+        raise ModelError(
+            f"{path}: a zip file without a checkpoint in it",
+            needed=_AS_TORCH,
+            cure="copy the file again from where it was made",
+        )
     if entries["data.pkl"].file_size > MOST_PICKLE_BYTES:
         raise ModelError(
             f"{path}: a description of {entries['data.pkl'].file_size} bytes",
             needed=f"at most {MOST_PICKLE_BYTES}",
+            cure="copy the file again from where it was made",
         )
     if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
         raise ModelError(
@@ -172,6 +181,7 @@ def _tensors(
             raise ModelError(
                 f"{path}: weights {str(name)[:80]!r} that are no tensor but a {type(one).__name__}",
                 needed="tensors by name",
+                cure="copy the file again from where it was made",
             )
         named[name] = one
     distinct = set(named.values())
@@ -181,6 +191,7 @@ def _tensors(
         raise ModelError(
             f"{path}: weights of {total} bytes that share their numbers",
             needed=f"at most {most} bytes in this file",
+            cure="copy the file again from where it was made",
         )
     storages: dict[Storage, Tensor] = {}
     for storage in {one.storage for one in distinct}:
@@ -190,6 +201,7 @@ def _tensors(
             raise ModelError(
                 f"{path}: storage {storage.key} is {found}",
                 needed=f"{needed} bytes, as its description says",
+                cure="copy the file again from where it was made",
             )
         storages[storage] = torch.empty(storage.elements, dtype=storage.dtype)
         if needed:

@@ -61,6 +61,7 @@ def to_hilum(
                 f"{source}: a weight {name[:80]} that the architecture in plans.json has no"
                 " place for",
                 needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
+                cure="predict with nnU-Net itself",
             )
     return weights
 

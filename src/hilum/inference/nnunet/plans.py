@@ -165,6 +165,7 @@ def resolve_configuration(plans: Mapping[str, object], name: str, source: str) -
             raise ModelError(
                 f"{source}: configuration {current[:80]!r}",
                 needed=f"one of {', '.join(known)}, none its own parent",
+                cure="copy plans.json again from where the model was trained",
             )
         resolved.append(current)
         whole = {**entry, **whole}
@@ -200,13 +201,16 @@ def make_nnunet_plan(
     flat = len(patch) == 2
     if max(mirror_axes, default=0) >= len(patch):
         raise ModelError(
-            f"{described.folder}: mirrors along the axes {mirror_axes}", needed="axes of the patch"
+            f"{described.folder}: mirrors along the axes {mirror_axes}",
+            needed="axes of the patch",
+            cure="predict with nnU-Net itself",
         )
     channels = channel_names(described.dataset, described.folder / "dataset.json")
     if not channels:
         raise ModelError(
             f"{described.folder / 'dataset.json'}: no channel_names",
             needed='"channel_names": {"0": "CT"}',
+            cure="add the names to that file",
         )
     labels = _labels(described)
     pictures = plans.image_reader_writer == "NaturalImage2DIO"
@@ -288,6 +292,7 @@ def _refuse_unknown(
             f"{described.folder}: trained by {trainer[:80]!r}, which may build another network or"
             " predict in another way",
             needed="nnUNetTrainer, or one of nnU-Net's variants that change neither",
+            cure="predict with nnU-Net itself",
         )
     reader = plans.image_reader_writer
     if reader not in _READERS:
@@ -295,6 +300,7 @@ def _refuse_unknown(
         raise ModelError(
             f"{source}: image_reader_writer {reader}{note if reader == 'Tiff3DIO' else ''}",
             needed=f"one of {', '.join(_READERS)}",
+            cure="predict with nnU-Net itself",
         )
     images, outputs = configuration.images, configuration.outputs
     checks: tuple[tuple[str, object, object], ...] = (
@@ -330,6 +336,7 @@ def _labels(described: Described) -> LabelTable:
         raise ModelError(
             f"{path}: labels {table.ids}",
             needed="0, 1, 2, ... without gaps, as nnU-Net needs: outputs are numbered so",
+            cure="predict with nnU-Net itself",
         )
     return table
 
@@ -355,6 +362,7 @@ def _normalisations(
             raise ModelError(
                 f"{source}: normalisation {scheme}",
                 needed=f"one of CTNormalization, {', '.join(_NORMALISATIONS)}",
+                cure="predict with nnU-Net itself",
             )
         elif scheme == "ZScoreNormalization" and masked:
             made.append(Normalisation(kind="case_filled"))

@@ -77,7 +77,11 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
     notes, weights = read_checkpoint(first, "network_weights")
     trainer, name = notes.get("trainer_name"), _configuration_of(notes, folder, first)
     if not isinstance(trainer, str):
-        raise ModelError(f"{first}: no trainer_name", needed="a checkpoint that nnU-Net v2 wrote")
+        raise ModelError(
+            f"{first}: no trainer_name",
+            needed="a checkpoint that nnU-Net v2 wrote",
+            cure="import a checkpoint_final.pth or checkpoint_best.pth of nnU-Net v2",
+        )
     epoch = notes.get("current_epoch")
     epochs = int(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 2**31 else None
     configuration = resolve_configuration(plans, name, str(folder / "plans.json"))
@@ -188,5 +192,6 @@ def _mirror_axes(notes: Mapping[str | int, object], path: Path) -> tuple[int, ..
         raise ModelError(
             f"{path}: inference_allowed_mirroring_axes that are no axes",
             needed="axes among 0, 1 and 2",
+            cure="copy the checkpoint again from where it was trained",
         )
     return tuple(dict.fromkeys(axes))

@@ -105,7 +105,9 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     ]
     if odd:
         raise ModelError(
-            f"weights of another shape: {_few(odd)}", needed=f"weights of {weights.backbone}"
+            f"weights of another shape: {_few(odd)}",
+            needed=f"weights of {weights.backbone}",
+            cure="give the weights of that backbone, or their backbone's name",
         )
     encoder.model.load_state_dict(fitted, strict=False)
     encoder.expect(weights.mean, weights.std)

@@ -64,7 +64,9 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path.name} cannot be read as safetensors: {error}", needed="an undamaged file"
+            f"{path.name} cannot be read as safetensors: {error}",
+            needed="an undamaged file",
+            cure="copy or fetch the file again",
         ) from error
 
 
