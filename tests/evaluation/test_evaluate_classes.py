@@ -386,7 +386,7 @@ def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
     assert repr(load_evaluation(tmp_path / "b").scores) == repr(of_maps.scores)
     assert compare(tmp_path / "a", of_classes).cases == 24
     assert compare(tmp_path / "b", tmp_path / "b").cases == 3
-    with pytest.raises(UsageError, match="different kinds"):
+    with pytest.raises(UsageError, match="one evaluation is of label maps, the other of classes"):
         compare(tmp_path / "a", tmp_path / "b")
 
 
