@@ -144,7 +144,7 @@ def conv_stack(
     kernel: Sequence[int],
     stride: Sequence[int] | None = None,
 ) -> nn.Sequential:
-    """So many `ConvBlock`s, the first with the stride."""
+    """Stack so many `ConvBlock`s, the first with the stride."""
     ones = (1,) * len(kernel)
     channels = (in_channels, *(out_channels,) * blocks)
     strides = (stride or ones, *(ones,) * (blocks - 1))
@@ -157,7 +157,7 @@ def conv_stack(
 
 
 def crop_like(x: Tensor, like: Tensor) -> Tensor:
-    """The first voxels of `x` along each axis, as many as `like` has.
+    """Crop `x` to its first voxels along each axis, as many as `like` has.
 
     `x` is at least as large (up-sampled from a ceiling).
     """

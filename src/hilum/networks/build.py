@@ -94,7 +94,7 @@ def build_network(
 def build_network(
     spec: NetworkSpec | ClassifierSpec, *, generator: torch.Generator | None = None
 ) -> Network | ClassifierNetwork:
-    """The network of a spec; nothing is fetched, and no global random number is drawn.
+    """Build the network of a spec; nothing is fetched, no global random number is drawn.
 
     A U-Net's weights are drawn by `initialise`, a classifier's as its backbone's authors draw them.
     Pretrained weights are put in afterwards, by `hilum.networks.weights.adopt`.

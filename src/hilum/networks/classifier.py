@@ -37,7 +37,7 @@ class ClassifierNetwork(nn.Module, ABC):
         self.dimensions = spec.dimensions
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, K') of an image (B, C, Z, Y, X).
+        """Return the logits (B, K') of an image (B, C, Z, Y, X).
 
         Raises:
             UsageError: as `maps`.
@@ -45,7 +45,7 @@ class ClassifierNetwork(nn.Module, ABC):
         return self.classify(self.maps(image))
 
     def maps(self, image: Tensor) -> Tensor:
-        """The last feature map (B, F, z, y, x) of an image (B, C, Z, Y, X).
+        """Return the last feature map (B, F, z, y, x) of an image (B, C, Z, Y, X).
 
         Gradients flow through it.
 
@@ -62,7 +62,7 @@ class ClassifierNetwork(nn.Module, ABC):
 
     @abstractmethod
     def pooled(self, maps: Tensor) -> Tensor:
-        """Features (B, F') of maps (B, F, z, y, x)."""
+        """Return the features (B, F') of maps (B, F, z, y, x)."""
 
     @abstractmethod
     def groups(self) -> Groups:
@@ -73,7 +73,7 @@ class ClassifierNetwork(nn.Module, ABC):
         return self.pooled(self.maps(image))
 
     def classify(self, maps: Tensor) -> Tensor:
-        """Logits (B, K') of maps (B, F, z, y, x)."""
+        """Return the logits (B, K') of maps (B, F, z, y, x)."""
         logits: Tensor = self.head(self.pooled(maps))
         return logits
 
@@ -103,7 +103,7 @@ class ClassifierNetwork(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but frozen parts stay in evaluation mode.
+        """Do as `nn.Module.train`, but keep frozen parts in evaluation mode.
 
         The network's own `training` says what was asked.
         """

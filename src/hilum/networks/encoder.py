@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         self.shift.copy_(shift)
 
     def maps(self, picture: Tensor) -> Tensor:
-        """Maps (N, F, y, x) of pictures (N, C, Y, X); (N, F, z, y, x) of volumes once in 3D.
+        """Compute maps (N, F, y, x) of pictures (N, C, Y, X); (N, F, z, y, x) of volumes in 3D.
 
         Raises:
             UsageError: the backbone refuses the size.

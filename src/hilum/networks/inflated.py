@@ -30,7 +30,7 @@ class Reach(NamedTuple):
     padding: int | None
 
     def margins(self, size: int) -> tuple[int, int]:
-        """Voxels to add before and after an axis of so many."""
+        """Return the voxels to add before and after an axis of so many."""
         if self.padding is not None:
             return self.padding, self.padding
         reach = self.dilation * (self.kernel - 1) + 1
@@ -130,7 +130,7 @@ class AcsConv(nn.Module):
 
 
 def thirds(count: int) -> tuple[int, int, int]:
-    """So many in three parts as equal as can be, the first the largest: 8 as 3, 3, 2."""
+    """Split so many into three parts as equal as can be, the first the largest: 8 as 3, 3, 2."""
     return (count + 2) // 3, (count + 1) // 3, count // 3
 
 
@@ -158,7 +158,7 @@ def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:
 def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence[Reach], groups: int
 ) -> Tensor:
-    """A 3D convolution, zeros around."""
+    """Convolve in 3D, zeros around."""
     margins = [axis.margins(size) for axis, size in zip(axes, x.shape[2:], strict=True)]
     padding = [before for before, _ in margins]
     if any(before != after for before, after in margins):

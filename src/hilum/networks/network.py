@@ -40,7 +40,7 @@ class Network(nn.Module, ABC):
         self.in_channels, self.out_channels, self.dimensions = in_channels, out_channels, dimensions
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, K, Z, Y, X) of an image (B, C, Z, Y, X), on the image's own grid.
+        """Return the logits (B, K, Z, Y, X) of an image (B, C, Z, Y, X), on the image's own grid.
 
         Raises:
             UsageError: when the image has not five axes, an empty axis, or another number of
@@ -49,7 +49,7 @@ class Network(nn.Module, ABC):
         return self._run(image, deep=False)[0]
 
     def forward_deep(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Logits at every supervised resolution, the full one first.
+        """Return the logits at every supervised resolution, the full one first.
 
         One entry where there is no deep supervision.
 
@@ -62,7 +62,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
-        """Logits of an image that has only the network's own axes, (N, C, Y, X) in 2D.
+        """Return the logits of an image that has only the network's own axes, (N, C, Y, X) in 2D.
 
         One entry unless `deep`.
         """

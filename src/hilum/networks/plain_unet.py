@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, skips: Sequence[Tensor], *, deep: bool) -> tuple[Tensor, ...]:
-        """Logits from the encoder's maps (highest resolution first); full resolution first."""
+        """Decode the encoder's maps, highest resolution first, to logits, full resolution first."""
         x, outputs = skips[-1], []
         for level, (up, stage) in enumerate(zip(self.up, self.stages, strict=True), start=2):
             skip = skips[-level]

@@ -68,7 +68,7 @@ class ResNet3d(ClassifierNetwork):
         return x
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """The mean over the volume."""
+        """Return the mean over the volume."""
         return maps.mean((2, 3, 4))
 
     def groups(self) -> Groups:

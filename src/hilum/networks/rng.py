@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def use_generator(generator: torch.Generator) -> Iterator[None]:
-    """Within, torch's global generator of the CPU is this one.
+    """Replace torch's global generator of the CPU by this one.
 
     Afterwards it is as before and this one has moved on.
     """
@@ -25,7 +25,7 @@ def use_generator(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def fork_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Within, what draws from torch's global generators (dropout) is a function of the seed.
+    """Seed torch's global generators (dropout draws from them) for what runs within.
 
     Afterwards they are as before.
     """

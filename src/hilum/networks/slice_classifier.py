@@ -31,7 +31,7 @@ class GatedAttention(nn.Module):
         self.score = nn.Linear(HIDDEN, 1, bias=False)
 
     def forward(self, slices: Tensor) -> Tensor:
-        """Weights (B, S) in float32 that sum to 1, of features (B, S, F')."""
+        """Return the weights (B, S) in float32 that sum to 1, of features (B, S, F')."""
         score = self.score(torch.tanh(self.content(slices)) * torch.sigmoid(self.gate(slices)))
         weights: Tensor = score[..., 0].float().softmax(1)
         return weights
@@ -68,7 +68,7 @@ class SliceClassifier(ClassifierNetwork):
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """The attention-weighted mean (B, F') of the slices' features."""
+        """Return the attention-weighted mean (B, F') of the slices' features."""
         slices = pool_slices(self.encoder, maps)
         weights: Tensor = self.attention(slices)
         return (weights[..., None] * slices).sum(1)
@@ -82,7 +82,7 @@ class SliceClassifier(ClassifierNetwork):
         return weights
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """As `ClassifierNetwork.on_image`.
+        """Do as `ClassifierNetwork.on_image`.
 
         The numbers of three planes are added where they meet.
         """
@@ -99,7 +99,7 @@ class SliceClassifier(ClassifierNetwork):
         return torch.stack([spread(plane, size) for plane in turned]).sum(0)
 
     def groups(self) -> Groups:
-        """The backbone's.
+        """Return the backbone's groups.
 
         Last the attention with the head, since neither comes from pretrained weights.
         """
@@ -107,7 +107,7 @@ class SliceClassifier(ClassifierNetwork):
 
 
 def _resize(plane: Tensor, like: Tensor) -> Tensor:
-    """Each picture of (B, C, S, h, w) bilinearly at the size of the slices of `like`."""
+    """Resize each picture of (B, C, S, h, w) bilinearly to the slices of `like`."""
     if plane.shape[3:] == like.shape[3:]:
         return plane
     size = (plane.shape[2], *like.shape[3:])  # along S nothing moves

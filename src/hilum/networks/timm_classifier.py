@@ -39,15 +39,15 @@ class TimmClassifier(ClassifierNetwork):
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """The mean over the slices of what the backbone's own pooling gives."""
+        """Return the mean over the slices of what the backbone's own pooling gives."""
         return pool_slices(self.encoder, maps).mean(1)
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """As `ClassifierNetwork.on_image`; what lies on the padding of the slices is cut off."""
+        """Do as `ClassifierNetwork.on_image`; what lies on the padding of the slices is cut off."""
         return spread_slices(self.encoder, weights, size)
 
     def groups(self) -> Groups:
-        """The backbone's, then the head."""
+        """Return the backbone's groups, then the head."""
         return (*self.encoder.groups(), tuple(self.head.parameters()))
 
 
@@ -80,19 +80,19 @@ class VolumeClassifier(TimmClassifier):
 
 
 def encode_slices(encoder: Encoder, image: Tensor) -> Tensor:
-    """Maps (B, F, Z, y, x) of the slices of (B, C, Z, Y, X)."""
+    """Compute the maps (B, F, Z, y, x) of the slices of (B, C, Z, Y, X)."""
     flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
     maps = encoder.maps(flat)
     return maps.reshape(len(image), -1, *maps.shape[1:]).transpose(1, 2)
 
 
 def spread_slices(encoder: Encoder, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Numbers (B, S, y, x), one a cell of the maps, on slices of a size (S, Y, X)."""
+    """Spread numbers (B, S, y, x), one a cell of the maps, over slices of a size (S, Y, X)."""
     rows, columns = encoder.covered(size[1:], (weights.shape[2], weights.shape[3]))
     return spread(weights, (size[0], rows, columns))[:, :, : size[1], : size[2]]
 
 
 def pool_slices(encoder: Encoder, maps: Tensor) -> Tensor:
-    """Features (B, Z, F') of each slice of maps (B, F, Z, y, x)."""
+    """Pool maps (B, F, Z, y, x) to features (B, Z, F') of each slice."""
     features = encoder.pool(maps.transpose(1, 2).flatten(0, 1))  # (B*Z, F')
     return features.reshape(len(maps), -1, features.shape[1])

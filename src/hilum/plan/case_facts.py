@@ -206,7 +206,7 @@ def measure_case(
 
 
 def _label_counts(case_id: str, labels: Labels | None, table: LabelTable) -> dict[int, int]:
-    """Voxels of every value that occurs."""
+    """Count the voxels of every value that occurs."""
     if labels is None:
         return {}
     if labels.min() < 0 or labels.max() > 65535:

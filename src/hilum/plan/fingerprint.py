@@ -198,7 +198,7 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
 
 
 def named_kind(channel: str) -> Kind | None:
-    """The kind that a channel's name says; None where it says none."""
+    """Return the kind that a channel's name says; None where it says none."""
     words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
     return next((kind for kind, names in _NAMED_KINDS if words & {*names.split()}), None)
 

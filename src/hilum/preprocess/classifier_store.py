@@ -38,11 +38,11 @@ class ClassifierStore(RecordFolder):
         atomic_write_text(self.path(case_id), json.dumps({"key": key}))
 
     def key(self, case_id: str) -> str:
-        """The key that the input is stored under."""
+        """Return the key that the input is stored under."""
         return str(self.record(case_id)["key"])
 
     def read(self, case_id: str) -> NDArray[np.float16]:
-        """One input (C, Z, Y, X)."""
+        """Read one input (C, Z, Y, X)."""
         return np.asarray(np.load(self.path(case_id, "npy"), allow_pickle=False))
 
 

@@ -96,7 +96,7 @@ class Restore:
         return self._to_source(inside, fill=outside)
 
     def to_json(self) -> str:
-        """One line of JSON.
+        """Write one line of JSON.
 
         `from_json` gives an equal record back (floats are written so that they read back exactly).
         """

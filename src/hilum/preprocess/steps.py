@@ -122,7 +122,7 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[np.integer]:
 
 
 def network_shape(geometry: Geometry, box: Box, plan: SegmentationPlan) -> tuple[int, int, int]:
-    """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
+    """Return the shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
 
     A 2D plan keeps every slice: Z is never resampled. Spacings that differ by less than the plan
     says (1 %) count as the plan's.
@@ -144,7 +144,7 @@ def target_spacing(geometry: Geometry, plan: SegmentationPlan) -> tuple[float, f
 
 
 def network_orientation(geometry: Geometry, plan: SegmentationPlan) -> str:
-    """The orientation that a case is brought to: the plan's, its axes in the plan's order.
+    """Return the orientation that a case is brought to: the plan's, its axes in the plan's order.
 
     "source" where nothing moves.
     """

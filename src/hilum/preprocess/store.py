@@ -98,7 +98,7 @@ class StoredCase:
         return cut_block(self._image, self._target, start, shape)
 
     def held(self) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
-        """The whole case, image (C, Z, Y, X) and label ids (Z, Y, X), for `cut_block`."""
+        """Return the whole case, image (C, Z, Y, X) and label ids (Z, Y, X), for `cut_block`."""
         return self.image, self.target
 
 
@@ -148,7 +148,7 @@ class RecordFolder:
         return record
 
     def path(self, case_id: str, part: str = "json") -> Path:
-        """The file of a case's part."""
+        """Return the file of a case's part."""
         return self.folder / f"{case_id}.{part}"
 
 
@@ -210,7 +210,7 @@ class CaseStore(RecordFolder):
         return tuple(self.record(case_id).get("lost", ()))
 
     def ids(self) -> tuple[str, ...]:
-        """The stored cases' ids, sorted."""
+        """Return the stored cases' ids, sorted."""
         names = (path.name.removesuffix(".json") for path in self.folder.glob("*.json"))
         return tuple(sorted(name for name in names if not name.startswith(".part-")))
 
@@ -330,7 +330,7 @@ def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None
 
 @contextmanager
 def named_case(case_id: str) -> Iterator[None]:
-    """Errors from here on name the case."""
+    """Name the case in errors from here on."""
     try:
         yield
     except HilumError as error:

@@ -39,7 +39,7 @@ class ClassificationTask:
         return self.table.outputs
 
     def encode(self, label: str) -> NDArray[np.float32]:
-        """The target (K',) of a case's label.
+        """Return the target (K',) of a case's label.
 
         Raises:
             LabelError: it names a class that the table does not know.
@@ -50,11 +50,11 @@ class ClassificationTask:
         return (np.arange(self.outputs) < int(members.argmax())).astype(np.float32)
 
     def loss(self, spec: ClassLossSpec) -> ClassLoss:
-        """The loss that a plan asks for."""
+        """Return the loss that a plan asks for."""
         return ClassLoss(spec, exclusive=self.table.kind == "exclusive")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """One probability a class, (B, K) float64, of logits (B, K').
+        """Return one probability a class, (B, K) float64, of logits (B, K').
 
         Grades: the differences of the cumulative probabilities, which are made to fall first, then
         scaled to sum to 1.
@@ -97,7 +97,7 @@ class ClassLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss, a number."""
+        """Return the loss, a number."""
         logits, targets = logits.float(), targets.float()
         share = 1 / logits.shape[1] if self.exclusive else 0.5
         targets = targets * (1 - self.smoothing) + self.smoothing * share

@@ -98,7 +98,7 @@ def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
 
 
 def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[np.unsignedinteger]:
-    """Logits (K, ...) to label ids (...), of the smallest unsigned type that holds every id.
+    """Decode logits (K, ...) to label ids (...), of the smallest unsigned type for every id.
 
     Exclusive labels: the label with the largest logit, the first of equal ones. Regions: those with
     a probability above one half, written in order of the table, later ones over earlier ones. The

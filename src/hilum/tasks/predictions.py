@@ -79,7 +79,7 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
 
 
 def in_file_names(table: ClassTable) -> dict[str, str]:
-    """Each class's name as a part of a file's: letters and digits as they are, the rest "-".
+    """Turn each class's name into a part of a file's: letters and digits stay, the rest is "-".
 
     Where that is the same of several classes ("ER+" and "ER-"), also for file systems that take
     small and capital letters for one, their numbers in the table follow: "ER--0" and "ER--1".
@@ -98,14 +98,14 @@ def in_file_names(table: ClassTable) -> dict[str, str]:
 
 
 def predictions_file(path: Path | str) -> Path:
-    """The table itself, where a folder may have been named."""
+    """Return the table itself, where a folder may have been named."""
     place = Path(path)
     is_table = place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir()
     return place if is_table else place / PREDICTIONS
 
 
 def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
-    """The table as text.
+    """Return the table as text.
 
     Raises:
         DataError: a case has not one probability a class.
@@ -164,7 +164,7 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
 
 
 def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
-    """The names of the classes that are called for one case, see `decide`."""
+    """Name the classes that are called for one case, see `decide`."""
     chosen = decide(np.array([score.best]), table)[0]
     return tuple(name for name, yes in zip(table.names, chosen, strict=True) if yes)
 
@@ -218,7 +218,7 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
 
 
 def spelled_label(label: str | None, table: ClassTable) -> str | None:
-    """A label as the classes are spelled, whatever its letter case and blanks.
+    """Spell a label as the classes are, whatever its letter case and blanks.
 
     None where it is not known.
     """
@@ -236,7 +236,7 @@ def spelled_label(label: str | None, table: ClassTable) -> str | None:
 
 
 def _own_rows(file: Path) -> Table | None:
-    """The table exactly as `write_predictions` wrote it, where blanks count.
+    """Read the table exactly as `write_predictions` wrote it, where blanks count.
 
     None where the columns are another program's.
     """
@@ -258,7 +258,7 @@ def _own_rows(file: Path) -> Table | None:
 
 
 def _rows_of_others(file: Path) -> Table:
-    """A table of any program; our own columns are known in any letter case."""
+    """Read a table of any program; our own columns are known in any letter case."""
     table = read_table(file)
     ours = {
         name: name.casefold() if name.casefold() in {*_FIRST, *_LAST} else name
@@ -275,7 +275,7 @@ def assumed(path: Path | str) -> tuple[str, ...]:
 
 
 def read_classes(path: Path | str) -> ClassTable | None:
-    """The class table in the folder of a predictions.csv; None where there is none.
+    """Read the class table in the folder of a predictions.csv; None where there is none.
 
     Raises:
         DataError: it is damaged.
@@ -294,7 +294,7 @@ def read_classes(path: Path | str) -> ClassTable | None:
 
 
 def named_classes(path: Path | str) -> tuple[str, ...]:
-    """The classes whose probabilities a predictions.csv holds, in the order of its columns.
+    """List the classes whose probabilities a predictions.csv holds, in column order.
 
     Raises:
         DataError: it holds none, or no column of cases.
@@ -304,7 +304,7 @@ def named_classes(path: Path | str) -> tuple[str, ...]:
 
 
 def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) -> dict[str, str]:
-    """Each class, in order, and how the columns spell it."""
+    """Map each class, in order, to how the columns spell it."""
     found = [
         name.removeprefix(_PROBABILITY) for name in header if re.match(f"{_PROBABILITY}.", name)
     ]
@@ -329,7 +329,7 @@ def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) ->
 
 
 def _score(row: dict[str, str], names: Mapping[str, str]) -> ClassScore:
-    """One case; `names` are the classes, each with how the columns spell it."""
+    """Read one case; `names` are the classes, each with how the columns spell it."""
     calibrated = [row.get(_CALIBRATED + name, "") for name in names.values()]
     label, refuse = row.get("label", ""), row.get("refuse", "")
     fold, distance = row.get("fold", ""), row.get("distance", "")

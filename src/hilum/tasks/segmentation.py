@@ -35,9 +35,9 @@ class SegmentationTask:
         return self.table.outputs
 
     def encode(self, labels: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """The target (1 or R, Z, Y, X) of label ids (Z, Y, X); see `encode_target`."""
+        """Return the target (1 or R, Z, Y, X) of label ids (Z, Y, X); see `encode_target`."""
         return encode_target(labels, self.table)
 
     def loss(self, spec: LossSpec) -> VoxelLoss:
-        """The loss that a plan asks for; see `build_loss`."""
+        """Return the loss that a plan asks for; see `build_loss`."""
         return build_loss(spec, self.table)

@@ -42,7 +42,7 @@ class Box:
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
-        """The box of every voxel of a (Z, Y, X) shape."""
+        """Return the box of every voxel of a (Z, Y, X) shape."""
         z, y, x = (int(n) for n in shape)
         return cls((0, 0, 0), (z, y, x))
 

@@ -196,7 +196,7 @@ class Geometry:
         return float(np.linalg.norm(gap, axis=-1).max() / min(self.spacing))
 
     def corner_indices(self) -> NDArray[np.float64]:
-        """The eight corner voxels' indices, (8, 3)."""
+        """Return the eight corner voxels' indices, (8, 3)."""
         ends = np.meshgrid(*[(0.0, n - 1.0) for n in self.shape], indexing="ij")
         return np.reshape(ends, (3, 8)).T
 

@@ -47,7 +47,7 @@ def majority_labels(
 def heaviest(
     corners: NDArray[np.integer], weights: NDArray[np.float64], nearest: NDArray[np.integer]
 ) -> NDArray[np.integer]:
-    """Of the labels (8, N) with weights (8, N) the one whose weights sum highest, (N,).
+    """Choose of the labels (8, N) with weights (8, N) the one that weighs most, (N,).
 
     Ties go to `nearest` (N,).
     """

@@ -133,7 +133,7 @@ class Mapping:
         return cls(source.shape, target.shape, matrix.astype(np.float64), offset.astype(np.float64))
 
     def aligned(self) -> Aligned | None:
-        """The mapping axis by axis, or None where the grids are not parallel."""
+        """Return the mapping axis by axis, or None where the grids are not parallel."""
         used = self.matrix != 0
         if not (used.sum(axis=0) == 1).all() or not (used.sum(axis=1) == 1).all():
             return None
@@ -158,12 +158,12 @@ class Mapping:
             yield flat[within], coordinates[:, within]
 
     def nearest(self, coordinates: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The nearest source voxels (3, N) of coordinates (3, N)."""
+        """Return the nearest source voxels (3, N) of coordinates (3, N)."""
         last = np.asarray(self.source_shape)[:, None] - 1
         return np.clip(np.floor(coordinates + (0.5 + 1e-9)), 0, last).astype(np.intp)
 
     def read_box(self) -> Box | None:
-        """The part of the source that the target can see, or None where they do not meet."""
+        """Return the part of the source that the target can see, or None where they do not meet."""
         ends = np.meshgrid(*[(0.0, n - 1.0) for n in self.target_shape], indexing="ij")
         seen = self.matrix @ np.reshape(ends, (3, 8)) + self.offset[:, None]
         low = np.maximum(np.floor(seen.min(axis=1)).astype(int) - _MARGIN, 0)

@@ -21,7 +21,7 @@ a search."""
 def places_of(
     labels: NDArray[np.generic], ids: Sequence[int] | NDArray[np.generic]
 ) -> NDArray[np.int32]:
-    """The place of each label in `ids`, -1 where it is not among them.
+    """Find the place of each label in `ids`, -1 where it is not among them.
 
     Args:
         labels: integers, of any shape.
@@ -40,7 +40,7 @@ def places_of(
 
 
 def label_boxes(labels: NDArray[np.integer]) -> dict[int, Box3]:
-    """The box of every label above 0, of integers (Z, Y, X)."""
+    """Find the box of every label above 0, of integers (Z, Y, X)."""
     from scipy import ndimage
 
     if labels.max(initial=0) <= _NEAR:

@@ -66,7 +66,7 @@ class Axis:
         return [self.piece(slice(a, min(a + rows, self.count))) for a in range(0, self.count, rows)]
 
     def piece(self, rows: slice) -> Piece:
-        """The dense piece of the band matrix that makes these output positions."""
+        """Cut out the dense piece of the band matrix that makes these output positions."""
         positions, weights = self.positions[rows], self.weights[rows]
         first, last = int(positions.min()), int(positions.max())
         matrix = np.zeros((len(positions), last + 1 - first))
@@ -154,7 +154,7 @@ def check_order(order: int) -> None:
 
 
 def gather(array: NDArray[Value], axes: Sequence[Axis]) -> NDArray[Value]:
-    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying.
+    """Copy nearest neighbours: (C, Z, Y, X) to (C, *m) of the same dtype.
 
     Holds some rows beyond its result.
     """

@@ -57,5 +57,5 @@ class Volume:
         return int(self.array.shape[0])
 
     def with_array(self, array: NDArray[np.generic]) -> Volume:
-        """The same grid with another array (C', Z, Y, X)."""
+        """Put another array (C', Z, Y, X) on the same grid."""
         return replace(self, array=array)

@@ -15,6 +15,7 @@ import struct
 import zipfile
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -134,7 +135,7 @@ def read_checkpoint(
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> Entries:
-    """The archive's entries by their name within its one folder."""
+    """Map the archive's entries by their name within its one folder."""
     entries: Entries = {}
     folders = set()
     left = path.stat().st_size
@@ -290,14 +291,6 @@ def _call(parts: list[object]) -> object:
     return name.make(given)
 
 
-def _build(parts: list[object]) -> object:
-    """Drop the state of a dictionary, and of what is passed over."""
-    owner, _ = parts
-    if type(owner) is not dict and owner is not None:
-        raise ValueError(f"a state for a {type(owner).__name__}")
-    return owner
-
-
 def _storage(parts: list[object]) -> Storage:
     """Read what torch writes: ("storage", type, entry, device, elements)."""
     (entry,) = parts
@@ -326,7 +319,7 @@ _COMBINED: dict[str, tuple[int, Callable[[list[object]], object]]] = {
     "SETITEM": (3, _update),
     "SETITEMS": (-1, _update),
     "REDUCE": (2, _call),
-    "BUILD": (2, _build),
+    "BUILD": (2, itemgetter(0)),  # a state, of dictionaries and numpy's types, is dropped
     "BINPERSID": (1, _storage),
 }
 """Parts that an instruction takes from the stack, to put back what they make: so many, those since

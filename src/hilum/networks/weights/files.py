@@ -20,7 +20,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """Every tensor of a file by its name, on the CPU.
+    """Read every tensor of a file by its name, to the CPU.
 
     PyTorch's files are pickles. They are read by `torch.load` with `weights_only=True`, which
     builds tensors and plain containers and refuses everything else before it runs (torch 2.10 or
@@ -54,7 +54,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -48,7 +48,7 @@ def find_weights(
     cache: Path | None = None,
     endpoint: str | None = None,
 ) -> Weights:
-    """The weights of a backbone: of the file; else in the local Hugging Face cache.
+    """Find the weights of a backbone: of the file; else in the local Hugging Face cache.
 
     Else from the hub; else embedded.
 

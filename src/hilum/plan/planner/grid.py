@@ -212,7 +212,7 @@ def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
 
 
 def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[Grid, str] | None:
-    """A coarser grid on which the patch holds MIN_COVERAGE of the median case, with the reason.
+    """Find a coarser grid on which the patch holds MIN_COVERAGE of the median case, and why.
 
     None where none is needed.
 

@@ -73,7 +73,7 @@ class StepCost:
     _known: dict[Three, float] = field(default_factory=dict, repr=False)
 
     def seconds(self, patch: Three) -> tuple[float, str]:
-        """Seconds a step with inputs (Z, Y, X) takes, and in a word how that is known."""
+        """Return the seconds of a step with inputs (Z, Y, X), and in a word how they are known."""
         if not self._known and self.measure is not None:
             measured = self.measure(self.network, patch, self.batch)
             if measured is not None:
@@ -104,7 +104,7 @@ def decide_view(
     pace: StepCost,
     wanted: int,
 ) -> ClassView:
-    """The input's size and scale.
+    """Decide the input's size and scale.
 
     Args:
         fingerprint: what the data look like.
@@ -224,5 +224,5 @@ def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 
 
 
 def _up(size: float, multiple: int) -> int:
-    """A size rounded up to a multiple."""
+    """Round a size up to a multiple."""
     return max(multiple, math.ceil(size / multiple - 1e-6) * multiple)

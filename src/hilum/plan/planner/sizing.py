@@ -156,7 +156,7 @@ def size_up(
 
 
 def min_steps(minutes: float | None) -> int:
-    """Steps that a training of so many minutes should have.
+    """Return the steps that a training of so many minutes should have.
 
     They grow with the square root of the time, so that more time gives both more steps and larger
     ones.

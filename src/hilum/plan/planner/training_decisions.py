@@ -65,7 +65,7 @@ def decide_augmentation(
 
 
 def decide_mirror(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[int, ...], str]:
-    """The array axes along which a mirrored case is as plausible as the case, and why.
+    """Decide the array axes along which a mirrored case is as plausible as the case, and why.
 
     Pictures without an orientation in a patient may be mirrored along both axes, cases only from
     left to right; neither where a label's name speaks of a side, or a label lies on one side in
@@ -180,7 +180,7 @@ def side_pair(orientation: str, axis: int) -> str:
 
 
 def named_side(names: Sequence[str], pair: str) -> str | None:
-    """The first name that speaks of one of two sides."""
+    """Find the first name that speaks of one of two sides."""
     sides = {*_SIDES[pair].split()}
     return next((name for name in names if sides & {*re.split(r"[^a-z]+", name.lower())}), None)
 
