@@ -165,7 +165,7 @@ def check_backbone(name: str) -> None:
         near = " or ".join(get_close_matches(plain, timm.list_models(), n=3, cutoff=0.5))
         listed = "python -c 'import timm; print(timm.list_models())'"
         raise UsageError(
-            f"backbone {name!r}",
+            f"backbone {name!r} is not known to timm",
             needed="the name of a network in timm, for instance resnet50, tf_efficientnet_lite0 or"
             " vit_small_patch16_224",
             cure=f"did you mean {near}?" if near else listed,
@@ -173,7 +173,7 @@ def check_backbone(name: str) -> None:
     tags = timm.list_pretrained(f"{plain}.*")
     if "." in name and name not in tags:
         raise UsageError(
-            f"backbone {name!r}",
+            f"backbone {name!r} has a tag that timm does not know",
             needed=f"one of {', '.join(tags)}" if tags else f"{plain!r}, which has no tags",
         )
 

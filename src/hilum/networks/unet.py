@@ -48,7 +48,8 @@ class UNet(Network):
         super().__init__(in_channels, out_channels, dimensions=dimensions)
         if len(features) < 2 or min(features) < 1:
             raise UsageError(
-                f"U-Net features {tuple(features)}", needed="two or more widths, each at least 1"
+                f"U-Net features {tuple(features)} make no U-Net",
+                needed="two or more widths, each at least 1",
             )
         self.down = nn.ModuleList(
             DoubleConv(a, b, dimensions=dimensions) for a, b in pairwise((in_channels, *features))

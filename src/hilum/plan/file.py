@@ -77,7 +77,7 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
     if version != PLAN_VERSION:
         newer = isinstance(version, int)
         raise UsageError(
-            f"{source}: version {version!r}",
+            f"{source}: version {version!r} cannot be read",
             needed=f"a plan of version {PLAN_VERSION}",
             cure="a newer plan needs a newer hilum: pip install --upgrade hilum"
             if newer

@@ -56,7 +56,7 @@ def look_up(what: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         raise UsageError(
-            f"{what} {name!r}",
+            f"{what} {name!r} is not known",
             needed=f"one of {', '.join(known)}",
             cure=f"did you mean {near[0]!r}?" if near else "",
         )

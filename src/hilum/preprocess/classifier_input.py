@@ -104,7 +104,7 @@ def preprocess_classifier_input(
     check_image(image, plan)
     if plan.dimensions.value == 2 and not image.geometry.is_2d:
         raise DataError(
-            f"a volume of shape {image.geometry.shape}",
+            f"the image is a volume of shape {image.geometry.shape}",
             needed="a single picture, as the model was trained on",
             cure="give the slice as a picture, or train on volumes",
         )
@@ -179,7 +179,7 @@ def _find_centre(
     if kind == "mask":
         if mask is None or not mask.any():
             raise DataError(
-                "no mask of the region to classify",
+                "there is no mask of the region to classify",
                 needed="a mask for every case, as the model was trained with",
                 cure="give the data set's table, with a column mask, or a folder with masks/"
                 " beside images/",
@@ -190,7 +190,7 @@ def _find_centre(
         return (np.array(turned.shape) - 1) / 2
     if point is None:
         raise DataError(
-            "no centre point of the region to classify",
+            "there is no centre point of the region to classify",
             needed="centre_x, centre_y and centre_z (LPS mm) for every case, as in training",
             cure="give the data set's table, with these columns",
         )

@@ -83,13 +83,13 @@ def check_image(image: Volume, plan: Plan) -> None:
     """
     if image.channels != len(plan.channels):
         raise DataError(
-            f"{image.channels} channels",
+            f"the image has {image.channels} channels",
             needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
             cure="give every channel, in this order",
         )
     if not all(np.isfinite(channel).all() for channel in image.array):
         raise DataError(
-            "voxels that are NaN or infinite",
+            "the image has voxels that are NaN or infinite",
             needed="finite intensities",
             cure="give them a finite value, such as that of air: hilum check DATA --fix DIR",
         )

@@ -91,7 +91,7 @@ def postprocess(
     unknown = sorted({label for step in steps for label in step.labels} - set(table.ids))
     if unknown:
         raise LabelError(
-            f"post-processing of labels {unknown}",
+            f"post-processing of labels {unknown}, which the model does not have",
             needed=f"labels of the table: {list(table.ids)}",
             cure="learn it again for this model: hilum tune",
         )
@@ -105,7 +105,7 @@ def postprocess(
         needed, left = BYTES_A_VOXEL * math.prod(sides), (limit_bytes or 0) - changed.nbytes
         if limit_bytes is not None and needed > left:
             raise ResourceError(
-                f"post-processing ({step.title}) within {max(0, left) / 2**30:.2f} GiB",
+                f"post-processing ({step.title}) does not fit into {max(0, left) / 2**30:.2f} GiB",
                 needed=f"{needed / 2**30:.2f} GiB for a region that with its margin extends over"
                 f" {' x '.join(map(str, sides))} voxels",
                 cure="a higher memory limit, e.g. memory='8GB'",

@@ -110,7 +110,7 @@ def read_checkpoint(
         ) from error
     if start != b"PK\x03\x04":
         raise ModelError(
-            f"{path}: not in the zip format of torch.save (torch 1.6 and later write it)",
+            f"{path} is not in the zip format of torch.save (torch 1.6 and later write it)",
             needed="a checkpoint in zip format; older ones cannot be read without running them",
             cure="where you trust the file, write it anew with torch 2, torch.save(torch.load(FILE,"
             " weights_only=False), NEW_FILE), and put that in its place",
@@ -122,14 +122,14 @@ def read_checkpoint(
             stored = notes.pop(wanted, None) if isinstance(notes, dict) else None
             if not isinstance(notes, dict) or not isinstance(stored, dict):
                 raise ModelError(
-                    f"{path}: a checkpoint without {wanted!r}",
+                    f"{path} is a checkpoint without {wanted!r}",
                     needed="a checkpoint that nnU-Net v2 wrote",
                     cure="import a checkpoint_final.pth or checkpoint_best.pth of nnU-Net v2",
                 )
             return notes, _tensors(archive, entries, stored, path)
     except _DAMAGE as error:
         raise ModelError(
-            f"{path}: damaged, or no checkpoint ({type(error).__name__}: {str(error)[:200]})",
+            f"{path} is damaged, or no checkpoint ({type(error).__name__}: {str(error)[:200]})",
             cure="copy the file again from where it was made",
         ) from error
 
@@ -166,7 +166,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> Entries:
         )
     if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
         raise ModelError(
-            f"{path}: not in little-endian byte order",
+            f"{path} is not in little-endian byte order",
             cure="write it anew on a little-endian machine",
         )
     return entries

@@ -139,7 +139,7 @@ def read_plans(folder: Path) -> tuple[dict[str, object], dict[str, object]]:
     for name in ("plans.json", "dataset.json"):
         if not (folder / name).is_file():
             raise ModelError(
-                f"{folder}: no {name} in it",
+                f"{folder} has no {name} in it",
                 needed="an nnU-Net v2 model folder, e.g."
                 " nnUNet_results/Dataset004_X/nnUNetTrainer__nnUNetPlans__3d_fullres",
                 cure="a zip of nnU-Net's model sharing must be unpacked first; models of nnU-Net"
@@ -208,7 +208,7 @@ def make_nnunet_plan(
     channels = channel_names(described.dataset, described.folder / "dataset.json")
     if not channels:
         raise ModelError(
-            f"{described.folder / 'dataset.json'}: no channel_names",
+            f"{described.folder / 'dataset.json'} has no channel_names",
             needed='"channel_names": {"0": "CT"}',
             cure="add the names to that file",
         )
@@ -334,7 +334,7 @@ def _labels(described: Described) -> LabelTable:
     table = label_table(facts, path)
     if table.exclusive and table.ids != tuple(range(len(table.ids))):
         raise ModelError(
-            f"{path}: labels {table.ids}",
+            f"{path}: labels {table.ids} have gaps",
             needed="0, 1, 2, ... without gaps, as nnU-Net needs: outputs are numbered so",
             cure="predict with nnU-Net itself",
         )
@@ -360,7 +360,7 @@ def _normalisations(
             made.append(Normalisation(kind="ct", lower=lower, upper=upper, mean=mean, std=std))
         elif scheme not in _NORMALISATIONS:
             raise ModelError(
-                f"{source}: normalisation {scheme}",
+                f"{source}: normalisation {scheme} is not known",
                 needed=f"one of CTNormalization, {', '.join(_NORMALISATIONS)}",
                 cure="predict with nnU-Net itself",
             )

@@ -142,7 +142,7 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
 def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[str]:
     """Return the given folds, checked to be there; none given: every numbered fold, else "all"."""
     if checkpoint not in ("final", "best"):
-        raise UsageError(f"checkpoint {checkpoint!r}", needed="final or best")
+        raise UsageError(f"checkpoint {checkpoint!r} does not exist", needed="final or best")
     name = f"checkpoint_{checkpoint}.pth"
     there = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
     if not there:
@@ -161,7 +161,7 @@ def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[s
     chosen = list(dict.fromkeys(folds)) or [fold for fold in there if fold != "all"] or there
     if len(chosen) > 1 and "all" in chosen:
         raise UsageError(
-            f"folds {', '.join(chosen)}",
+            f"folds {', '.join(chosen)} cannot be joined",
             needed="'all' alone, which was trained on every case, or numbered folds",
         )
     return chosen

@@ -33,9 +33,12 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     refuse_placeholder(path, ModelError)
     if not path.is_file():
-        raise UsageError(f"weights {path}", needed="a file that exists")
+        raise UsageError(f"weights {path} do not exist", needed="a file that exists")
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"weights {path}", needed=f"a file that ends in {', '.join(SUFFIXES)}")
+        raise UsageError(
+            f"weights {path} have another suffix",
+            needed=f"a file that ends in {', '.join(SUFFIXES)}",
+        )
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     for _ in WRAPPERS:  # within each other, but not without end
         parts = (found.get(key) for key in WRAPPERS)

@@ -57,10 +57,11 @@ class Overrides:
             value = getattr(self, name)
             values = value if isinstance(value, tuple) else (value,)
             if any(one is not None and one <= 0 for one in values):
-                raise UsageError(f"{name} {value}", needed="positive numbers")
+                raise UsageError(f"{name} {value} is not positive", needed="positive numbers")
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UsageError(
-                f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5"
+                f"overlap {self.overlap} is out of range",
+                needed="a fraction of at least 0 and below 1, e.g. 0.5",
             )
 
     def refuse_foreign(self, task: str) -> None:

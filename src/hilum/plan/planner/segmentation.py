@@ -49,7 +49,7 @@ def plan_segmentation(
     kind = overrides.network or "residual_unet"
     if kind not in get_args(Kind):
         raise UsageError(
-            f"network {kind!r} for a segmentation",
+            f"network {kind!r} for a segmentation does not exist",
             needed=", ".join(get_args(Kind)),
             cure="network='residual_unet'",
         )
