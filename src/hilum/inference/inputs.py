@@ -102,15 +102,15 @@ def case_id(source: Source) -> str:
     return image_stem(path).removesuffix("_0000")
 
 
-def find_named(what: str, argument: str, name: str, known: Mapping[str, T]) -> T:
+def find_named(what: str, argument: str, name: str, choices: Mapping[str, T]) -> T:
     """Return the entry of that name, such as a format or an engine.
 
     Raises:
         UsageError: there is none; the nearest name is the cure.
     """
-    if name not in known:
-        near = get_close_matches(name, known, n=1) or [*known]
+    if name not in choices:
+        near = get_close_matches(name, choices, n=1) or [*choices]
         raise UsageError(
-            f"{what} {name!r}", needed=", ".join(known), cure=f"{argument}={near[0]!r}"
+            f"{what} {name!r}", needed=", ".join(choices), cure=f"{argument}={near[0]!r}"
         )
-    return known[name]
+    return choices[name]

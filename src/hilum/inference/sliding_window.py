@@ -269,22 +269,22 @@ def _run_windows(
 
 
 def _run_group(
-    waiting: Sequence[_Window], engine: Run, sweep: Sweep, known: NDArray[np.float32]
+    waiting: Sequence[_Window], engine: Run, sweep: Sweep, last_constant: NDArray[np.float32]
 ) -> tuple[Group, NDArray[np.float32]]:
-    """Run the patches of a group; `known` are the logits of the constant that was run last."""
+    """Run the patches of a group; `last_constant` holds the logits of the last constant."""
     patches = [patch for _, patch, _, _ in waiting if patch is not None]
     results: Iterator[NDArray[np.float32]] = iter(
         mirrored(engine, np.stack(patches), sweep) if patches else ()
     )
     group: Group = []
     for place, patch, logits, constant in waiting:
-        found = known if logits is None else logits
+        found = last_constant if logits is None else logits
         if patch is not None:
             found = next(results)
             if constant:
-                known = found.copy()  # one is kept, without the rest of its batch
+                last_constant = found.copy()  # one is kept, without the rest of its batch
         group.append((place, found))
-    return group, known
+    return group, last_constant
 
 
 def cut_patch(

@@ -229,11 +229,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
-def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken | None:
+def _not_taken(text: str, used: set[str], reasons: Mapping[str, str]) -> NotTaken | None:
     """Find the reason for which a file is not taken; None where it is."""
     path = Path(text)
-    places = (text, *map(str, path.parents)) if known else ()
-    reason = next((known[place] for place in places if place in known), None)
+    places = (text, *map(str, path.parents)) if reasons else ()
+    reason = next((reasons[place] for place in places if place in reasons), None)
     series = reason is None and str(path.parent) in used
     if text in used or (series and is_dicom_file(path)) or str(header_of(path)) in used:
         return None

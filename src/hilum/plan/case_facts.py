@@ -229,16 +229,16 @@ def _label_counts(case_id: str, labels: Labels | None, table: LabelTable) -> dic
 
 def _sample_voxels(
     labels: Labels | None,
-    known: Sequence[int],
+    ids: Sequence[int],
     shape: tuple[int, ...],
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sample flat indices of voxels, under the annotation and of the whole image."""
     size = int(np.prod(shape))
     whole = np.arange(size) if size <= SAMPLES else np.sort(generator.integers(0, size, SAMPLES))
-    if labels is None or not known:
+    if labels is None or not ids:
         return np.empty(0, dtype=np.int64), whole
-    inside = np.flatnonzero(np.isin(labels, known))
+    inside = np.flatnonzero(np.isin(labels, ids))
     if inside.size > SAMPLES:
         inside = inside[np.sort(generator.integers(0, inside.size, SAMPLES))]
     return inside, whole

@@ -47,20 +47,20 @@ def in_mm(values: Iterable[float]) -> str:
     return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
 
 
-def look_up(what: str, name: str, known: Mapping[str, T]) -> T:
+def look_up(what: str, name: str, choices: Mapping[str, T]) -> T:
     """Return what has this name.
 
     Raises:
         UsageError: nothing has it; the nearest name is told.
     """
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
+    if name not in choices:
+        near = get_close_matches(name, choices, n=1)
         raise UsageError(
             f"{what} {name!r} is not known",
-            needed=f"one of {', '.join(known)}",
+            needed=f"one of {', '.join(choices)}",
             cure=f"did you mean {near[0]!r}?" if near else "",
         )
-    return known[name]
+    return choices[name]
 
 
 class Record(BaseModel):

@@ -87,18 +87,18 @@ class LabelOptions:
         )
 
 
-def unknown_word(argument: str, word: str, known: Sequence[str], what: str = "") -> UsageError:
+def unknown_word(argument: str, word: str, candidates: Sequence[str], what: str = "") -> UsageError:
     """The error for a value of an argument that is none of the known ones."""
     return UsageError(
         f"{what or argument} {word!r}",
-        needed=f"one of {', '.join(known)}",
-        cure=did_you_mean(word, known, argument),
+        needed=f"one of {', '.join(candidates)}",
+        cure=did_you_mean(word, candidates, argument),
     )
 
 
-def did_you_mean(word: str, known: Iterable[str], argument: str = "") -> str:
+def did_you_mean(word: str, candidates: Iterable[str], argument: str = "") -> str:
     """Ask for the nearest known word, as a value of an argument where one is named."""
-    spelled = {name.lower(): name for name in known}
+    spelled = {name.lower(): name for name in candidates}
     near = [spelled[one] for one in difflib.get_close_matches(word.lower(), spelled, n=1)]
     meant = f"{argument}={near[0]!r}" if near and argument else "".join(near)
     return f"did you mean {meant}?" if meant else ""

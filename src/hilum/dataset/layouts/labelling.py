@@ -175,15 +175,15 @@ def _columns(cases: Iterable[Case]) -> tuple[str, ...]:
 
 def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
     """The columns that hold the label; () where the layout itself gave each case its class."""
-    known = _columns(dataset.every)
+    columns = _columns(dataset.every)
     if options.label:
-        return _find_columns(dataset, known, options.label)
+        return _find_columns(dataset, columns, options.label)
     if any(case.label is not None for case in dataset.every):
         return ()
     column = _label_column(dataset.every)
     if column is not None:
         return (column,)
-    if not known:
+    if not columns:
         raise UsageError(
             f"{dataset.root} has no table with a label",
             needed=(
@@ -200,19 +200,19 @@ def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
 
 
 def _find_columns(
-    dataset: Dataset, known: Sequence[str], names: tuple[str, ...]
+    dataset: Dataset, columns: Sequence[str], names: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Find columns by name, whatever their letter case; refuse names that no column has."""
-    if len(names) == 1 and names[0] not in known and "," in names[0]:
+    if len(names) == 1 and names[0] not in columns and "," in names[0]:
         names = tuple(name.strip() for name in names[0].split(","))
-    spelled = {name_key(name): name for name in known}
+    spelled = {name_key(name): name for name in columns}
     for name in names:
         if name_key(name) not in spelled:
             none = "a table with further columns: this data set has none"
             raise UsageError(
                 f"no column {name!r} in {dataset.root}",
-                needed=f"one of {', '.join(known)}" if known else none,
-                cure=did_you_mean(name, known, "label"),
+                needed=f"one of {', '.join(columns)}" if columns else none,
+                cure=did_you_mean(name, columns, "label"),
             )
     return tuple(dict.fromkeys(spelled[name_key(name)] for name in names))
 

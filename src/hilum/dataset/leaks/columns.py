@@ -170,30 +170,30 @@ def _out_of_fold(way: Way, numbers: Numbers, positive: Flags, splits: Splits) ->
     return scores
 
 
-def _by_frequency(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+def _by_frequency(values: Numbers, positive: Flags, others: Numbers) -> Numbers:
     """Estimate each word's class frequency, shrunk by five cases, above the usual one."""
-    prior, words = positive.mean(), int(max(known.max(), others.max())) + 1
-    codes = known.astype(int)
+    prior, words = positive.mean(), int(max(values.max(), others.max())) + 1
+    codes = values.astype(int)
     hits = np.bincount(codes, weights=positive, minlength=words) + _PRIOR_CASES * prior
     shares = hits / (np.bincount(codes, minlength=words) + _PRIOR_CASES)
     return np.asarray((shares - prior)[others.astype(int)])
 
 
-def _by_order(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+def _by_order(values: Numbers, positive: Flags, others: Numbers) -> Numbers:
     """The number itself, turned round where low numbers go with the class.
 
     Missing is the median.
     """
-    median = np.nanmedian([*known, *others])
-    sign = 1 if auroc(np.nan_to_num(known, nan=median), positive) >= 0.5 else -1
+    median = np.nanmedian([*values, *others])
+    sign = 1 if auroc(np.nan_to_num(values, nan=median), positive) >= 0.5 else -1
     return sign * np.nan_to_num(others, nan=median)
 
 
-def _by_tree(known: Numbers, positive: Flags, others: Numbers) -> Numbers:
+def _by_tree(values: Numbers, positive: Flags, others: Numbers) -> Numbers:
     """Predict by a tree of at most eight leaves."""
     from sklearn.tree import DecisionTreeClassifier
 
-    least = max(5, len(known) // 50)
+    least = max(5, len(values) // 50)
     tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=least, random_state=0)
-    scores = tree.fit(known[:, None], positive).predict_proba(others[:, None])
+    scores = tree.fit(values[:, None], positive).predict_proba(others[:, None])
     return np.asarray(scores[:, 1] - positive.mean())

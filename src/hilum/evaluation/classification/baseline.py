@@ -273,7 +273,7 @@ class _Data:
         )
 
 
-def _prior(known: Flags, *, exclusive: bool) -> Numbers:
+def _prior(classes: Flags, *, exclusive: bool) -> Numbers:
     """(K,) how often each class is, one added to every count: Laplace's rule of succession."""
-    counts = known.sum(axis=0) + 1.0
-    return np.asarray(counts / (counts.sum() if exclusive else len(known) + 2))
+    counts = classes.sum(axis=0) + 1.0
+    return np.asarray(counts / (counts.sum() if exclusive else len(classes) + 2))

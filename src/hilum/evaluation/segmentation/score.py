@@ -195,11 +195,11 @@ class _Pair:
         )
 
 
-def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
+def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:
     """Box of every label above 0, found in one pass.
 
     Raises:
-        LabelError: not integers, or a value that is not known.
+        LabelError: not integers, or a value that is none of the ids.
     """
     if not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
@@ -209,12 +209,12 @@ def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
         )
     lowest = int(labels.min(initial=0))
     found = label_boxes(labels)
-    unknown = sorted({*found, lowest} - known)
+    unknown = sorted({*found, lowest} - ids)
     if unknown:
         raise LabelError(
             f"{'label' if len(unknown) == 1 else 'labels'} {', '.join(map(str, unknown[:_SHOWN]))}"
             f" in the {name}",
-            needed=f"labels among {sorted(known)}",
+            needed=f"labels among {sorted(ids)}",
             cure="score with the label table that belongs to these files",
         )
     return found
