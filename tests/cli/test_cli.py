@@ -293,7 +293,7 @@ def test_a_sound_data_set(work):
     assert said.code == 0
     assert said.out.splitlines() == [
         READ,
-        "0 errors, 0 warnings and notes.",
+        "0 errors, 0 warnings, 0 notes",
     ]
 
 

@@ -104,8 +104,8 @@ def test_segmentation_is_stratified_by_labels_and_volume(tmp_path, monkeypatch):
 def test_descriptions_say_what_is_known():
     dataset = classification(["A", "A", "B", "C", "D", None], list("xyxyxy"))
     text = describe_folds(dataset, make_folds(dataset, 2))
-    assert "grouped by 4 patients and 1 cases without one" in text
-    assert "The patients of 1 cases are not known" in text
+    assert "grouped by 4 patients and 1 case without one" in text
+    assert "The patients of 1 case are not known" in text
     known = classification(list("ABCDEF"), list("xyxyxy"))
     assert "grouped by 6 patients, stratified by class." in describe_folds(
         known, make_folds(known, 2)

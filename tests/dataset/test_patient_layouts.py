@@ -365,7 +365,7 @@ def test_check_names_images_that_no_case_uses_and_links_to_nothing(tmp_path, mon
     (root / "more/y.nii.gz").symlink_to("gone")
     findings = check(open_dataset(root))
     assert [f.found for f in findings if f.kind == "unused-image"] == [
-        "no case uses 1 images: more/deep/lost.nii.gz"
+        "no case uses 1 image: more/deep/lost.nii.gz"
     ]
     assert [finding.case for finding in findings if finding.severity == "error"] == ["y", "z"]
 

@@ -210,7 +210,7 @@ def test_two_channels_in_their_order():
     model = make_model(networks=(Second(),), channels=("PET", "CT"))
     assert np.array_equal(Predictor(model).predict(both).labels.array, as_ids(image))
     with pytest.raises(
-        DataError, match=r"case: an image with 1 channels for a model of 2"
+        DataError, match=r"case: an image with 1 channel for a model of 2"
     ) as caught:
         Predictor(model).predict(image)
     assert "PET, CT" in str(caught.value)

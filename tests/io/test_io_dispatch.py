@@ -130,7 +130,7 @@ class TestChannels:
 
     def test_another_number_of_channels(self, tmp_path, volume):
         write_volume(volume, tmp_path / "a.nii.gz")
-        with pytest.raises(FormatError, match="1 channels, where 2 of"):
+        with pytest.raises(FormatError, match="1 channel, where 2 of"):
             read_channels({"a": tmp_path / "a.nii.gz", "b": tmp_path / "a.nii.gz"})
 
     def test_other_grids_are_refused_by_both_names(self, tmp_path, volume):

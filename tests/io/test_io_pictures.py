@@ -349,7 +349,7 @@ def test_written_stack_keeps_the_slice_distance(tmp_path):
 
 
 def test_what_a_picture_cannot_hold(tmp_path, volume, caplog):
-    with pytest.raises(FormatError, match="4 slices of 1 channels"):
+    with pytest.raises(FormatError, match="4 slices of 1 channel"):
         write_volume(volume, tmp_path / "a.png")
     flat = Geometry.from_spacing((1, 5, 7), (1, 2, 2), origin=(5, 6, 7))
     with pytest.raises(FormatError, match="float32 numbers"):

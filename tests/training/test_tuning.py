@@ -322,6 +322,6 @@ def test_what_cannot_be_tuned_is_refused(made, tuned, tmp_path):
     ):
         api.tune(model, other, tmp_path / "m", device="cpu")
     (other / "dataset.json").write_text(text.replace('"MR"', '"PET"'))
-    with pytest.raises(DataError, match="other has the channels PET, the model MR"):
+    with pytest.raises(DataError, match=r"other has 1 channel \(PET\), the model 1 channel \(MR\)"):
         api.tune(model, other, tmp_path / "m", device="cpu")
     assert not (tmp_path / "m").exists()

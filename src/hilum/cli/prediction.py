@@ -16,6 +16,7 @@ from hilum.cli.options import (
     out_option,
 )
 from hilum.cli.output import print_json, shorten, shown_progress
+from hilum.errors import counted
 
 if TYPE_CHECKING:
     from hilum.inference import RunReport
@@ -122,7 +123,8 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
     )
     if most_pictures is not None and done > most_pictures:
         typer.echo(
-            f"Pictures of the first {most_pictures} cases only; --most-pictures {done} draws all."
+            f"Pictures of the first {counted(most_pictures, 'case')} only;"
+            f" --most-pictures {done} draws all."
         )
     unlike = [outcome.case for outcome in report.cases if outcome.unlike]
     if unlike:
@@ -188,7 +190,10 @@ def export(
         )
     if record is not None:
         typer.echo(f"int8 to float32: {record.distance:.2g} of the logits' spread")
-        typer.echo(f"Measured on {len(record.validated_on)} cases of {record.patients} patients:")
+        typer.echo(
+            f"Measured on {counted(len(record.validated_on), 'case')} of"
+            f" {counted(record.patients, 'patient')}:"
+        )
         for text in (*(one.in_words for one in record.labels), *record.notes):
             typer.echo(f"  {text}")
     typer.echo(f"Exported: {out}   (installation: {out / 'README.md'})")

@@ -1,5 +1,6 @@
 """The commands that make a model: `check`, `plan`, `train`, `tune`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ from hilum.cli.output import (
     shown_progress,
     with_options,
 )
+from hilum.errors import counted
 
 if TYPE_CHECKING:
     from hilum.inference.manifest import ModelMetrics
@@ -78,13 +80,15 @@ def check(
         typer.echo(result.summary)
         for line in format_findings(result.findings):
             typer.echo(line)
-        others = len(result.findings) - result.errors
-        typer.echo(f"{result.errors} errors, {others} warnings and notes.")
+        kinds = Counter(finding.severity for finding in result.findings)
+        typer.echo(", ".join(counted(kinds[kind], kind) for kind in ("error", "warning", "note")))
         if result.fixes is not None:
-            changes = len(result.fixes.fixed)
-            typer.echo(f"Corrected copy: {result.fixes.folder} ({changes} changes, see fixes.json)")
+            changes = counted(len(result.fixes.fixed), "change")
+            typer.echo(f"Corrected copy: {result.fixes.folder} ({changes}, see fixes.json)")
             if left := sum(finding.severity == "error" for finding in result.fixes.left):
-                typer.echo(f"{left} errors above remain in the copy: no safe mend is known.")
+                typer.echo(
+                    f"In the copy {counted(left, 'error')} above remain: no safe mend is known."
+                )
     if result.errors and fix is None:
         raise typer.Exit(3)
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hilum.errors import DataError
+from hilum.errors import DataError, counted
 from hilum.io.text import name_key
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _IGNORED = re.compile(r"[\s_]+|(?<=\w)-|-(?!\d)")  # the sign of a number stays
 _NO_NAME = re.compile(r"(?:image|channel|modality|rgbto01)?(\d*)")
 _COLOURS = {"r": "red", "g": "green", "b": "blue"}
+
+
+def _describe(names: Sequence[str]) -> str:
+    """Count channels, and name those that have names: "2 channels (CT, PET)"."""
+    named = not all(_NO_NAME.fullmatch(plain_name(name)) for name in names)
+    return counted(len(names), "channel") + (f" ({', '.join(names)})" if named else "")
 
 
 def match_channels(
@@ -44,7 +50,7 @@ def match_channels(
         return tuple(range(len(found)))
     if sorted(ours) == sorted(theirs) and len(set(ours)) == len(ours):
         return tuple(theirs.index(name) for name in ours)
-    sides = f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}"
+    sides = f"{where} has {_describe(found)}, {holder} {_describe(wanted)}"
     if not any(all(map(_NO_NAME.fullmatch, keys)) for keys in (ours, theirs)):
         unknown = [name for name, key in zip(found, theirs, strict=True) if key not in ours]
         missing = [name for name, key in zip(wanted, ours, strict=True) if key not in theirs]

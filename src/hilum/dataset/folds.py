@@ -12,7 +12,7 @@ from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR, ClassKind
 from hilum.dataset.reading import read_annotation
-from hilum.errors import DataError, ResourceError, UsageError
+from hilum.errors import DataError, ResourceError, UsageError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def make_folds(
     available = len(set(groups.tolist()))
     if available < folds:
         raise UsageError(
-            f"{folds} folds of {available} patient{'s' if available > 1 else ''}",
+            f"{folds} folds of {counted(available, 'patient')}",
             needed="at least one patient for each fold",
             cure=f"folds={available}" if available > 1 else "add cases of other patients",
         )
@@ -215,13 +215,17 @@ def describe_folds(
     cases = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     known = len({case.patient for case in dataset.cases} - {None})
     unknown = sum(case.patient is None for case in dataset.cases)
-    count = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
+    count = counted(len(folds), "fold")
     if dataset.splits:
         text = f"{count} as given by the data set, {cases} validation cases each."
     else:
-        grouping = f"grouped by {known} patients" if known else f"{unknown} cases in all"
+        grouping = (
+            f"grouped by {counted(known, 'patient')}"
+            if known
+            else f"{counted(unknown, 'case')} in all"
+        )
         if known and unknown:
-            grouping += f" and {unknown} cases without one"
+            grouping += f" and {counted(unknown, 'case')} without one"
         stratified = "stratified by the labels present and the annotated volume"
         if dataset.labels is None:
             kind = dataset.classes.kind if dataset.classes is not None else "exclusive"
@@ -235,7 +239,11 @@ def describe_folds(
             stay = "stays" if len(joining) == 1 else "stay"
             text += f" {_groups(joining)} of near-duplicates {stay} in one fold."
     if unknown:
-        which = f"The patients of {unknown} cases are not known" if known else "No patient is known"
+        which = (
+            f"The patients of {counted(unknown, 'case')} are not known"
+            if known
+            else "No patient is known"
+        )
         text += f" {which}: each such case counts as one patient."
     shared = leaking_patients(dataset, folds)
     if shared:
@@ -248,7 +256,7 @@ def describe_folds(
 
 
 def _groups(groups: Sequence[Collection[str]]) -> str:
-    return "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    return counted(len(groups), "group")
 
 
 def groups_on_both_sides(

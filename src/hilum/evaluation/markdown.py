@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hilum.errors import counted
 from hilum.evaluation.classification.subgroups import SMALL
 from hilum.evaluation.metric_table import CALIBRATION, CLASS_METRICS, LESION_METRICS, title
 from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
@@ -27,8 +28,9 @@ def label_map_page(evaluation: Evaluation) -> str:
     cases = len({score.case for score in evaluation.scores})
     patients = len({score.group for score in evaluation.scores})
     intro = (
-        f"{record.predictions} against {record.reference}: {cases} cases of {patients}"
-        f" patients, {len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap"
+        f"{record.predictions} against {record.reference}:"
+        f" {counted(cases, 'case')} of {counted(patients, 'patient')},"
+        f" {counted(len(summary.regions), 'region')}. Intervals: {summary.level:.0%} bootstrap"
         f" of the mean, {summary.resamples} draws of patients. NSD at {record.tolerance_mm:g}"
         f" {'mm' if record.scaled else 'pixels'}. Undefined values are left out and counted."
     )
@@ -186,7 +188,8 @@ def _class_intro(summary: ClassSummary) -> list[str]:
         else "the probabilities as the model gives them"
     )
     intro = (
-        f"{summary.cases} cases of {summary.patients} patients: {counts}. {positive}Figures of"
+        f"{counted(summary.cases, 'case')} of {counted(summary.patients, 'patient')}: {counts}."
+        f" {positive}Figures of"
         f" {whose}. Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a"
         f" class, for the rest {summary.resamples} bootstrap draws."
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, counted
 from hilum.io import image_stem, in_colours, read_channels, read_volume
 from hilum.volume import Volume
 
@@ -83,7 +83,7 @@ def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataErr
         what = "a colour picture"
         cure = f"this is not what the model learnt from; give it images of {channels[0]}"
     return DataError(
-        f"{case}: {what} with {image.channels} channels for a model of {len(channels)}",
+        f"{case}: {what} with {counted(image.channels, 'channel')} for a model of {len(channels)}",
         needed=", ".join(channels),
         cure=cure,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import FormatError
+from hilum.errors import FormatError, counted
 from hilum.io.dicom_grid import Slice, Stack, stack
 from hilum.io.dicom_start import (
     PREAMBLE,
@@ -247,7 +247,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             aside += 1
     if not images:
         raise FormatError(
-            f"{path}: no DICOM image among {len(files)} files",
+            f"{path}: no DICOM image among {counted(len(files), 'file')}",
             needed="a folder of one CT or MR series",
             cure="name the series' own folder",
         )
@@ -278,7 +278,7 @@ def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
     listed = "\n".join(
         f"  {files[0].header.get('Modality', '?')}"
         f" {files[0].header.get('SeriesDescription', '') or 'without description'}:"
-        f" {len(files)} files, e.g. {files[0].path.name} (series {uid})"
+        f" {counted(len(files), 'file')}, e.g. {files[0].path.name} (series {uid})"
         for uid, files in series.items()
     )
     raise FormatError(

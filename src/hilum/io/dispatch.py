@@ -14,6 +14,7 @@ from hilum.errors import (
     GeometryError,
     LabelError,
     UsageError,
+    counted,
     readable,
 )
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
@@ -143,7 +144,7 @@ def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None =
     """
     if volume.channels != 1:
         raise LabelError(
-            f"{path}: labels in {volume.channels} channels",
+            f"{path}: labels in {counted(volume.channels, 'channel')}",
             needed="labels in one channel",
             cure="store one integer for each voxel",
         )
@@ -209,7 +210,8 @@ def _refuse_misfit(
     """Raise where a file cannot be stacked with the first one."""
     if volume.channels != wanted:
         raise FormatError(
-            f"{path}: {volume.channels} channels, where {wanted} of {names} are taken from it",
+            f"{path}: {counted(volume.channels, 'channel')}, where {wanted} of {names} are"
+            " taken from it",
             needed="as many channels in the file as name it",
             cure="name the channels in the data set's table, or split the file",
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import FormatError, readable
+from hilum.errors import FormatError, counted, readable
 from hilum.io.files import atomic_path, plain_path
 from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
@@ -157,7 +157,7 @@ def picture_array(volume: Volume, path: Path) -> NDArray[np.generic]:
     array = plain_array(path, volume.array)
     if volume.geometry.shape[0] != 1 or volume.channels not in {1, 3}:
         raise FormatError(
-            f"{path}: {volume.geometry.shape[0]} slices of {volume.channels} channels",
+            f"{path}: {volume.geometry.shape[0]} slices of {counted(volume.channels, 'channel')}",
             needed="one slice, grey or RGB, for a picture",
             cure="write .nii.gz, which holds every volume",
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import FormatError
+from hilum.errors import FormatError, counted
 from hilum.io.files import atomic_path
 from hilum.io.picture import (
     MM_PER_INCH,
@@ -159,7 +159,7 @@ def write(volume: Volume, path: Path) -> None:
     array = plain_array(path, volume.array)
     if volume.channels not in {1, 3}:
         raise FormatError(
-            f"{path}: {volume.channels} channels",
+            f"{path}: {counted(volume.channels, 'channel')}",
             needed="1 (grey) or 3 (RGB) for a TIFF",
             cure="write .nii.gz",
         )

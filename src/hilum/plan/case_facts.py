@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from hilum.errors import DataError, GeometryError, LabelError
+from hilum.errors import DataError, GeometryError, LabelError, counted
 from hilum.plan.plan import Record, Three
 from hilum.volume import Box, Volume, places_of, reorient
 
@@ -151,7 +151,7 @@ def measure_case(
     """
     if image.channels != len(channels):
         raise DataError(
-            f"case {case_id}: {image.channels} channels",
+            f"case {case_id}: {counted(image.channels, 'channel')}",
             needed=f"{len(channels)} channels ({', '.join(channels)})",
             cure="add the missing channels, or leave the case out",
         )

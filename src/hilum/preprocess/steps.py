@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cc3d
 import numpy as np
 
-from hilum.errors import DataError, GeometryError, ResourceError
+from hilum.errors import DataError, GeometryError, ResourceError, counted
 from hilum.io.files import total_memory
 from hilum.plan.plan import in_mm, resampled_size
 from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
@@ -83,7 +83,7 @@ def check_image(image: Volume, plan: Plan) -> None:
     """
     if image.channels != len(plan.channels):
         raise DataError(
-            f"the image has {image.channels} channels",
+            f"the image has {counted(image.channels, 'channel')}",
             needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
             cure="give every channel, in this order",
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import UsageError
+from hilum.errors import UsageError, counted
 from hilum.evaluation import ClassRows
 from hilum.metrics import confusion
 from hilum.report.canvas import new_canvas, save_png
@@ -67,7 +67,7 @@ def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
     )
     axes.set(xlabel="what they are called", ylabel="what they are")
     axes.set_title(
-        f"{len(scores)} cases, {np.trace(counts) / len(scores):.1%} called right",
+        f"{counted(len(scores), 'case')}, {np.trace(counts) / len(scores):.1%} called right",
         loc="left",
         fontsize=11,
     )

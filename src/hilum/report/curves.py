@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
+from hilum.errors import counted
 from hilum.evaluation import ClassRows, questions
 from hilum.evaluation.classification.arrays import calibration_changed
 from hilum.evaluation.classification.curves import RISKS
@@ -116,7 +117,7 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
         else "probabilities as the model gives them"
     )
     about = f"{lines[0].question.name}: " if len(lines) == 1 else ""
-    title = f"{about}{len(scores)} cases of {rows.patients} patients, {kind}"
+    title = f"{about}{counted(len(scores), 'case')} of {counted(rows.patients, 'patient')}, {kind}"
     figure.suptitle(title, fontsize=12, color=_TEXT)
     if len(lines) > _FEW:
         texts = [f"{one.question.name}, {one.area}, {one.precision}, {one.error}" for one in lines]

@@ -14,7 +14,7 @@ from hilum.dataset.doctor.examine import Examination, examine
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.folds import groups_on_both_sides, leaking_patients, patient_of
 from hilum.dataset.leaks import Audit, Pair, audit_of
-from hilum.errors import LabelError, some
+from hilum.errors import LabelError, counted, some
 from hilum.io import image_stem
 from hilum.io.files import total_memory
 
@@ -83,7 +83,7 @@ def files(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
         )
     if unused:
         shown = some(map(dataset.files.name, unused), shown=6)
-        yield Finding.of("unused-image", f"no case uses {len(unused)} images: {shown}")
+        yield Finding.of("unused-image", f"no case uses {counted(len(unused), 'image')}: {shown}")
 
 
 def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> Iterator[Finding]:
@@ -232,7 +232,7 @@ def classes(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
         cases = [case for case, held in flags.items() if held[number]]
         count = len({patients[case] for case in cases})
         if count < FEWEST_PATIENTS:
-            found = f"{name}: {len(cases)} cases of {count} patient{'' if count == 1 else 's'}"
+            found = f"{name}: {counted(len(cases), 'case')} of {counted(count, 'patient')}"
             yield Finding.of("rare-class", found)
 
 

@@ -14,7 +14,7 @@ from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
-from hilum.errors import DataError, HilumError, LabelError, ResourceError
+from hilum.errors import DataError, HilumError, LabelError, ResourceError, counted
 from hilum.io import image_suffix, in_colours, inspect_file, palette_of, read_labels, read_volume
 from hilum.io.files import PICTURE_SUFFIXES
 from hilum.volume import MOST_LABELS
@@ -131,7 +131,9 @@ class _Examiner:
             constant = self._is_constant(path, volume.array) and constant
             if volume.channels != wanted:
                 complete = False
-                found = f"holds {volume.channels} channels where the data set has {wanted}"
+                found = (
+                    f"holds {counted(volume.channels, 'channel')} where the data set has {wanted}"
+                )
                 self.add("channel-count", f"{path.name} {found}")
             first = first or volume.geometry
             if not volume.geometry.is_close(first):
@@ -263,7 +265,7 @@ class _Examiner:
         cure = "store the labels as PNG, from their origin"
         self.add(
             "fractional-labels",
-            f"{path.name} holds {len(np.unique(array))} values: {cause}",
+            f"{path.name} holds {counted(len(np.unique(array)), 'value')}: {cause}",
             cure if rule is None else f"--fix {rule}; store labels as PNG",
             fixable=rule is not None,
         )

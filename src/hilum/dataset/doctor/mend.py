@@ -10,7 +10,7 @@ import numpy as np
 from hilum.dataset.annotation import annotation_files, read_label_map
 from hilum.dataset.conversion import convert, cutting_rule, foreground_of, is_blurred, whole
 from hilum.dataset.grids import Grids, compare_grids, grid_words
-from hilum.errors import DataError, LabelError
+from hilum.errors import DataError, LabelError, counted
 from hilum.io import read_volume
 from hilum.volume import Volume, resample_labels_onto, resample_onto
 
@@ -51,7 +51,7 @@ def mended_images(case: Case, kinds: frozenset[str]) -> Mended:
             volume = volume.with_array(array)
             if count:
                 what = "were set to the smallest finite value of their channel"
-                done.append(("not-finite", f"{count} voxels of {path.name} {what}"))
+                done.append(("not-finite", f"{counted(count, 'voxel')} of {path.name} {what}"))
         first = (volumes or [volume])[0].geometry
         if not volume.geometry.is_close(first):
             _refuse_unasked("channel-grid", path, kinds)

@@ -12,7 +12,7 @@ from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_ent
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
 from hilum.dataset.layouts.shared_images import classified
 from hilum.dataset.layouts.splits import with_parts
-from hilum.errors import DataError, readable, some
+from hilum.errors import DataError, counted, readable, some
 from hilum.io import is_output, supported
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def no_classes(path: Path) -> DataError:
     images = sum(map(len, held.values()))
     shown = some(f"{folder.name}/{names[0]}" for folder, names in held.items())
     return DataError(
-        f"{path} holds {images} images in {len(held)} folders ({shown}): these may be classes, or"
-        " patients",
+        f"{path} holds {counted(images, 'image')} in {len(held)} folders ({shown}): these"
+        " may be classes, or patients",
         needed=(
             f"at most {MOST_CLASSES} classes of several images each; or the files of each patient"
             " under the same words, an annotation among them (PATIENT/PATIENT_t1.nii.gz,"

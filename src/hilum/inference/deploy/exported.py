@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from hilum.errors import ModelError, UsageError
+from hilum.errors import ModelError, UsageError, counted
 from hilum.inference.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.inference.manifest import (
     CARD,
@@ -117,8 +117,9 @@ class Quantisation(Record):
     @property
     def in_words(self) -> str:
         """Describe the measurements for people."""
-        return f"on {len(self.validated_on)} cases of {self.patients} patients: " + "; ".join(
-            one.in_words for one in self.labels
+        return (
+            f"on {counted(len(self.validated_on), 'case')} of {counted(self.patients, 'patient')}: "
+            + "; ".join(one.in_words for one in self.labels)
         )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from hilum.dataset import arranged, open_dataset, read_annotation, read_case
 from hilum.dataset.case import Fold
 from hilum.dataset.folds import make_folds
-from hilum.errors import ModelError, UsageError
+from hilum.errors import ModelError, UsageError, counted
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
@@ -160,7 +160,8 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
     patients = len(_patients(cases.values()))
     if patients <= FEWEST_PATIENTS:
         raise UsageError(
-            f"{dataset.root}: {len(cases)} annotated cases of {patients} patients",
+            f"{dataset.root}: {counted(len(cases), 'annotated case')} of"
+            f" {counted(patients, 'patient')}",
             needed=(
                 f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS}"
                 " judge the result"
@@ -185,7 +186,8 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
             note = _SET_ASIDE.format(held=len(known), needed=FEWEST_PATIENTS)
             return Split(spread_evenly(others, _MOST_CASES), chosen, () if fold is own else (note,))
     raise UsageError(
-        f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves"
+        f"{dataset.root}: no fold of its {counted(len(cases), 'annotated case')} of"
+        f" {counted(patients, 'patient')} leaves"
         " some to set the ranges",
         needed=f"{FEWEST_PATIENTS} patients that judge, and others",
         cure="give data with cases of more patients",
@@ -328,7 +330,8 @@ def _quantise_network(network: Model, patches: Sequence[NDArray[np.float32]]) ->
 
 def _refuse_beyond(record: Quantisation) -> None:
     """Raise where a label loses more than the gate, or too many labels are in no case."""
-    judges = f"{len(record.validated_on)} validation cases of {record.patients} patients"
+    cases = counted(len(record.validated_on), "validation case")
+    judges = f"{cases} of {counted(record.patients, 'patient')}"
     unseen = [one.region for one in record.labels if one.reference is None]
     if len(unseen) > MOST_UNSEEN * len(record.labels):
         raise ModelError(

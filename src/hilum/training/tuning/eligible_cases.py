@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.dataset.folds import patient_of
-from hilum.errors import UsageError
+from hilum.errors import UsageError, counted
 from hilum.inference.predict_cases import spread_evenly
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _notes(
 ) -> tuple[str, ...]:
     """Describe how the cases were chosen, for tuning.json and the card."""
     left_out = len(dataset.not_tests) - len(cases)
-    notes = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
+    notes = [f"{counted(len(cases), 'case')} of {dataset.name} that were not trained on"]
     if left_out:
         notes.append(
             f"{left_out} cases were left out: they, or other cases of their patients, were"

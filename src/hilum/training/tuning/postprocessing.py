@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.errors import GeometryError, LabelError
+from hilum.errors import GeometryError, LabelError, counted
 from hilum.evaluation.page import span
 from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.metrics import paired_test
@@ -187,7 +187,7 @@ def too_few(groups: Sequence[str]) -> str:
     """Say that the cases, given by their patients, are of too few; "" where they are enough."""
     patients = len(set(groups))
     few = (
-        f"{_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than"
+        f"{counted(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than"
     )
     return f"{few} the images" if patients < FEWEST else ""
 
@@ -312,7 +312,7 @@ class _Learner:
         if not reason and others and others[worst] < -LOSS:
             reason = f"{worst} loses {-others[worst]:.4f}"
         elif not reason and lost:
-            reason = f"in {_count(lost, 'case')} a region that was found would be lost altogether"
+            reason = f"in {counted(lost, 'case')} a region that was found would be lost altogether"
         return Trial(
             step=step,
             own=own,
@@ -442,14 +442,14 @@ def _objection(change: Change) -> str:
     if not change.difference > MARGIN:
         return f"a rise of more than {MARGIN:g} is needed"
     if not (change.low > 0 and change.p_value < P_VALUE):
-        return f"{_count(change.changed, 'case')} changed: that may be chance"
+        return f"{counted(change.changed, 'case')} changed: that may be chance"
     return ""
 
 
 def _because(found: _Found, groups: Sequence[str], held_out: Change | None, *, kept: bool) -> str:
     """Write the reason, with its metrics."""
     helped = [trial for trial in found.trials if trial.kept]
-    where = f"{len(groups)} cases of {_count(len(set(groups)), 'patient')}"
+    where = f"{counted(len(groups), 'case')} of {counted(len(set(groups)), 'patient')}"
     parts = [f"on {where}: " + ("; ".join(map(_in_words, helped)) or "nothing helped")]
     if held_out is not None:
         judged = (
@@ -463,10 +463,10 @@ def _because(found: _Found, groups: Sequence[str], held_out: Change | None, *, k
         default=None,
     )
     if nearest is not None:
-        number = _count(len(found.trials) - len(helped), "step")
+        number = counted(len(found.trials) - len(helped), "step")
         parts.append(f"{number} did not help, best {_in_words(nearest)}: {nearest.because}")
     if found.unchanged:
-        parts.append(f"{_count(len(found.unchanged), 'further step')} changed no case")
+        parts.append(f"{counted(len(found.unchanged), 'further step')} changed no case")
     return "; ".join(parts)
 
 
@@ -481,9 +481,5 @@ def _metrics(change: Change) -> str:
     return (
         f"{change.before:.4f} -> {change.after:.4f} ({change.difference:+.4f},"
         f" {span(change.low, change.high, '+.4f')}, p {change.p_value:.2g},"
-        f" {_count(change.changed, 'case')} changed)"
+        f" {counted(change.changed, 'case')} changed)"
     )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, open_dataset, read_annotation
-from hilum.errors import DataError, HilumError, UsageError
+from hilum.errors import DataError, HilumError, UsageError, counted
 from hilum.evaluation.page import span
 from hilum.inference import ModelMetrics, Predictor, TrainedModel
 from hilum.inference.manifest import hilum_version
@@ -160,7 +160,7 @@ def _tune(
         else ", which the model may have been trained on"
     )
     metrics = ModelMetrics(
-        measured_on=f"{len(predicted)} cases of {dataset.name}{untrained} (hilum tune)",
+        measured_on=f"{counted(len(predicted), 'case')} of {dataset.name}{untrained} (hilum tune)",
         metrics=rows,
         level=level,
         notes=(*eligible.notes, *learning_notes(found)),
