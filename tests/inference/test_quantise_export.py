@@ -273,7 +273,7 @@ def test_a_fold_is_of_annotated_cases_only(model, tmp_path):
 def test_too_few_patients_are_refused(model, tmp_path, options):
     data = open_dataset(write_data(tmp_path, **options))
     with pytest.raises(
-        UsageError, match=r"(?s)annotated cases of [1-3] patients?.*at least 4 patients"
+        UsageError, match=r"(?s)annotated cases? of [1-3] patients?.*at least 4 patients"
     ):
         split_cases(model, data)
 
