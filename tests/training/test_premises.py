@@ -202,8 +202,14 @@ def test_the_order_of_channels_changes_nothing(data):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"positive": "well"}, "positive class well, but the plan that is given has ill"),
-        ({"classes": "ordinal"}, "classes ordinal, but the plan that is given has exclusive"),
+        (
+            {"positive": "well"},
+            "positive class well was asked for, but the plan that is given has ill",
+        ),
+        (
+            {"classes": "ordinal"},
+            "classes ordinal was asked for, but the plan that is given has exclusive",
+        ),
     ],
 )
 def test_a_given_plan_refuses_other_classes(tmp_path, asked, said):

@@ -78,7 +78,7 @@ class Progress(Record):
                 raise ModelError(
                     f"{path} was made with another {name}",
                     needed="the same plan, seed and cases as before",
-                    cure="resume with the same options, or choose another folder with -o",
+                    cure="resume with the same options, or choose another folder: out='ANOTHER'",
                 )
 
     @classmethod
@@ -154,7 +154,7 @@ def _not_ours(path: Path, error: Exception) -> ModelError:
     return ModelError(
         f"{path}: not a checkpoint of this training ({error})",
         needed="the checkpoint that this plan's training wrote",
-        cure="remove the file to begin again, or choose another folder with -o",
+        cure="remove the file to begin again, or choose another folder: out='ANOTHER'",
     )
 
 

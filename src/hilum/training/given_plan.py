@@ -58,12 +58,9 @@ def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str)
     ):
         if wanted is not None and wanted != found:
             raise UsageError(
-                f"{name} {wanted}, but {holder} has {found or 'none'}",
+                f"{name} {wanted} was asked for, but {holder} has {found or 'none'}",
                 needed="options that agree with it",
-                cure=(
-                    "leave the option out, or train into another folder with -o and without that"
-                    " plan"
-                ),
+                cure="leave it out, or train into another folder (out) without that plan",
             )
 
 
@@ -82,7 +79,8 @@ def _refuse_another(plan: Plan, overrides: Overrides | None, holder: str) -> Non
         wanted = getattr(overrides, field.name)
         if wanted is not None and field.name in found and found[field.name] != wanted:
             raise UsageError(
-                f"{field.name.replace('_', ' ')} {wanted}, but {holder} has {found[field.name]}",
+                f"{field.name.replace('_', ' ')} {wanted} was asked for, but {holder} has"
+                f" {found[field.name]}",
                 needed="options that agree with it",
-                cure="leave the option out, or train into another folder with -o",
+                cure="leave it out, or train into another folder: out='ANOTHER'",
             )

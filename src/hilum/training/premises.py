@@ -159,7 +159,7 @@ class Premises(Record):
         needed = (
             "the same images, annotations, names, patients, folds, seed and plan as when it began"
         )
-        cure = "undo the change, or train anew into another folder with -o"
+        cure = "undo the change, or train anew into another folder: out='ANOTHER'"
         if of_data:
             raise DataError(found, needed=needed, cure=cure)
         if changes:

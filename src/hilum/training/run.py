@@ -204,7 +204,7 @@ def _split(
     usual = min(_USUAL_FOLDS, max(2, len(set(patient_of(dataset).values()))))
     folds = make_folds(dataset, options.folds or usual, seed=options.seed, together=leaks.groups)
     listener.say(describe_folds(dataset, folds, together=leaks.groups))
-    chosen = _chosen_folds(folds, options)
+    chosen = _choose_folds(folds, options)
     if options.folds not in {None, len(folds)}:
         listener.say(f"folds={options.folds} is ignored: the data set brings a split of its own.")
     return chosen
@@ -254,14 +254,14 @@ def _compare_premises(
     return dataset, premises, None if given is None else task.check_plan(given)
 
 
-def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
+def _choose_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
     if options.folds is not None:
         return list(enumerate(folds))
     if not 0 <= options.fold < len(folds):
         raise UsageError(
-            f"fold {options.fold}",
+            f"fold {options.fold} is not there",
             needed=f"a fold from 0 to {len(folds) - 1}",
-            cure="fold=0, or folds=5 for all",
+            cure="fold=0" + (f", or folds={len(folds)} for all" if len(folds) > 1 else ""),
         )
     return [(options.fold, folds[options.fold])]
 

@@ -53,9 +53,9 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Model:
             model.reshape([1, len(plan.channels), *plan.patch.value])
         except Exception as error:  # torch's and OpenVINO's errors have no common base
             raise ModelError(
-                f"a network that OpenVINO cannot take ({type(error).__name__}:"
+                f"OpenVINO cannot take the network ({type(error).__name__}:"
                 f" {str(error).strip().splitlines()[0]})",
-                cure="engine='torch'",
+                cure="engine='torch' to predict, formats='onnx' to export",
             ) from error
     model.set_friendly_name(
         "network"
