@@ -32,7 +32,7 @@ def readable(text: object) -> str:
 
 
 def some(names: Iterable[str], *, shown: int = 3) -> str:
-    """A list of names, cut short for a sentence: "a, b, c and 5 more"."""
+    """Return a list of names, cut short for a sentence: "a, b, c and 5 more"."""
     listed = list(names)
     tail = f" and {len(listed) - shown} more" if len(listed) > shown else ""
     return ", ".join(listed[:shown]) + tail

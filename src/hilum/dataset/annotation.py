@@ -47,7 +47,7 @@ Annotation = Path | MaskFiles
 
 
 def annotation_files(annotation: Annotation | None) -> tuple[Path, ...]:
-    """The files of an annotation; () where there is none."""
+    """Return the files of an annotation; () where there is none."""
     if annotation is None:
         return ()
     return (annotation,) if isinstance(annotation, Path) else tuple(annotation.masks.values())

@@ -143,12 +143,12 @@ class Dataset:
         return (*self.cases, *self.unlabelled)
 
     def with_cases(self, cases: Iterable[Case]) -> Dataset:
-        """The data set with other cases in the places of those of `every`."""
+        """Return the data set with other cases in the places of those of `every`."""
         replaced, count = tuple(cases), len(self.cases)
         return replace(self, cases=replaced[:count], unlabelled=replaced[count:])
 
     def with_notes(self, *notes: str) -> Dataset:
-        """The data set with further notes; "" is none."""
+        """Return the data set with further notes; "" is none."""
         return replace(self, notes=(*self.notes, *filter(None, notes)))
 
     @property
@@ -193,7 +193,7 @@ class Dataset:
         refuse(faults, len(self.cases), str(self.root))
 
     def __getitem__(self, case_id: str) -> Case:
-        """The annotated case of that id.
+        """Return the annotated case of that id.
 
         Raises:
             KeyError: there is none.

@@ -83,7 +83,7 @@ def match_channels(
 def arrange_channels(
     case: Case, wanted: Sequence[str], *, where: str = "", holder: str = "the model"
 ) -> Case:
-    """The case with the channels of a plan or model, under its names and in its order.
+    """Return the case with the channels of a plan or model, under its names and in its order.
 
     Raises:
         DataError: as `match_channels`, or the fault of the case.
@@ -103,7 +103,7 @@ def arrange_channels(
 def arrange_dataset(
     dataset: Dataset, wanted: Sequence[str], *, holder: str = "the model"
 ) -> Dataset:
-    """The data set with the channels of a plan or model, under its names and in its order.
+    """Return the data set with the channels of a plan or model, under its names and in its order.
 
     Raises:
         DataError: as `match_channels`.
@@ -114,7 +114,7 @@ def arrange_dataset(
 
 
 def plain_name(name: str) -> str:
-    """A name without what does not count in it."""
+    """Return a name without what does not count in it."""
     plain = _IGNORED.sub("", name_key(name))
     return _COLOURS.get(plain, plain)
 

@@ -74,7 +74,7 @@ class ClassTable(BaseModel):
         return tuple(name in named for name in self.names)
 
     def index(self, label: str) -> int:
-        """The number of the class that a label names; exclusive and ordinal classes only.
+        """Return the number of the class that a label names; exclusive and ordinal classes only.
 
         Raises:
             LabelError: it names another class, or there may be several.

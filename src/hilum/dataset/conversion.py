@@ -118,7 +118,7 @@ def convert(array: Numbers, table: LabelTable) -> Conversion | None:
 
 
 def kind_of(array: Numbers) -> str:
-    """The kind of finding for an array (C, Z, Y, X) that holds no labels."""
+    """Return the kind of finding for an array (C, Z, Y, X) that holds no labels."""
     if is_colour(array):
         return "coloured-labels"
     if array.shape[0] > 1:
@@ -128,7 +128,7 @@ def kind_of(array: Numbers) -> str:
 
 
 def describe(array: Numbers) -> str:
-    """An array (C, Z, Y, X) of several channels in words."""
+    """Return an array (C, Z, Y, X) of several channels in words."""
     if is_colour(array):
         colours = _colours(array)[0]
         return f"{len(colours)} colours ({some(map(str, colours))})"
@@ -163,7 +163,7 @@ def _from_colours(array: Numbers, table: LabelTable) -> Conversion | None:
 
 
 def _layer_numbers(array: Numbers) -> NDArray[np.int32] | None:
-    """The number of the layer (from 1; 0 for none) that holds each voxel, (1, Z, Y, X).
+    """Return the number of the layer (from 1; 0 for none) that holds each voxel, (1, Z, Y, X).
 
     None where layers overlap or hold more.
 

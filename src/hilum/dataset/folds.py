@@ -99,7 +99,7 @@ def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
 
 
 def patient_of(dataset: Dataset) -> dict[str, str]:
-    """The patient of every annotated case.
+    """Return the patient of every annotated case.
 
     A case without one is a patient of its own, named so that it meets no other.
     """
@@ -130,7 +130,7 @@ def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> d
 
 
 def joined(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...], ...]:
-    """The groups that are left when those that share a member are joined, again and again.
+    """Return the groups that are left when those that share a member are joined, again and again.
 
     Args:
         groups: of names; the order does not matter.
@@ -158,7 +158,7 @@ def joined(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...], ...]:
 
 
 def case_strata(dataset: Dataset) -> dict[str, str]:
-    """The stratum of every annotated case; {} where finding it out is not cheap."""
+    """Return the stratum of every annotated case; {} where finding it out is not cheap."""
     if dataset.labels is None:
         return _class_strata(dataset)
     if not _is_cheap(dataset):
@@ -182,7 +182,7 @@ def case_strata(dataset: Dataset) -> dict[str, str]:
 
 
 def _class_strata(dataset: Dataset) -> dict[str, str]:
-    """The class of every case; of several findings the rarest, "" where it has none."""
+    """Return the class of every case; of several findings the rarest, "" where it has none."""
     labels = {case.id: case.label or "" for case in dataset.cases}
     if dataset.classes is None or dataset.classes.kind != "multilabel":
         return labels
@@ -262,7 +262,7 @@ def _groups(groups: Sequence[Collection[str]]) -> str:
 def groups_on_both_sides(
     folds: Sequence[Fold], together: Sequence[Collection[str]]
 ) -> tuple[tuple[str, ...], ...]:
-    """The groups that have cases in training and in validation of one fold."""
+    """Return the groups that have cases in training and in validation of one fold."""
     sides = [(set(fold.train), set(fold.validation)) for fold in folds]
     return tuple(
         tuple(sorted(group))

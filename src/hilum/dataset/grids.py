@@ -81,7 +81,7 @@ def _is_at_origin(geometry: Geometry) -> bool:
 
 
 def grid_words(geometry: Geometry) -> str:
-    """A grid in words: shape (Z, Y, X), spacing, origin and orientation."""
+    """Return a grid in words: shape (Z, Y, X), spacing, origin and orientation."""
     spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
     origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
     return (

@@ -76,7 +76,7 @@ def match_labels(
 
 
 def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
-    """The label map with other ids.
+    """Return the label map with other ids.
 
     Raises:
         LabelError: it holds an id that is not to be found in `ids`.
@@ -98,7 +98,7 @@ def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
 def arranged(
     dataset: Dataset, channels: Sequence[str], targets: LabelTable | ClassTable, *, holder: str
 ) -> Dataset:
-    """The data set with the channels, label ids or classes of a plan or model.
+    """Return the data set with the channels, label ids or classes of a plan or model.
 
     Its last notes say what was matched by name.
 
@@ -197,14 +197,14 @@ def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
 
 
 def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
-    """A case's label under other names of the classes."""
+    """Return a case's label under other names of the classes."""
     if label is None or label in names:
         return label if label is None else names[label]
     return SEPARATOR.join(names.get(part, part) for part in label.split(SEPARATOR))
 
 
 def ids_by_name(table: LabelTable) -> dict[str, int]:
-    """The id of each plain name of a label.
+    """Return the id of each plain name of a label.
 
     Not of those that name nothing, or that two labels share.
     """

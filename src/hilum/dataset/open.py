@@ -126,7 +126,7 @@ def open_cases(
 
 
 def _distinct(dataset: Dataset) -> Dataset:
-    """The data set, where files can be named after its cases on every file system."""
+    """Return the data set, where files can be named after its cases on every file system."""
     often = Counter(case.id.casefold() for case in dataset.every)
     repeated = sorted(case.id for case in dataset.every if often[case.id.casefold()] > 1)
     if repeated:

@@ -132,7 +132,7 @@ class Comparison(Record):
         return {name: value for name, value in handler(self).items() if value is not None}
 
     def __getitem__(self, key: str | tuple[str, str]) -> Difference:
-        """The difference of a (part, metric), or of a metric of all classes ("auroc").
+        """Return the difference of a (part, metric), or of a metric of all classes ("auroc").
 
         Raises:
             KeyError: there is no such pair.
@@ -141,7 +141,7 @@ class Comparison(Record):
         return {(one.part, one.metric): one for one in self.differences}[pair]
 
     def markdown(self) -> str:
-        """The comparison as a page of Markdown."""
+        """Return the comparison as a page of Markdown."""
         return comparison_page(self)
 
     def save(self, folder: Path | str) -> None:
@@ -266,7 +266,7 @@ def compare_classes(
 
 
 def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
-    """The scores of an evaluation as `wanted` has the classes, in its order and spelling.
+    """Return the scores of an evaluation as `wanted` has the classes, in its order and spelling.
 
     Raises:
         UsageError: the classes, their kind, their grades or the positive one of two differ.
@@ -365,7 +365,7 @@ def _label_map_difference(
 def _with_one_patient(
     a: ClassScore, b: ClassScore, table: ClassTable
 ) -> tuple[ClassScore, ClassScore]:
-    """The two with one patient; a label may be written in another order."""
+    """Return the two with one patient; a label may be written in another order."""
     labels = [score.reference for score in (a, b) if score.reference is not None]
     if len(labels) > 1 and table.indicators(labels[0]) != table.indicators(labels[1]):
         raise DataError(

@@ -52,7 +52,7 @@ class Estimate(Record):
     note: str
 
     def __str__(self) -> str:
-        """The value and its interval, for people: 0.912 (0.880 to 0.941)."""
+        """Return the value and its interval, for people: 0.912 (0.880 to 0.941)."""
         if math.isnan(self.value):
             return decimals(self.value)
         return f"{decimals(self.value)} ({self.note or span(self.low, self.high)})"
@@ -86,12 +86,12 @@ COLUMNS = ("part", "metric", "value", "low", "high", "n", "patients", "method", 
 
 
 def estimates_text(estimates: Iterable[Estimate]) -> str:
-    """The text of estimates.csv."""
+    """Return the text of estimates.csv."""
     return csv_text(COLUMNS, ([getattr(one, name) for name in COLUMNS] for one in estimates))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as text: numbers exact, a cell empty where it is undefined (NaN) or None."""
+    """Return a table as text: numbers exact, a cell empty where it is undefined (NaN) or None."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

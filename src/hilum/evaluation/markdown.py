@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def label_map_page(evaluation: Evaluation) -> str:
-    """The page of an evaluation of label maps: a table a region, and one of their mean."""
+    """Return the page of an evaluation of label maps: a table a region, and one of their mean."""
     record, summary = evaluation.record, evaluation.summary
     cases = len({score.case for score in evaluation.scores})
     patients = len({score.group for score in evaluation.scores})
@@ -58,7 +58,7 @@ def label_map_page(evaluation: Evaluation) -> str:
 
 
 def class_page(evaluation: ClassEvaluation) -> str:
-    """The page of an evaluation of classes."""
+    """Return the page of an evaluation of classes."""
     record = evaluation.record
     left_out = {
         "Without prediction and left out": ", ".join(record.missing),
@@ -95,7 +95,7 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The page of a comparison."""
+    """Return the page of a comparison."""
     classes = comparison.patients is not None
     intro = f"a: {comparison.a}. b: {comparison.b}. {comparison.cases} cases"
     level = f"{comparison.level:.0%}"
@@ -207,7 +207,7 @@ def _class_intro(summary: ClassSummary) -> list[str]:
 
 
 def _overall(summary: ClassSummary) -> list[str]:
-    """The metrics of all classes; of more than two some are means over the classes."""
+    """Return the metrics of all classes; of more than two some are means over the classes."""
     before = {one.metric: str(one) for one in summary.uncalibrated}
     means = () if summary.classes.binary else ("auroc", "f1", "auprc")
     head = ["figure", "value and interval", "n", *(["before calibration"] if before else [])]

@@ -125,7 +125,7 @@ def _arrays_in(archive: Path) -> tuple[str, ...]:
 
 
 def _read_header(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Shape and dtype of an array, by its header alone."""
+    """Read the shape and dtype of an array, by its header alone."""
     with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
         first = np.lib.format.read_magic(stream) == (1, 0)
         formats = np.lib.format

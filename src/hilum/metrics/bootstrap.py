@@ -379,7 +379,7 @@ class _Resampling:
         return _Statistic(estimate, evaluate, bca)
 
     def of_metrics(self, statistics: Sequence[_Statistic]) -> tuple[Interval, ...]:
-        """The interval of each metric, all of the same resamples."""
+        """Return the interval of each metric, all of the same resamples."""
         block = max(1, _WEIGHTS_IN_BLOCK // max(1, len(self.patient)))
         return self.intervals(statistics, block, _picked_counts)
 
@@ -389,7 +389,7 @@ class _Resampling:
         block: int,
         counts: Callable[[np.random.Generator, int, int], Integers],
     ) -> tuple[Interval, ...]:
-        """The interval of each statistic; `counts` makes `block` resamples at once."""
+        """Return the interval of each statistic; `counts` makes `block` resamples at once."""
         random = np.random.default_rng(self.seed)
         values = self._evaluate(
             [one for one in statistics if self.patients > 1 and not math.isnan(one.estimate)],
@@ -416,7 +416,7 @@ class _Resampling:
     def _evaluate(
         self, statistics: Sequence[_Statistic], blocks: Iterable[Integers]
     ) -> dict[_Statistic, Numbers]:
-        """The values of each statistic in those resamples (B, G) in which it is defined."""
+        """Return the values of each statistic in those resamples (B, G) in which it is defined."""
         if not statistics:
             return {}
         parts: dict[_Statistic, list[Numbers]] = {one: [] for one in statistics}
@@ -451,7 +451,7 @@ class _Resampling:
 
 
 def _multinomial_counts(random: np.random.Generator, patients: int, rows: int) -> Integers:
-    """(rows, G) how often each resample has each patient."""
+    """Return how often (rows, G) each resample has each patient."""
     return random.multinomial(patients, np.full(patients, 1.0 / patients), size=rows)
 
 
@@ -475,7 +475,7 @@ def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Number
 
 
 def _of_values(rows: Numbers, statistic: Statistic, block: _Block) -> Numbers:
-    """(B,) the statistic of rows (N, R) in each resample."""
+    """Return (B,) the statistic of rows (N, R) in each resample."""
     if statistic not in ("mean", "median"):
         raise UsageError(f"statistic is {statistic!r}", needed='"mean" or "median"')
     columns = []
@@ -493,7 +493,7 @@ def _of_values(rows: Numbers, statistic: Statistic, block: _Block) -> Numbers:
 
 
 def _medians(values: Numbers, weights: Integers) -> Numbers:
-    """(B,) median of the values (N,), each taken `weights` (B, N) times.
+    """Return (B,) median of the values (N,), each taken `weights` (B, N) times.
 
     NaN where none is taken.
     """
@@ -511,7 +511,7 @@ def _medians(values: Numbers, weights: Integers) -> Numbers:
 def _bca_tails(
     resampled: Numbers, estimate: float, left_out: Numbers, tails: Numbers
 ) -> Numbers | None:
-    """The quantiles that correct bias and skew.
+    """Return the quantiles that correct bias and skew.
 
     None where the resamples are too alike for the correction to be defined.
     """

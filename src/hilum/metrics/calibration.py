@@ -170,7 +170,7 @@ def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
 
 
 def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
-    """The intercept of that line; 0 is right, read together with the slope.
+    """Return the intercept of that line; 0 is right, read together with the slope.
 
     Raises:
         UsageError: shapes that differ, no probabilities.
@@ -190,7 +190,7 @@ def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> flo
 
 
 def top_class(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Flags]:
-    """The largest probability of each case (N, K), and whether its class is the case's (N,).
+    """Return the largest probability of each case (N, K), and whether its class is the case's (N,).
 
     Of equal probabilities the first class is taken.
 
@@ -257,7 +257,7 @@ class _Binned:
         return cls(taken, order, first, np.broadcast_to(number, (len(weights), len(first))), bins)
 
     def total(self, values: Numbers) -> Numbers:
-        """(B, bins) sums over the resampled cases of each bin of what a case (N,) has."""
+        """Return (B, bins) sums over the resampled cases of each bin of what a case (N,) has."""
         if not len(self.first):
             return np.zeros((len(self.weights), self.bins))
         sums = np.add.reduceat(self.weights * values[self.order], self.first, axis=1)
@@ -288,7 +288,7 @@ def _in_the_large(probability: Numbers, positive: Flags, weights: Numbers) -> Nu
 
 
 def _recalibrate(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    """(B, 2) intercept and slope of each resample."""
+    """Return (B, 2) intercept and slope of each resample."""
     logits, truth = _logit(probability), positive.astype(np.float64)
     if not len(logits):
         return np.full((len(weights), 2), np.nan)
@@ -307,7 +307,7 @@ def _logit(probability: Numbers) -> Numbers:
 
 
 def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
-    """(B,) whether the classes of a resample overlap.
+    """Return whether (B,) the classes of a resample overlap.
 
     Only then is there a finite best slope (Albert and Anderson 1984).
     """
@@ -321,7 +321,7 @@ def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
 def _maximise(
     design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers, solvable: Flags
 ) -> Numbers:
-    """(B, D) coefficients of the most likely logistic regression of each resample.
+    """Return (B, D) coefficients of the most likely logistic regression of each resample.
 
     NaN where it is not solvable.
 

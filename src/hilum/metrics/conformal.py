@@ -99,7 +99,7 @@ def conformal_threshold(
 def prediction_set(
     probabilities: ArrayLike, thresholds: ArrayLike, *, contiguous: bool = False
 ) -> Flags:
-    """(N, K) which classes may be the case's.
+    """Return which classes (N, K) may be the case's.
 
     Args:
         probabilities: (N, K).
@@ -159,7 +159,7 @@ def multilabel_conformal_threshold(
 
 
 def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -> Flags:
-    """(N, K, 2) whether each finding may be absent, and may be present: one of them or both.
+    """Return whether (N, K, 2) each finding may be absent, and may be present: one of them or both.
 
     Args:
         probabilities: (N, K) of each finding.
@@ -211,7 +211,7 @@ def _threshold(own: Numbers, patient: Integers, coverage: float) -> float:
 
 
 def _two(probability: Numbers) -> Numbers:
-    """(N, 2) of absent and present."""
+    """Stack absent and present to (N, 2)."""
     return np.stack([1 - probability, probability], axis=1)
 
 

@@ -43,7 +43,7 @@ class DecisionCurve:
 def net_benefit(
     probability: ArrayLike, positive: ArrayLike, thresholds: ArrayLike
 ) -> DecisionCurve:
-    """The decision curve: share of true positives minus t / (1 - t) that of false positives.
+    """Return the decision curve: share of true positives minus t / (1 - t) that of false positives.
 
     It is only meaningful for calibrated probabilities.
 
@@ -70,7 +70,7 @@ def net_benefit(
 
 
 def net_benefit_at(probability: ArrayLike, positive: ArrayLike, *, threshold: float) -> float:
-    """The model's net benefit at one threshold, as `bootstrap_statistic` needs it.
+    """Return the model's net benefit at one threshold, as `bootstrap_statistic` needs it.
 
     Raises:
         UsageError: shapes that differ, no probabilities, a threshold out of range.

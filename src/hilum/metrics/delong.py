@@ -208,7 +208,7 @@ def delong_test(
 def _areas(
     scores: Numbers, positive: Flags, patient: Integers, patients: int
 ) -> tuple[Numbers, Numbers]:
-    """(S,) the AUROC of each row of scores (S, N), and their covariance (S, S).
+    """Return (S,) the AUROC of each row of scores (S, N), and their covariance (S, S).
 
     NaN where undefined.
     """

@@ -42,7 +42,7 @@ def check_masks(prediction: NDArray[np.generic], reference: NDArray[np.generic])
 
 
 def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
-    """The spacing as an array of three, mm along (Z, Y, X).
+    """Return the spacing as an array of three, mm along (Z, Y, X).
 
     Raises:
         UsageError: not three positive finite numbers.
@@ -56,7 +56,7 @@ def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
 
 
 def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
-    """The smallest box around every set voxel of masks (Z, Y, X) of one shape.
+    """Return the smallest box around every set voxel of masks (Z, Y, X) of one shape.
 
     None where all are empty.
     """

@@ -154,7 +154,7 @@ def auprc(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def roc_curve(scores: ArrayLike, positive: ArrayLike) -> Roc:
-    """The ROC curve of scores (N,) whose cases are positive (N,) or not.
+    """Return the ROC curve of scores (N,) whose cases are positive (N,) or not.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores.
@@ -172,7 +172,7 @@ def roc_curve(scores: ArrayLike, positive: ArrayLike) -> Roc:
 
 
 def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionRecall:
-    """The precision-recall curve of scores (N,) whose cases are positive (N,) or not.
+    """Return the precision-recall curve of scores (N,) whose cases are positive (N,) or not.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores.
@@ -194,7 +194,7 @@ def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionR
 def point_at_specificity(
     scores: ArrayLike, positive: ArrayLike, *, specificity: float
 ) -> OperatingPoint:
-    """The most sensitive threshold of at least this specificity; never interpolated.
+    """Return the most sensitive threshold of at least this specificity; never interpolated.
 
     Thresholds are the scores that occur, and inf, whose specificity is 1: there always is one. All
     three are NaN where a class has no case. The figures are those of the cases given: a threshold
@@ -214,7 +214,7 @@ def point_at_specificity(
 def point_at_sensitivity(
     scores: ArrayLike, positive: ArrayLike, *, sensitivity: float
 ) -> OperatingPoint:
-    """The most specific threshold of at least this sensitivity; never interpolated.
+    """Return the most specific threshold of at least this sensitivity; never interpolated.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores, a sensitivity outside 0..1.
@@ -228,7 +228,7 @@ def point_at_sensitivity(
 
 
 def youden_point(scores: ArrayLike, positive: ArrayLike) -> OperatingPoint:
-    """The threshold with the largest sensitivity + specificity; of several the highest.
+    """Return the threshold with the largest sensitivity + specificity; of several the highest.
 
     NaN where a class has no case.
 
@@ -246,7 +246,7 @@ def youden_point(scores: ArrayLike, positive: ArrayLike) -> OperatingPoint:
 def sensitivity_at_specificity(
     scores: ArrayLike, positive: ArrayLike, *, specificity: float
 ) -> float:
-    """The sensitivity of `point_at_specificity`; NaN where a class has no case.
+    """Return the sensitivity of `point_at_specificity`; NaN where a class has no case.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores, a specificity outside 0..1.
@@ -257,7 +257,7 @@ def sensitivity_at_specificity(
 def specificity_at_sensitivity(
     scores: ArrayLike, positive: ArrayLike, *, sensitivity: float
 ) -> float:
-    """The specificity of `point_at_sensitivity`; NaN where a class has no case.
+    """Return the specificity of `point_at_sensitivity`; NaN where a class has no case.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores, a sensitivity outside 0..1.
@@ -289,7 +289,7 @@ class _Ranked:
 
 
 def _auroc(ranked: _Ranked) -> Numbers:
-    """(B,) of the ranked resamples."""
+    """Return the AUROC (B,) of the ranked resamples."""
     above = np.cumsum(ranked.positives, axis=1) - ranked.positives / 2
     pairs = ranked.positives.sum(axis=1) * ranked.negatives.sum(axis=1)
     return divide(np.einsum("bt,bt->b", ranked.negatives, above), pairs)
@@ -318,7 +318,7 @@ def _sensitivity_at(ranked: _Ranked, *, specificity: float) -> Numbers:
 
 
 def _specificity_at(ranked: _Ranked, *, sensitivity: float) -> Numbers:
-    """The other way round is the same with scores and classes turned round."""
+    """Return the specificity at a sensitivity, by turning scores and classes round."""
     return _share_at(ranked.negatives[:, ::-1], ranked.positives[:, ::-1], sensitivity)
 
 
@@ -335,7 +335,7 @@ def _share_at(hits: Numbers, alarms: Numbers, least: float) -> Numbers:
 
 
 def _point(curve: Roc, merit: Numbers) -> OperatingPoint:
-    """The point of the largest merit (T,).
+    """Return the point of the largest merit (T,).
 
     Of equal ones the one that gives up nothing: the last that loses no specificity.
     """

@@ -96,12 +96,12 @@ def _multiclass_log_loss(probabilities: Numbers, index: Integers, weights: Numbe
 
 
 def nats(probability: Numbers) -> Numbers:
-    """The log loss of the probability (N,) that was given to what is the case."""
+    """Return the log loss of the probability (N,) that was given to what is the case."""
     return np.asarray(-np.log(np.clip(probability, CLIP, 1 - CLIP)))
 
 
 def _mean(values: Numbers, weights: Numbers) -> Numbers:
-    """(B,) weighted mean of what each case (N,) has."""
+    """Return (B,) weighted mean of what each case (N,) has."""
     return divide(weights @ values, weights.sum(axis=1))
 
 

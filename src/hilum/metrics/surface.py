@@ -109,7 +109,7 @@ class SurfaceDistances:
         return ratio(float(near), float(self.prediction_area.sum() + self.reference_area.sum()))
 
     def hausdorff(self, percentile: float = 100.0) -> float:
-        """The larger of both directions' percentile of distance, by area, in mm.
+        """Return the larger of both directions' percentile of distance, by area, in mm.
 
         NaN where a surface is empty.
 
@@ -248,7 +248,7 @@ class _Surface:
 def _surface(
     codes: NDArray[np.uint8], areas: Numbers, left_out: NDArray[np.uint8] | None
 ) -> _Surface:
-    """The elements of the surface whose neighbourhood codes are given.
+    """Return the elements of the surface whose neighbourhood codes are given.
 
     `areas` holds the area of each code.
     """
@@ -287,14 +287,14 @@ def _neighbourhoods(
 
 
 def _surfel_areas(spacing: Numbers) -> Numbers:
-    """(256,) area in mm2 of the surface in each 2 x 2 x 2 neighbourhood."""
+    """Return (256,) area in mm2 of the surface in each 2 x 2 x 2 neighbourhood."""
     z, y, x = spacing
     scaled = _surfel_normals() * np.array([y * x, z * x, z * y])  # (256, 3, 3)
     return np.asarray(np.linalg.norm(scaled, axis=-1).sum(axis=-1))
 
 
 def _contour_lengths(spacing: Numbers) -> Numbers:
-    """(16,) length in mm of the contour in each 2 x 2 neighbourhood (Y, X)."""
+    """Return (16,) length in mm of the contour in each 2 x 2 neighbourhood (Y, X)."""
     _, y, x = spacing
     corner = 0.5 * math.hypot(y, x)
     lengths = np.full(16, corner)
@@ -307,7 +307,7 @@ def _contour_lengths(spacing: Numbers) -> Numbers:
 
 @cache
 def _surfel_normals() -> Numbers:
-    """(256, 3, 3) up to three absolute normals (Z, Y, X) a neighbourhood.
+    """Return (256, 3, 3) up to three absolute normals (Z, Y, X) a neighbourhood.
 
     They follow from the base cases and the symmetries of the cube.
     """
@@ -324,7 +324,7 @@ def _surfel_normals() -> Numbers:
 
 
 def _weighted_percentile(values: Numbers, weights: Numbers, percentile: float) -> float:
-    """The smallest value that at least this share of the weight does not exceed."""
+    """Return the smallest value that at least this share of the weight does not exceed."""
     order = np.argsort(values, kind="stable")
     order = order[weights[order] > 0]
     shares = np.cumsum(weights[order])

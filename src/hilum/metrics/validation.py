@@ -63,7 +63,7 @@ def mean_of_defined(columns: Numbers) -> Numbers:
 
 
 def once(cases: NDArray[np.generic]) -> Numbers:
-    """(1, N): the one resample that has every case once."""
+    """Return (1, N): the one resample that has every case once."""
     return np.ones((1, len(cases)))
 
 
@@ -98,7 +98,7 @@ def check_scores(scores: ArrayLike, positive: ArrayLike) -> tuple[Numbers, Flags
 
 
 def check_probability(probability: ArrayLike, positive: ArrayLike) -> tuple[Numbers, Flags]:
-    """The probability (N,) that a case is positive, and whether it is (N,).
+    """Return the probability (N,) that a case is positive, and whether it is (N,).
 
     Raises:
         UsageError: other shapes, NaN, or values outside 0..1.
@@ -139,7 +139,7 @@ def check_table(probabilities: ArrayLike) -> Numbers:
 
 
 def check_index(index: ArrayLike, cases: int, classes: int | None) -> Integers:
-    """The number (N,) of each case's class, 0..K-1; no upper end where classes is None.
+    """Return the number (N,) of each case's class, 0..K-1; no upper end where classes is None.
 
     Raises:
         UsageError: another shape, not whole numbers, a class that there is not.
@@ -170,7 +170,7 @@ def check_level(level: float) -> None:
 
 
 def indicator(index: ArrayLike, classes: int) -> Flags:
-    """(N, K) which class each case has, from the number (N,) of its class.
+    """Return which class (N, K) each case has, from the number (N,) of its class.
 
     Raises:
         UsageError: not whole numbers from 0 to K-1.

@@ -121,7 +121,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, ...) to (B, C_out, ...) at ceil(size / stride)."""
+        """Map (B, C_in, ...) to (B, C_out, ...) at ceil(size / stride)."""
         return functional.leaky_relu_(self.second(self.first(x)) + self.shortcut(x), SLOPE)
 
 

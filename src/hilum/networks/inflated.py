@@ -72,7 +72,7 @@ class InflatedConv(nn.Module):
         self.bias = None if flat.bias is None else nn.Parameter(flat.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
+        """Map (B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         before, after = self.z.margins(x.shape[2])
         if before or after:
             first, last = x[:, :, :1], x[:, :, -1:]
@@ -99,7 +99,7 @@ class AcsConv(nn.Module):
         self.bias = None if flat.bias is None else nn.Parameter(flat.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
+        """Map (B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         if self.rows.kernel == self.columns.kernel == 1:
             axes = (self.rows, self.rows, self.columns)
             return _convolve(x, self.weight[:, :, None], self.bias, axes, self.conv_groups)

@@ -97,7 +97,7 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, Z, Y, X) to (B, C_out, ...) at ceil(size / stride)."""
+        """Map (B, C_in, Z, Y, X) to (B, C_out, ...) at ceil(size / stride)."""
         return functional.relu(self.body(x) + self.shortcut(x))
 
 

@@ -50,7 +50,7 @@ class SqueezeExcite(nn.Sequential):
         return cls(OrderedDict(flat.named_children()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Z, Y, X), its channels rescaled."""
+        """Rescale the channels of (B, C, Z, Y, X)."""
         gate = x.mean((2, 3, 4), keepdim=True)
         for module in self:
             gate = module(gate)
@@ -72,7 +72,7 @@ class Pool(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, Z, Y, X) to (B, C, z, y, x)."""
+        """Map (B, C, Z, Y, X) to (B, C, z, y, x)."""
         batch, _, slices = x.shape[:3]
         plane = self.flat(x.transpose(1, 2).flatten(0, 1))  # (B*Z, C, y, x)
         plane = plane.reshape(batch, slices, *plane.shape[1:]).transpose(1, 2)

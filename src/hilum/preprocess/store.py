@@ -354,7 +354,7 @@ def content_stamp(case: Case, *others: Path) -> str:
 
 
 def _foreground(case_id: str, target: NDArray[np.integer], ignore: int | None) -> NDArray[np.int32]:
-    """(N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each.
+    """Return (N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each.
 
     Drawn by a generator seeded with the case's id.
     """

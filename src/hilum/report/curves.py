@@ -132,7 +132,7 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
 
 
 def _lines(rows: ClassRows) -> list[_Line]:
-    """The line of each question."""
+    """Return the line of each question."""
     lines, every = [], questions(rows)
     for number, question in enumerate(every):
         arrays = question.probability, question.positive
@@ -154,7 +154,7 @@ def _number(value: float) -> str:
 
 
 def _handle(label: str, style: _Style) -> Line2D:
-    """An entry of a legend."""
+    """Return an entry of a legend."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=label, **style)

@@ -160,7 +160,7 @@ class _Marks:
         return "" if self.point is None else "; cross: the point"
 
     def slice_of(self, strongest: int | None, slices: int) -> int:
-        """The slice to draw: of the mask, point or map, else the middle one."""
+        """Return the slice to draw: of the mask, point or map, else the middle one."""
         if self.mask is not None:
             return int(self.mask.sum(axis=(1, 2)).argmax())
         if self.point is not None and -0.5 <= self.point[0] < slices - 0.5:
@@ -177,7 +177,7 @@ class _Marks:
 
 
 def _heading(case: str, prediction: PredictedClasses | None, table: ClassTable) -> str:
-    """The case and its prediction, in words."""
+    """Return the case and its prediction, in words."""
     if prediction is None:
         return case
     probabilities = prediction.calibrated or prediction.probabilities

@@ -86,7 +86,7 @@ def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[
 
 
 def display_orientation(geometry: Geometry) -> str:
-    """The orientation in which an image is drawn: across its single or thickest axis.
+    """Return the orientation in which an image is drawn: across its single or thickest axis.
 
     "source" for a picture.
     """

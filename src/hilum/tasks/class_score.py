@@ -127,5 +127,5 @@ def decide(probabilities: Numbers, table: ClassTable) -> Flags:
 
 
 def reached(probabilities: Numbers) -> Numbers:
-    """(N, K - 1) probability of grade 1, 2, ... or more, from the grades' own (N, K)."""
+    """Return (N, K - 1) probability of grade 1, 2, ... or more, from the grades' own (N, K)."""
     return np.asarray(probabilities[:, ::-1].cumsum(axis=1)[:, -2::-1])

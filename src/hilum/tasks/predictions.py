@@ -365,7 +365,7 @@ def _plain(cell: str) -> str:
 
 
 def _join(names: Sequence[str] | None) -> str | None:
-    """Several names as one text."""
+    """Join several names to one text."""
     if names is None:
         return None
     return SEPARATOR.join(

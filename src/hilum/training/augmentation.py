@@ -273,7 +273,7 @@ class Augmenter:
 
 
 def centre_of(batch: Tensor, patch: Sequence[int]) -> Tensor:
-    """The middle (B, C, *patch) of a batch (B, C, Z, Y, X)."""
+    """Return the middle (B, C, *patch) of a batch (B, C, Z, Y, X)."""
     starts = [(n - p) // 2 for n, p in zip(batch.shape[2:], patch, strict=True)]
     z, y, x = (slice(s, s + p) for s, p in zip(starts, patch, strict=True))
     return batch[:, :, z, y, x]
@@ -314,7 +314,7 @@ def _uniform(
 
 
 def _rotations(angles: Tensor) -> Tensor:
-    """(N, 3) angles about the axes Z, Y, X -> (N, 3, 3) rotations of vectors (z, y, x)."""
+    """Turn angles (N, 3) about the axes Z, Y, X into rotations (N, 3, 3) of (z, y, x)."""
     matrix = torch.eye(3).expand(len(angles), 3, 3)
     for axis, (a, b) in enumerate(((1, 2), (0, 2), (0, 1))):
         cos, sin = torch.cos(angles[:, axis]), torch.sin(angles[:, axis])

@@ -51,7 +51,7 @@ class TrialStep(Protocol):
         ...
 
     def loss(self, outputs: Outputs) -> Tensor:
-        """The loss of those logits."""
+        """Return the loss of those logits."""
         ...
 
 

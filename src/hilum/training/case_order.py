@@ -68,7 +68,7 @@ def shuffled_order(ids: Sequence[str]) -> list[int]:
 
 
 def _classes_of(labels: Sequence[str | None], table: ClassTable) -> NDArray[np.bool_]:
-    """(N, K) which classes a case has; none where it has no label."""
+    """Return which classes (N, K) each case has; none where it has no label."""
     none = (False,) * len(table.names)
     rows = [none if label is None else table.indicators(label) for label in labels]
     return np.array(rows, dtype=np.bool_).reshape(-1, len(table.names))

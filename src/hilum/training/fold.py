@@ -170,7 +170,7 @@ def _little_time(total: float, left: float, after: float) -> str:
 
 
 def _words(seconds: float) -> str:
-    """A duration for people."""
+    """Return a duration for people."""
     return (
         f"{seconds / 3600:.1f} hours"
         if seconds > 5400

@@ -21,7 +21,7 @@ PLAN = "plan.json"
 
 
 def given_plan(work: Path, options: TrainOptions) -> Plan | None:
-    """The plan that the user gives, or the one of the training that is resumed.
+    """Return the plan that the user gives, or the one of the training that is resumed.
 
     None where one is to be made.
 

@@ -27,7 +27,7 @@ def new_network(plan: Plan, seed: int, weights: Weights | None = None) -> nn.Mod
 
 
 def find_pretrained(plan: Plan) -> Weights | None:
-    """The weights that the plan begins with; None where it begins with chance.
+    """Return the weights that the plan begins with; None where it begins with chance.
 
     Raises:
         UsageError: they are nowhere.
@@ -40,7 +40,7 @@ def find_pretrained(plan: Plan) -> Weights | None:
 
 
 def to_channels_last(network: T) -> T:
-    """The network with its weights in the order in which convolutions read them fastest."""
+    """Return the network with its weights in the order in which convolutions read them fastest."""
     orders = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weights in network.parameters():
         if weights.ndim in orders:

@@ -241,7 +241,7 @@ class _TrainingState:
         )
 
     def progress(self) -> float:
-        """0 at the beginning, 1 at the end."""
+        """Return 0 at the beginning, 1 at the end."""
         if self._progress.finished:
             return 1.0
         elapsed = time.perf_counter() - self._begun
@@ -323,7 +323,7 @@ class _TrainingState:
         return None if math.isnan(score) else score
 
     def snapshot(self) -> Progress:
-        """The progress so far."""
+        """Return the progress so far."""
         return self._progress.model_copy(
             update={
                 "step": self.step,
@@ -354,7 +354,7 @@ class _TrainingState:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step, augmentation and dropout.
+    """Return the randomness of one step, augmentation and dropout.
 
     Resuming needs no state of a generator.
     """

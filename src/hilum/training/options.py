@@ -84,7 +84,7 @@ class TrainOptions:
         return self.labelling.open(data, patients=self.patients)
 
     def as_json(self) -> dict[str, str | float | int | bool | None]:
-        """Every option as a plain value, for run.json."""
+        """Return every option as a plain value, for run.json."""
         values: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)

@@ -105,7 +105,7 @@ class Premises(Record):
         )
 
     def with_plan(self, plan: Plan, weights: str) -> Premises:
-        """The same with the plan that is followed and the hash of the first weights."""
+        """Return the same with the plan that is followed and the hash of the first weights."""
         decisions = {
             name: decision.model_dump(mode="json")["value"]
             for name, decision in plan.decisions.items()
@@ -166,7 +166,7 @@ class Premises(Record):
             raise UsageError(found, needed=needed, cure=cure)
 
     def columns_changed(self, before: Premises) -> tuple[str, ...]:
-        """The cases of which the table says something else that only describes them."""
+        """Return the cases of which the table says something else that only describes them."""
         return tuple(
             name for name, case in self.cases.items() if case.columns != before.cases[name].columns
         )

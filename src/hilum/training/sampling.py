@@ -63,7 +63,7 @@ class Sampler(ABC):
         """
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: images (B, C, *size) float32, targets (B, ...).
+        """Return the batch of a step: images (B, C, *size) float32, targets (B, ...).
 
         Raises:
             DataError: a case of the batch cannot be read; the error names it.
@@ -201,11 +201,11 @@ class ViewSampler(Sampler):
         return self._view(case).astype(np.float32), self.target(case)
 
     def view(self, case: str) -> Tensor:
-        """The input (C, *size) of a case."""
+        """Return the input (C, *size) of a case."""
         return torch.from_numpy(self._view(case).astype(np.float32))
 
     def target(self, case: str) -> NDArray[np.float32]:
-        """The target (K',) of a case."""
+        """Return the target (K',) of a case."""
         return self._targets[case]
 
     def _view(self, case: str) -> NDArray[np.float16]:
@@ -223,7 +223,7 @@ class ViewSampler(Sampler):
 
 @contextmanager
 def _name_case(case: str, folder: Path) -> Iterator[None]:
-    """Whatever goes wrong while a stored case is read becomes an error that names it."""
+    """Turn what goes wrong while a stored case is read into an error that names it."""
     try:
         yield
     except HilumError:

@@ -27,7 +27,7 @@ class Budget:
     seconds: float | None = None
 
     def progress(self, step: int, elapsed: float) -> float:
-        """0 at the beginning, 1 and more at the end."""
+        """Return 0 at the beginning, 1 and more at the end."""
         return step / self.steps if self.seconds is None else elapsed / self.seconds
 
 
@@ -48,7 +48,7 @@ class Plateau(Record):
     cooldown_step: int = 0
 
     def after(self, score: float, *, step: int, progress: float) -> Plateau:
-        """The state after one more validation."""
+        """Return the state after one more validation."""
         if self.cooldown_from is not None or math.isnan(score):
             return self
         if score > self.best + _WORTHWHILE:

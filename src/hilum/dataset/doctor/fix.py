@@ -414,7 +414,7 @@ def _csv(rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def _label_facts(table: LabelTable) -> dict[str, object]:
-    """The labels as dataset.json says them, in the copy's numbers."""
+    """Return the labels as dataset.json says them, in the copy's numbers."""
     number = {old: new for new, old in enumerate(label_order(table))}
     labels: dict[str, int | list[int]] = {label.name: number[label.id] for label in table.labels}
     facts: dict[str, object] = {}

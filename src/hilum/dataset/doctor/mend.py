@@ -33,7 +33,7 @@ _ON_GRID = {
 
 
 def mended_images(case: Case, kinds: frozenset[str]) -> Mended:
-    """All channels of a case on the first one's grid, without NaN.
+    """Return all channels of a case on the first one's grid, without NaN.
 
     Args:
         case: whose images to read.
@@ -89,7 +89,7 @@ def finite(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
 def mended_annotation(
     source: Annotation, image: Geometry, table: LabelTable, kinds: frozenset[str]
 ) -> Mended:
-    """The annotation in whole numbers and, where asked for, on the image's grid.
+    """Return the annotation in whole numbers and, where asked for, on the image's grid.
 
     Args:
         source: the annotation.
@@ -141,7 +141,7 @@ def mended_region(source: Annotation, image: Geometry, kinds: frozenset[str]) ->
 
 
 def _on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]) -> Mended:
-    """Labels on the image's grid where that is asked for."""
+    """Return labels on the image's grid where that is asked for."""
     relation = compare_grids(image, labels.geometry)
     kind, sentence = _ON_GRID.get(relation, ("", ""))
     if kind not in kinds:

@@ -85,7 +85,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
 
 
 def _raw(path: Path) -> dict[str, dict[str, Path]]:
-    """The images of each case by what tells them apart."""
+    """Return the images of each case by what tells them apart."""
     cases: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in _files(path):
         if file.path.parent.name in _IMAGES and file.suffix not in (*_LABEL_MAPS, *_MASKS):
@@ -131,7 +131,7 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
 
 
 def _files(root: Path) -> Iterator[_File]:
-    """The images of all subjects below a folder."""
+    """Yield the images of all subjects below a folder."""
     for subject in sorted(root.glob("sub-*/")):
         for path in sorted(subject.rglob("sub-*")):
             if image_suffix(path) in {"", ".dcm", ".npz"} or path.is_dir() or not supported(path):

@@ -35,7 +35,7 @@ _INSIDE_SHARE = 0.9
 
 
 def with_centres(dataset: Dataset) -> Dataset:
-    """The data set with `Case.centre_mm` where a table has columns for it.
+    """Return the data set with `Case.centre_mm` where a table has columns for it.
 
     Only the images' headers are read.
     """
@@ -61,7 +61,7 @@ def with_centres(dataset: Dataset) -> Dataset:
 
 
 def _axes(dataset: Dataset) -> tuple[str, ...]:
-    """The columns of x, y and, where there is one, z; () where there are none."""
+    """Return the columns of x, y and, where there is one, z; () where there are none."""
     lower = {name.lower(): name for case in dataset.cases for name in case.columns}
     for pattern in _NAMES:
         found = tuple(lower[name] for axis in "xyz" if (name := pattern.format(axis)) in lower)
@@ -71,7 +71,7 @@ def _axes(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _point(case: Case, axes: tuple[str, ...]) -> tuple[Point, Geometry] | None:
-    """A case's point and its image's grid.
+    """Return a case's point and its image's grid.
 
     None where a number is missing, or the header cannot be read (the doctor says so).
     """

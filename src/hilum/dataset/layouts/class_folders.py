@@ -68,7 +68,7 @@ def holds_one_class(path: Path) -> bool:
 
 
 def no_classes(path: Path) -> DataError:
-    """The error for folders that do not look like classes."""
+    """Return the error for folders that do not look like classes."""
     held = {folder: _names(folder) for one in _class_folders(path).values() for folder in one}
     images = sum(map(len, held.values()))
     shown = some(f"{folder.name}/{names[0]}" for folder, names in held.items())
@@ -107,7 +107,7 @@ def _numbered_like_cases(names: Sequence[str]) -> bool:
 
 
 def _names(folder: Path) -> list[str]:
-    """The names of the images of a folder."""
+    """Return the names of the images of a folder."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return [entry.name for entry in entries if not is_output(entry) and supported(entry)]
 

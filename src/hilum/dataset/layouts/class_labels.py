@@ -54,7 +54,7 @@ class ClassLabels:
 
 
 def known_text(case: Case, column: str) -> str:
-    """The text of a case in a column; "" where it is not known."""
+    """Return the text of a case in a column; "" where it is not known."""
     text = case.columns.get(column, "").strip()
     return text if is_known(text) else ""
 
@@ -155,7 +155,7 @@ def _only(
 
 
 def _findings(raw: Mapping[str, str | None], where: str) -> ClassLabels:
-    """Findings of a column of "A|B"."""
+    """Return findings of a column of "A|B"."""
     written = {
         case: [part for name in text.split(SEPARATOR) if (part := name.strip())]
         for case, text in raw.items()

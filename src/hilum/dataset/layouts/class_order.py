@@ -36,7 +36,7 @@ _ROMAN = ("", *["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X"])
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
-    """A sort key that puts 2 before 10, stage 2 before stage 10, and -1 before 0."""
+    """Return a sort key that puts 2 before 10, stage 2 before stage 10, and -1 before 0."""
     try:
         return [(0, float(text), "")]
     except ValueError:
@@ -47,7 +47,7 @@ def natural(text: str) -> list[tuple[int, float, str]]:
 
 
 def by_number(names: Collection[str]) -> dict[str, float] | None:
-    """The number that each name is; None unless all are numbers."""
+    """Return the number that each name is; None unless all are numbers."""
     try:
         return {name: float(name) for name in names}
     except ValueError:

@@ -88,7 +88,7 @@ class LabelOptions:
 
 
 def unknown_word(argument: str, word: str, candidates: Sequence[str], what: str = "") -> UsageError:
-    """The error for a value of an argument that is none of the known ones."""
+    """Return the error for a value of an argument that is none of the known ones."""
     return UsageError(
         f"{what or argument} {word!r}",
         needed=f"one of {', '.join(candidates)}",

@@ -41,7 +41,7 @@ _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 
 
 def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
-    """The data set as a classification with its classes, or as the segmentation that it is.
+    """Return the data set as a classification with its classes, or as the segmentation that it is.
 
     Of a classification, `cases` are those whose label is known, annotations become regions, the
     label's columns leave `Case.columns`, and columns centre_x, centre_y, centre_z become
@@ -218,7 +218,7 @@ def _find_columns(
 
 
 def _list_columns(cases: Sequence[Case]) -> str:
-    """Every column with how many distinct values it holds, and some of them.
+    """Return every column with how many distinct values it holds, and some of them.
 
     Fewest first, as a class has few.
     """

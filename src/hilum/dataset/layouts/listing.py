@@ -113,7 +113,7 @@ def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[st
 
 
 def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> tuple[Orphan, ...]:
-    """Every image without annotation and every annotation without image, by id."""
+    """Return every image without annotation and every annotation without image, by id."""
     pairs = pair(images, annotations)
     lonely = [("orphan-image", stem) for stem in images if stem not in pairs]
     used = set(pairs.values())

@@ -70,7 +70,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
 
 
 def _labels(path: Path, part: ArchivePart) -> NDArray[np.generic]:
-    """The labels of a part, (N, K): the class (K = 1), or 0 and 1 for each of K findings."""
+    """Return the labels of a part, (N, K): the class (K = 1), or 0 and 1 for each of K findings."""
     if part.labels is None:
         raise DataError(
             f"{path} has no {part.name}_labels",

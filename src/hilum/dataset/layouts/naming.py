@@ -96,7 +96,7 @@ def stated_channels(folder: Path) -> tuple[str, ...]:
 
 
 def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
-    """Label table from dataset.json's "labels".
+    """Make a label table from dataset.json's "labels".
 
     Both spellings are understood: nnU-Net's {"liver": 1} and the Decathlon's {"1": "liver"}; a list
     of ids makes a region, learnt as an output of its own and written back in the order of
@@ -152,7 +152,7 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
 
 
 def _label_name(name: str, value: object) -> str:
-    """A label's name as it is matched; one that is not known becomes the number."""
+    """Return a label's name as it is matched; one that is not known becomes the number."""
     if not is_known(name):
         return "background" if str(value) == "0" else f"label_{value}"
     return "ignore" if name_key(name) == "ignore" else name.strip()
@@ -254,7 +254,7 @@ def stated_labels(folder: Path) -> tuple[LabelTable | None, Path]:
 
 
 def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
-    """Label table from what the annotations hold, where nothing names it.
+    """Make a label table from what the annotations hold, where nothing names it.
 
     A single value beside the background is called "foreground" (masks of {0, 1} and of {0, 255}
     alike); several are called "label_1", "label_2", ...; colours are numbered and called

@@ -81,7 +81,7 @@ def _is_channelled(path: Path) -> bool:
 
 
 def _entries(folder: Path, facts: Mapping[str, object]) -> Entries:
-    """The images of a folder, of the stated file ending where it really has such files."""
+    """Return the images of a folder, of the stated file ending where it really has such files."""
     ending = facts.get("file_ending")
     if not isinstance(ending, str) or not folder.is_dir():
         return image_entries(folder)

@@ -30,7 +30,7 @@ def recognises(path: Path) -> bool:
 
 
 def sub_folder(path: Path, names: tuple[str, ...]) -> Path | None:
-    """The first sub-folder of one of these names, in their order and in any case of letters.
+    """Return the first sub-folder of one of these names, in their order and in any case of letters.
 
     None if there is none.
     """

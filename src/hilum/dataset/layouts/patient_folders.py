@@ -110,7 +110,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
 
 
 def _find(path: Path) -> _Layout:
-    """The folders that hold image files, and the words that more than half of them have."""
+    """Return the folders that hold image files, and the words that more than half of them have."""
     folders = {
         folder: by_words(files).files for folder, files in _image_folders(path, _DEPTH).items()
     }
@@ -123,7 +123,7 @@ def _find(path: Path) -> _Layout:
 
 
 def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
-    """The folders below a folder that hold image files themselves, and these files."""
+    """Return the folders below a folder that hold image files themselves, and these files."""
     found: dict[Path, list[Path]] = {}
     for entry in sorted(path.iterdir()):
         if entry.name.startswith(".") or not entry.is_dir():
@@ -137,7 +137,7 @@ def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
 
 
 def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], str]:
-    """The patient of each folder, and a note where it is a folder above.
+    """Return the patient of each folder, and a note where it is a folder above.
 
     Taking two patients for one costs nothing; taking one for two would let training see the
     validation patients.

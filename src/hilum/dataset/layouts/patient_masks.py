@@ -81,7 +81,7 @@ def _by_stem(folder: Path | None) -> dict[str, Path]:
 
 
 def _table(path: Path, names: list[str]) -> LabelTable:
-    """The labels by the file that numbers them, else in the order of their names."""
+    """Return the labels by the file that numbers them, else in the order of their names."""
     table, file = stated_labels(path)
     if table is None:
         return LabelTable.from_names(dict(enumerate(names, start=1)))

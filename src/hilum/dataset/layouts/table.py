@@ -172,7 +172,7 @@ class _Columns:
 
 
 def table_file(folder: Path) -> Path | None:
-    """The table of a data set: the file itself.
+    """Return the table of a data set: the file itself.
 
     In a folder the one of a usual name, or the only one.
     """
@@ -235,7 +235,7 @@ class _RowReader:
         )
 
     def _mask(self, row: Mapping[str, str], column: str, folders: tuple[str, ...]) -> Path | None:
-        """The file of a mask.
+        """Return the file of a mask.
 
         Where it is not there, whoever reads it says so, and an image alone is enough to predict.
         """

@@ -35,7 +35,7 @@ picture and a part of it."""
 
 @lru_cache(maxsize=8)
 def points(size: int) -> Pictures:
-    """(3, size * size): the pixel centres of a picture as (y, x, 1)."""
+    """Return (3, size * size): the pixel centres of a picture as (y, x, 1)."""
     centres = (np.arange(size) + 0.5) / size * 2 - 1
     y, x = np.meshgrid(centres, centres, indexing="ij")
     return np.stack([y.ravel(), x.ravel(), np.ones(size * size)]).astype(np.float32)
@@ -108,12 +108,12 @@ def align(
 
 
 def _within(size: int) -> NDArray[np.bool_]:
-    """(n * n,): whether a pixel lies within the margin."""
+    """Return (n * n,): whether a pixel lies within the margin."""
     return np.asarray((np.abs(points(size)[:2]) <= 1 - _MARGIN).all(axis=0))
 
 
 def _slopes(pictures: Pictures) -> Pictures:
-    """(B, 6, n * n): how a picture changes with each entry of a pose near the identity."""
+    """Return (B, 6, n * n): how a picture changes with each entry of a pose near the identity."""
     count, size, _ = pictures.shape
     along_y, along_x = (
         slope.reshape(count, size * size) * (size / 2)
@@ -126,7 +126,7 @@ def _slopes(pictures: Pictures) -> Pictures:
 
 
 def _standardise(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictures]:
-    """Values of mean 0 and length 1 where the weight is 1, 0 elsewhere.
+    """Return values of mean 0 and length 1 where the weight is 1, 0 elsewhere.
 
     And what their length was, (B, 1).
     """
@@ -150,7 +150,7 @@ def _step(
 
 
 def _square(poses: Poses) -> Poses:
-    """(B, 3, 3): poses that can be multiplied and inverted."""
+    """Return (B, 3, 3): poses that can be multiplied and inverted."""
     whole = np.zeros((len(poses), 3, 3))
     whole[:, :2] = poses
     whole[:, 2, 2] = 1.0
@@ -207,7 +207,7 @@ def quartiles(one: Pictures, other: Pictures, weights: Pictures) -> NDArray[np.f
 
 
 def blocks(images: Pictures, block: int) -> Pictures:
-    """(B, blocks, values) of images (B, n, n) or (B, n, n, n)."""
+    """Return (B, blocks, values) of images (B, n, n) or (B, n, n, n)."""
     parts, axes = images.shape[1] // block, images.ndim - 1
     cut = images.reshape(len(images), *(parts, block) * axes)
     order = (0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2))

@@ -88,7 +88,7 @@ def audit_of(
     folds: Sequence[Fold] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Audit:
-    """The audit of images that were looked at already.
+    """Return the audit of images that were looked at already.
 
     Args:
         dataset: as opened.
@@ -127,7 +127,7 @@ def audit_of(
 
 
 def _copies(groups: Iterable[Sequence[str]]) -> list[Pair]:
-    """The first of each group of copies paired with each of the others."""
+    """Return the first of each group of copies paired with each of the others."""
     return [
         Pair(one=group[0], other=other, kind="exact", likeness=1.0)
         for group in groups

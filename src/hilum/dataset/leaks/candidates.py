@@ -42,7 +42,7 @@ _BLOCK = 512
 
 
 def _pose(linear: Sequence[Sequence[float]], move: tuple[float, float] = (0.0, 0.0)) -> Poses:
-    """(3, 3): a pose that can be multiplied and inverted."""
+    """Return (3, 3): a pose that can be multiplied and inverted."""
     pose = np.eye(3)
     pose[:2, :2], pose[:2, 2] = linear, move
     return pose
@@ -83,7 +83,7 @@ class Candidates:
 
 
 def candidates(pictures: Pictures) -> Candidates:
-    """The likeliest partners of each picture.
+    """Return the likeliest partners of each picture.
 
     Args:
         pictures: (N, n, n).
@@ -110,7 +110,7 @@ def candidates(pictures: Pictures) -> Candidates:
 def _views(
     pictures: Pictures,
 ) -> Iterator[tuple[Poses, list[tuple[Pictures, Poses]], bool]]:
-    """Each frame (N, 3, 3), with the signatures and poses of the ways to look at the others.
+    """Yield each frame (N, 3, 3), with the signatures and poses of the ways to look at the others.
 
     And whether a partner must come later: enough where the ways are the same from the other side.
     """
@@ -158,7 +158,7 @@ def partners(
 
 
 def _frames_of_brightness(pictures: Pictures) -> Poses:
-    """(N, 3, 3): the frame around each centre of brightness, twice its spread."""
+    """Return (N, 3, 3): the frame around each centre of brightness, twice its spread."""
     count, size, _ = pictures.shape
     weights = pictures.reshape(count, -1)
     weights = np.clip(weights - np.percentile(weights, 10, axis=1, keepdims=True), 0, None)
@@ -173,7 +173,7 @@ def _frames_of_brightness(pictures: Pictures) -> Poses:
 
 
 def _look_through(pictures: Pictures, poses: Poses) -> Pictures:
-    """(N, n, n): the pictures as they look through their frames."""
+    """Return (N, n, n): the pictures as they look through their frames."""
     size = pictures.shape[1]
     parts = [
         sample(pictures[s : s + _BATCH], poses[s : s + _BATCH, :2])[0]
@@ -183,7 +183,7 @@ def _look_through(pictures: Pictures, poses: Poses) -> Pictures:
 
 
 def _signatures(pictures: Pictures) -> Pictures:
-    """(N, 16, 16) of mean 0 and length 1: what is left without the broad shades."""
+    """Return (N, 16, 16) of mean 0 and length 1: what is left without the broad shades."""
     shrink = averaging(pictures.shape[1], _SIGNATURE)
     small = shrink @ without_shades(pictures, _BROAD * pictures.shape[1]) @ shrink.T
     small = small - small.mean(axis=(1, 2), keepdims=True)
@@ -194,7 +194,7 @@ def _signatures(pictures: Pictures) -> Pictures:
 
 
 def _flip_signatures(signatures: Pictures, flip: Poses) -> Pictures:
-    """The signatures of the flipped pictures: f(p) = picture(flip p)."""
+    """Return the signatures of the flipped pictures: f(p) = picture(flip p)."""
     if flip[0, 0] == 0:  # y reads along x
         signatures = signatures.transpose(0, 2, 1)
         return signatures[:, :: int(flip[1, 0]), :: int(flip[0, 1])]

@@ -53,7 +53,7 @@ def predictors(
     groups_of_cases: Mapping[str, str],
     facts: Mapping[str, Mapping[str, str]],
 ) -> tuple[Predictor, ...]:
-    """The columns that tell a class surely better than chance, best first.
+    """Return the columns that tell a class surely better than chance, best first.
 
     For each the class that it tells best.
 
@@ -135,7 +135,7 @@ def _predictor(
     groups: NDArray[np.int64],
     tests: int,
 ) -> Predictor:
-    """The column's AUROC, by the way of predicting that serves it best."""
+    """Return the column's AUROC, by the way of predicting that serves it best."""
     ways: tuple[Way, ...] = (_by_order, _by_tree)
     numbers = np.array([number(value) for value in values])
     if not is_numeric(values):
@@ -180,7 +180,7 @@ def _by_frequency(values: Numbers, positive: Flags, others: Numbers) -> Numbers:
 
 
 def _by_order(values: Numbers, positive: Flags, others: Numbers) -> Numbers:
-    """The number itself, turned round where low numbers go with the class.
+    """Return the number itself, turned round where low numbers go with the class.
 
     Missing is the median.
     """

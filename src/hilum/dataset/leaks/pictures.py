@@ -66,7 +66,7 @@ class Match:
 def matching_pictures(
     pictures: Pictures, detail: int, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Match, ...]:
-    """Every pair of pictures that are copies of each other, or nearly so.
+    """Return every pair of pictures that are copies of each other, or nearly so.
 
     Args:
         pictures: (N, 64, 64) thumbnails.

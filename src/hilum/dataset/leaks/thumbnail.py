@@ -92,7 +92,7 @@ def voxel_digest(array: NDArray[np.generic]) -> str:
 
 
 def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
-    """The image averaged down to few voxels, axes in the usual order, channels put together.
+    """Return the image averaged down to few voxels, axes in the usual order, channels put together.
 
     None where it is constant.
     """
@@ -132,7 +132,7 @@ def averaging(length: int, parts: int) -> NDArray[np.float32]:
 
 
 def without_shades(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Images (N, ...) less a Gaussian blur of themselves."""
+    """Return images (N, ...) less a Gaussian blur of themselves."""
     from scipy.ndimage import gaussian_filter
 
     return np.asarray(
@@ -142,7 +142,7 @@ def without_shades(images: NDArray[np.float32], sigma: float) -> NDArray[np.floa
 
 
 def even_contrast(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Images (N, ...) without shades, divided by how much there is around each point.
+    """Return images (N, ...) without shades, divided by how much there is around each point.
 
     Without that, the outline of a body is nearly all that there is, and two bodies of one shape are
     alike.

@@ -83,7 +83,7 @@ def matching_volumes(
 
 
 def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
-    """The likeliest later partners of each volume, and how they are mirrored."""
+    """Yield the likeliest later partners of each volume, and how they are mirrored."""
     shrink = averaging(VOLUME, _SIGNATURE)
     small = np.einsum("ai,bj,ck,nijk->nabc", shrink, shrink, shrink, volumes, optimize=True)
     small -= small.mean(axis=(1, 2, 3), keepdims=True)

@@ -49,7 +49,7 @@ class ClassRows:
     def of(
         cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True
     ) -> ClassRows:
-        """The arrays of scores whose references are all known.
+        """Return the arrays of scores whose references are all known.
 
         Args:
             scores: one a case.
@@ -114,7 +114,7 @@ class ClassRows:
         return len(np.unique(self.named)) - self.patients
 
     def take(self, rows: Indices | Flags) -> ClassRows:
-        """The same of some cases, each as often as it is named."""
+        """Return the same of some cases, each as often as it is named."""
         kept = (self.probabilities[rows], self.members[rows], self.decided[rows])
         return ClassRows(self.table, *kept, self.groups[rows], self.named[rows])
 

@@ -139,7 +139,7 @@ def baseline_scores(
 def _features(
     cases: Sequence[Case], choice: ColumnChoice, measures: Mapping[str, Mapping[str, float]]
 ) -> Numbers:
-    """(N, F) numbers, then words as their rank in the alphabet; NaN is missing."""
+    """Return (N, F) numbers, then words as their rank in the alphabet; NaN is missing."""
     columns = [[measured.get(case.id, np.nan) for case in cases] for measured in measures.values()]
     columns += [[number(case.columns.get(name, "")) for case in cases] for name in choice.numeric]
     for name in choice.words:
@@ -195,12 +195,12 @@ class _Data:
     seed: int
 
     def class_prior(self, train: Indices, validation: Indices) -> Numbers:
-        """(V, K) how often each class is among the training cases."""
+        """Return how often (V, K) each class is among the training cases."""
         known = self.classes[train]
         return np.tile(_prior(known, exclusive=self.exclusive), (len(validation), 1))
 
     def logistic_regression(self, train: Indices, validation: Indices) -> Numbers:
-        """(V, K) of one regression, or of one a finding."""
+        """Return probabilities (V, K) of one regression, or of one for each finding."""
         if self.exclusive:
             index = self.classes.argmax(axis=1)
             return self._regress(index, self.classes.shape[1], train, validation)
@@ -212,7 +212,7 @@ class _Data:
     def _regress(
         self, index: Indices, classes: int, train: Indices, validation: Indices
     ) -> Numbers:
-        """(V, classes) of a regression with the penalty that does best on inner folds."""
+        """Return (V, classes) of a regression with the penalty that does best on inner folds."""
         if len(np.unique(index[train])) < 2:
             known = np.eye(classes, dtype=np.bool_)[index[train]]
             return np.tile(_prior(known, exclusive=True), (len(validation), 1))

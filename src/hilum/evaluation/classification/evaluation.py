@@ -115,5 +115,5 @@ class ClassEvaluation:
         return cls(read_predictions(Path(folder) / CASES, record.summary.classes), record)
 
     def markdown(self) -> str:
-        """The summary as a page of Markdown."""
+        """Return the summary as a page of Markdown."""
         return class_page(self)

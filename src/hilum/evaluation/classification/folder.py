@@ -207,7 +207,7 @@ def _evaluate(
 
 
 def _with_reference(score: ClassScore, labelled: Labelled) -> ClassScore:
-    """The score with what the reference knows of the case.
+    """Return the score with what the reference knows of the case.
 
     Where the two differ the reference is right.
     """
@@ -221,7 +221,7 @@ def _with_reference(score: ClassScore, labelled: Labelled) -> ClassScore:
 
 
 def _disagreements(scored: Sequence[ClassScore], against: _Reference) -> list[str]:
-    """A sentence on the cases whose label or patient the predictions give otherwise."""
+    """Return a sentence on the cases whose label or patient the predictions give otherwise."""
     differ: dict[str, list[str]] = {"label": [], "patient": []}
     for score in scored:
         known = against.cases[score.case]
@@ -272,7 +272,7 @@ def _classes(
 
 
 def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
-    """The classes with the positive one last.
+    """Return the classes with the positive one last.
 
     Raises:
         UsageError: there is no such class, or there are not two.
@@ -331,7 +331,7 @@ def _of_dataset(dataset: Dataset) -> _Reference:
 
 
 def _plain_table(path: Path) -> Path | None:
-    """The file of a plain table, one with cases and labels and no images.
+    """Return the file of a plain table, one with cases and labels and no images.
 
     None for anything else.
     """

@@ -145,7 +145,7 @@ def _of_findings(rows: ClassRows) -> Iterator[Measure]:
 def _of_question(
     question: Question, part: str, threshold: float | None = None
 ) -> Iterator[Measure]:
-    """All that a yes-no question is judged by, whether it is the only one or one of many."""
+    """Yield all that a yes-no question is judged by, whether it is the only one or one of many."""
     # the same objects for all: what they have in common is resampled once
     arrays = question.probability, question.positive
     ask = partial(Measure, part, arrays=arrays, question=question)
@@ -238,7 +238,7 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
 
 
 def case_values(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[CaseValue, ...]:
-    """The contribution of each case to accuracy, Brier score and log loss of every question.
+    """Return the contribution of each case to accuracy, Brier score and log loss of every question.
 
     Args:
         scores: of the cases, in the order of the rows.

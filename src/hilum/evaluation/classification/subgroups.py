@@ -63,7 +63,7 @@ class Subgroup(Record):
     figures: tuple[Estimate, ...]
 
     def __getitem__(self, metric: str) -> Estimate:
-        """The estimate of a metric.
+        """Return the estimate of a metric.
 
         Raises:
             KeyError: it has no such estimate.
@@ -77,7 +77,7 @@ def subgroups_of(
     columns: Sequence[str] | None = None,
     **how: Unpack[Resampling],
 ) -> tuple[Subgroup, ...]:
-    """The estimates of each subgroup.
+    """Return the estimates of each subgroup.
 
     Words are taken as they are, those beyond the twelve most frequent together; numbers are split
     into thirds where there are more than five different ones. Intervals are not corrected for the

@@ -67,7 +67,7 @@ class ClassSummary(Record):
     refused: int | None
 
     def __getitem__(self, key: str | tuple[str, str]) -> Estimate:
-        """The estimate of a metric of all classes ("auroc"), or of a (part, metric).
+        """Return the estimate of a metric of all classes ("auroc"), or of a (part, metric).
 
         Raises:
             KeyError: there is no such estimate.
@@ -88,7 +88,7 @@ def summarise_classes(
     threshold: float | None = None,
     **how: Unpack[Resampling],
 ) -> ClassSummary:
-    """Every estimate of classes of this kind, with intervals over patients.
+    """Return every estimate of classes of this kind, with intervals over patients.
 
     Patients are resampled, not cases; a case of no known patient counts as a patient of its own,
     and patients of one unit (see `ClassScore`) as one. AUROC has DeLong's interval for patients

@@ -134,5 +134,5 @@ class Evaluation:
             ) from error
 
     def markdown(self) -> str:
-        """The summary as a page of Markdown."""
+        """Return the summary as a page of Markdown."""
         return label_map_page(self)

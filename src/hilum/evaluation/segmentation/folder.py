@@ -67,7 +67,7 @@ class _Reference:
     """What the ids of the predictions are in the reference, where both name their labels."""
 
     def read(self, case: str) -> Volume:
-        """The labels of a case.
+        """Return the labels of a case.
 
         In a data set on its image's own grid, as training and prediction have it.
         """
@@ -77,7 +77,7 @@ class _Reference:
         return relabel(read_labels(file), ids_of_segments(file, self.table, holder="the reference"))
 
     def grid_file(self, case: str) -> Path:
-        """The file whose grid the case is scored on."""
+        """Return the file whose grid the case is scored on."""
         return (
             next(iter(self.cases[case].images.values())) if case in self.cases else self.files[case]
         )
@@ -367,7 +367,7 @@ def _known_patients(
 
 
 def _match_ids(against: _Reference, predictions: Path) -> _Reference:
-    """The reference, with the ids that its labels have in the predictions.
+    """Return the reference, with the ids that its labels have in the predictions.
 
     Raises:
         LabelError: both name their labels, and not alike.

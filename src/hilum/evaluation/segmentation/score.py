@@ -150,7 +150,7 @@ class _Pair:
     tolerance_mm: float
 
     def score(self, region: Region, boxes: Sequence[Box]) -> Score:
-        """The row of one region, measured in the union of boxes and a voxel around them."""
+        """Return the row of one region, measured in the union of boxes and a voxel around them."""
         picture = self.reference.shape[0] == 1
         wide = tuple(
             slice(max(min(s.start for s in axis) - margin, 0), max(s.stop for s in axis) + margin)
@@ -196,7 +196,7 @@ class _Pair:
 
 
 def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:
-    """Box of every label above 0, found in one pass.
+    """Return the box of every label above 0, found in one pass.
 
     Raises:
         LabelError: not integers, or a value that is none of the ids.

@@ -55,7 +55,7 @@ class MetricSummary(Record):
     interval: Literal["bca", "percentile", "none"]
 
     def estimate(self, part: str, metric: str) -> Estimate:
-        """The mean as a row of the table of estimates."""
+        """Return the mean as a row of the table of estimates."""
         left_out = f"undefined in {self.undefined} cases" if self.undefined else ""
         return Estimate(
             part=part,
@@ -111,7 +111,7 @@ class Summary(Record):
     overall: dict[str, MetricSummary]
 
     def __getitem__(self, region: str) -> RegionSummary:
-        """The summary of one region.
+        """Return the summary of one region.
 
         Raises:
             KeyError: there is no such region.
@@ -201,7 +201,7 @@ def _summarise_region(region: str, rows: list[Score], how: Resampling) -> Region
 def _summarise_overall(
     by_region: dict[str, list[Score]], metric: str, how: Resampling
 ) -> MetricSummary:
-    """The regions as the columns of one table, a row a case."""
+    """Summarise all regions: the columns of one table, a row a case."""
     groups: dict[str, str] = {}
     columns: list[dict[str, float]] = []
     for rows in by_region.values():
@@ -222,7 +222,7 @@ def _groups(rows: Sequence[Score]) -> list[str]:
 
 
 def _summarise(values: NDArray[np.float64], groups: list[str], how: Resampling) -> MetricSummary:
-    """Values (N,) of one region, or (N, R) of all, and whose they are."""
+    """Summarise values (N,) of one region, or (N, R) of all; groups (N,) say whose they are."""
     interval = bootstrap_interval(values, groups, "mean", **how)
     means = mean_of_defined(values) if values.ndim == 2 else values  # of each case
     defined = means[~np.isnan(means)]

@@ -59,7 +59,7 @@ class ClassificationStep(TrainingStep):
         self._released: int | None = -1  # what no stage releases
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
-        """The network's own groups, from the input to the head."""
+        """Return the network's own groups, from the input to the head."""
         return cast("ClassifierNetwork", network).groups()
 
     def prepare(
@@ -85,13 +85,13 @@ class ClassificationStep(TrainingStep):
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *patch), targets (B, K'), pairs of cases mixed."""
+        """Return images (B, C, *patch), targets (B, K'), pairs of cases mixed."""
         images = self._augment.images(images, generator)
         strength = self._plan.loss.value.mixup
         return mix(images, targets, strength, generator) if strength > 0 else (images, targets)
 
     def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Of the logits (B, K')."""
+        """Return the loss of the logits (B, K')."""
         value: Tensor = self._loss(network(images), targets)
         return value
 
@@ -126,7 +126,7 @@ def case_chances(present: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def stage_at(stages: Sequence[Stage], progress: float) -> tuple[Stage, float]:
-    """The stage at a progress of the whole training, and how much of it is done (0..1)."""
+    """Return the stage at a progress of the whole training, and how much of it is done (0..1)."""
     begun = 0.0
     for stage in stages:
         if progress < begun + stage.share - 1e-9:

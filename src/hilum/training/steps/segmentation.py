@@ -56,7 +56,7 @@ class SegmentationStep(TrainingStep):
         )
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
-        """All weights in one group."""
+        """Return all weights in one group."""
         return (tuple(network.parameters()),)
 
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
@@ -68,7 +68,7 @@ class SegmentationStep(TrainingStep):
     def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *patch), targets (B, 1 or R, *patch)."""
+        """Return images (B, C, *patch), targets (B, 1 or R, *patch)."""
         return self._augment(images, targets, generator)
 
     def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

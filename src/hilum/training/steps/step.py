@@ -50,7 +50,7 @@ class TrainingStep(ABC):
 
     @abstractmethod
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
-        """The network's weights in groups that share a learning rate."""
+        """Return the network's weights in groups that share a learning rate."""
 
     def prepare(
         self,
@@ -75,7 +75,7 @@ class TrainingStep(ABC):
         """
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, Z', Y', X') float32 and their targets, on the CPU.
+        """Return images (B, C, Z', Y', X') float32 and their targets, on the CPU.
 
         Raises:
             DataError: a case cannot be read.
@@ -90,4 +90,4 @@ class TrainingStep(ABC):
 
     @abstractmethod
     def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch, a number with a gradient."""
+        """Return the loss of a batch, a number with a gradient."""
