@@ -100,7 +100,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         folder.refuse_foreign(pictured.values())
         shown: list[str] = []
 
-        def finished(outcome: CaseOutcome, done: int, total: int) -> None:
+        def finish_case(outcome: CaseOutcome, done: int, total: int) -> None:
             if pictures and outcome.status == "done" and len(shown) < most_pictures:
                 shown.append(outcome.case)
                 picture = pictured[outcome.case]
@@ -117,7 +117,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
             formats=formats,
             probabilities=probabilities,
             skip_existing=skip_existing,
-            progress=finished,
+            progress=finish_case,
             advance=advance,
         )
 

@@ -160,7 +160,7 @@ def slabs(
         *(slice(b, b + n) for b, n in zip(before[1:], shape[1:], strict=True)),
     )
 
-    def cropped(stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def crop_rows(stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         for rows, logits in mean.finished(stop, most=watch.rows.at_once):
             start, end = max(rows.start, before[0]), min(rows.stop, before[0] + shape[0])
             if start < end:
@@ -195,14 +195,14 @@ def slabs(
                     running = network.submit(next, groups, None)
                 while group:
                     window, logits = group.pop(0)  # not kept any longer than it is used
-                    yield from cropped(window[0].start)
+                    yield from crop_rows(window[0].start)
                     mean.add(logits, window)
                     del logits
                     if watch.progress is not None:
                         watch.progress(mean.added, len(windows))
                 if not ahead:
                     running = network.submit(next, groups, None)
-            yield from cropped(padded[0])
+            yield from crop_rows(padded[0])
 
 
 def _memory_left(running: Future[Group | None], limit: int | None) -> int | None:

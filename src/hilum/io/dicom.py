@@ -79,7 +79,7 @@ def series_header(path: Path) -> SeriesHeader | None:
     start = data_start(path)
     if start is None or path.name.upper() == "DICOMDIR":
         return None
-    with suppress(Exception), _kept_quiet():  # reading the series says what is wrong with it
+    with suppress(Exception), _keep_quiet():  # reading the series says what is wrong with it
         if start == USUAL_START:
             with path.open("rb") as stream:
                 data = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
@@ -149,7 +149,7 @@ def modality(path: Path) -> str:
 
     Raises nothing.
     """
-    with _kept_quiet():
+    with _keep_quiet():
         for file in _files_of(path)[0]:
             found = ""
             with suppress(Exception):  # the next file may say it
@@ -190,7 +190,7 @@ FORMAT = Format(name="DICOM", read=read, inspect=inspect)
 
 def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
     """Read the headers and build their grid."""
-    with _kept_quiet():
+    with _keep_quiet():
         images, notes = _headers(path)
         _refuse_several_series(images, path)
         _refuse_partial_rescaling(images, path)
@@ -203,7 +203,7 @@ def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
 
 
 @contextmanager
-def _kept_quiet() -> Iterator[None]:
+def _keep_quiet() -> Iterator[None]:
     """Hide pydicom's remarks on values that break the standard's letter.
 
     What matters is checked here.
@@ -373,7 +373,7 @@ def _fill(target: NDArray[np.generic], one: Slice) -> None:
     """Decode one slice's pixels into (Y, X) and rescale them."""
     from pydicom.uid import RLETransferSyntaxes
 
-    with _kept_quiet(), damage_refused(one.path, FORMAT.name):
+    with _keep_quiet(), damage_refused(one.path, FORMAT.name):
         data = _read(one.path)
         encoding = data.file_meta.TransferSyntaxUID
         free = encoding.is_encapsulated and encoding not in RLETransferSyntaxes  # JPEG: no bound

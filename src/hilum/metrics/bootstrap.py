@@ -456,13 +456,13 @@ def _multinomial_counts(random: np.random.Generator, patients: int, rows: int) -
 
 
 def _picked_counts(random: np.random.Generator, patients: int, rows: int) -> Integers:
-    """(rows, G) the same in another order of random numbers: counting is ten times as fast."""
+    """Return the same (rows, G) from other random numbers, which is ten times as fast."""
     picks = random.integers(patients, size=(rows, patients)) + np.arange(rows)[:, None] * patients
     return np.bincount(picks.ravel(), minlength=rows * patients).reshape(rows, patients)
 
 
 def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Numbers, Integers, int]:
-    """Rows (N, R) with a defined value, the patient (N,) of each, and how many patients."""
+    """Return rows (N, R) with a defined value, the patient (N,) of each, and how many patients."""
     rows = np.asarray(values, dtype=np.float64)
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or len(rows) != len(groups):

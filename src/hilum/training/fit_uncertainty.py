@@ -241,17 +241,19 @@ def _refusal(
     model = TrainedModel(plan=plan, networks=(fold.network,), device=device)
     predictor = ClassPredictor(model)
 
-    def measured(array: NDArray[np.float32]) -> Features:
+    def measure(array: NDArray[np.float32]) -> Features:
         return predictor.features(array)[0], intensity_features(array)
 
-    def stored(case: str) -> Features:
+    def measure_stored(case: str) -> Features:
         whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
         centre = centre_of(whole, plan.patch.value)[0].numpy()  # as a prediction gets it
-        return measured(np.ascontiguousarray(centre))
+        return measure(np.ascontiguousarray(centre))
 
-    train = predict_cases(stored, _sample(fold.trained), deadline=deadline.part(0.5), least=_FEWEST)
+    train = predict_cases(
+        measure_stored, _sample(fold.trained), deadline=deadline.part(0.5), least=_FEWEST
+    )
     held_out = predict_cases(
-        lambda case: measured(predictor.prepare(case).array),
+        lambda case: measure(predictor.prepare(case).array),
         _sample(fold.validated),
         deadline=deadline,
         least=_FEWEST,

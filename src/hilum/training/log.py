@@ -69,7 +69,7 @@ class Log:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """TensorBoard writes from a thread of its own and raises its troubles at the next call."""
+        """Turn an error that TensorBoard raises, of this call or an earlier one, into ours."""
         try:
             yield
         except OSError as error:

@@ -167,7 +167,7 @@ def fit(
                 state.check_finite(value, norm, done)
                 optimiser.step()
                 average.update(state.step)
-                state.stepped(done, max(rates))
+                state.count_step(done, max(rates))
     except DataError as error:
         if not isinstance(
             error, TrainingError
@@ -274,7 +274,7 @@ class _TrainingState:
                 ),
             )
 
-    def stepped(self, done: float, rate: float) -> None:
+    def count_step(self, done: float, rate: float) -> None:
         """Count a step; now and then validate, write a row, save."""
         self.step += 1
         now = time.perf_counter()
