@@ -124,11 +124,11 @@ def hilum_export(
 
     The network hands it slabs in single precision, so making them of the file is not timed.
     """
-    from hilum.inference.engines.host import usable_cpus
+    from hilum.engines.host import usable_cpus
     from hilum.io import read_volume
     from hilum.plan import load_plan
     from hilum.preprocess import LabelStream, preprocess_case
-    from hilum.tasks.encoding import decode_logits
+    from hilum.targets.encoding import decode_logits
 
     plan = load_plan(model / "plan.json")
     array, restore = preprocess_case(read_volume(image), plan)

@@ -54,7 +54,7 @@ FILE_LIBRARIES = {
     "tifffile": {"io"},
     "imageio": {"io"},
     "skimage": {"io"},
-    "zipfile": {"io", "inference/nnunet/checkpoint.py"},  # torch's checkpoints are archives
+    "zipfile": {"io", "exchange/nnunet/checkpoint.py"},  # torch's checkpoints are archives
     "blosc2": {"preprocess/store.py"},  # our own case store
     "safetensors": {  # our own weights, and those that users bring
         *(
@@ -468,7 +468,7 @@ def test_no_room_asks_which_task_it_is():
     asked = [
         f"{name}:{n.lineno}"
         for name, tree in TREES.items()
-        if room_of(name) != "tasks"
+        if room_of(name) != "targets"
         for n in ast.walk(tree)
         if asks(n)
     ]

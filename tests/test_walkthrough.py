@@ -26,7 +26,7 @@ from hilum.preprocess import (
     preprocess_labels,
     restore_logits_to_labels,
 )
-from hilum.tasks import IGNORE, SegmentationTask, decode_logits, deep_supervision_loss
+from hilum.targets import IGNORE, SegmentationTask, decode_logits, deep_supervision_loss
 from hilum.volume import CANONICAL
 
 SHAPE = (10, 26, 34)  # Z, Y, X of every study: no two sizes alike

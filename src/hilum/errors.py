@@ -15,10 +15,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
 
 _UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-8
 
@@ -130,3 +133,27 @@ def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
             " predict: it runs without torch"
         ),
     )
+
+
+COPY_AGAIN = "copy the model folder again from where it was made"
+
+
+def damaged(
+    what: str, needed: str = "the file as it was saved", cure: str = COPY_AGAIN
+) -> ModelError:
+    """Make the error for a model folder that is not as it was saved."""
+    return ModelError(what, needed=needed, cure=cure)
+
+
+def find_named(what: str, argument: str, name: str, choices: Mapping[str, T]) -> T:
+    """Return the entry of that name, such as a format or an engine.
+
+    Raises:
+        UsageError: there is none; the nearest name is the cure.
+    """
+    if name not in choices:
+        near = get_close_matches(name, choices, n=1) or [*choices]
+        raise UsageError(
+            f"{what} {name!r}", needed=", ".join(choices), cure=f"{argument}={near[0]!r}"
+        )
+    return choices[name]

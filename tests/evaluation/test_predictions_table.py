@@ -12,8 +12,8 @@ from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.arrays import ClassRows
 from hilum.io.text import is_known
-from hilum.tasks.class_score import decide, reached
-from hilum.tasks.predictions import named_classes, read_classes, spelled_label
+from hilum.targets.class_score import decide, reached
+from hilum.targets.predictions import named_classes, read_classes, spelled_label
 
 TWO = ClassTable(names=("benign", "malignant"))
 

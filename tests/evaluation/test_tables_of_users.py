@@ -5,7 +5,7 @@ import pytest
 from hilum.dataset import ClassTable, open_dataset
 from hilum.errors import FormatError, LabelError
 from hilum.evaluation.classification.folder import evaluate_classes
-from hilum.tasks.predictions import read_predictions
+from hilum.targets.predictions import read_predictions
 
 TWO = ClassTable(names=("well", "größer"))
 FINDINGS = ClassTable(names=("mass", "edema"), kind="multilabel")

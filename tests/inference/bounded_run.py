@@ -18,8 +18,8 @@ sys.modules["torch"] = (
 
 import hilum  # noqa: E402
 import hilum.api  # noqa: E402, F401
+from hilum.engines.memory import resident  # noqa: E402
 from hilum.inference import Predictor, predict_many, predictor  # noqa: E402
-from hilum.inference.memory import resident  # noqa: E402
 from hilum.inference.run_report import peak_memory_bytes  # noqa: E402
 from hilum.plan import load_plan  # noqa: E402
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hilum.inference.nnunet.names import weight_names
+from hilum.exchange.nnunet.names import weight_names
 
 
 def to_nnunet(weights, spec):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from inference_toys import make_plan, spec
 
-from hilum.inference.memory import parse_memory
+from hilum.engines.memory import parse_memory
 from hilum.io import read_labels, read_volume, write_volume
 from hilum.plan import save_plan
 from hilum.plan.plan import Normalisation

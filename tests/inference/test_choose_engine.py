@@ -10,10 +10,10 @@ import torch
 from inference_toys import make_plan, real_model
 from torch import nn
 
+from hilum.engines import choose
+from hilum.engines.choose import EngineSource, make_engine
+from hilum.engines.host import has_bfloat16, is_out_of_memory, usable_cpus
 from hilum.errors import ModelError, ResourceError, UsageError
-from hilum.inference.engines import choose
-from hilum.inference.engines.choose import EngineSource, make_engine
-from hilum.inference.engines.host import has_bfloat16, is_out_of_memory, usable_cpus
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_precisions_of_torch():
 @pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_auto_precision_is_what_the_processor_has(name, saved, monkeypatch):
-    from hilum.inference.engines import openvino_engine, torch_engine
+    from hilum.engines import openvino_engine, torch_engine
 
     model = replace(real_model(), id="saved") if saved else real_model()
     assert model.plan.precision.value == "float32"

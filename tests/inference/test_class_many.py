@@ -15,7 +15,7 @@ from hilum.inference import class_prediction as module
 from hilum.inference.assurance import Assurance, Calibration
 from hilum.io import OutputFolder, atomic_write_text, read_volume, write_volume
 from hilum.plan.classification import RegionSpec
-from hilum.tasks.predictions import read_classes, read_predictions
+from hilum.targets.predictions import read_classes, read_predictions
 from hilum.volume import Geometry, Volume
 
 

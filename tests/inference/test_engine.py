@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hilum.errors import ResourceError, UsageError
-from hilum.inference import (
+from hilum.engines import (
     TorchEngine,
     computes_in_bfloat16,
     describe_device,
     resolve_device,
     resolve_precision,
+    torch_engine,
 )
-from hilum.inference.engines import torch_engine
+from hilum.errors import ResourceError, UsageError
 
 CPU = torch.device("cpu")
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hilum.errors import UsageError
-from hilum.inference.explain import (
+from hilum.explain import (
     EXPLAINERS,
     grad_cam,
     hires_cam,
     occlusion,
     occlusion_passes,
 )
-from hilum.inference.explain.occlusion import upsample
-from hilum.inference.explain.score import log_odds, scale_to_one
+from hilum.explain.occlusion import upsample
+from hilum.explain.score import log_odds, scale_to_one
 from hilum.networks import CLASSIFIERS, ClassifierNetwork, build_network
 from hilum.plan.plan import ClassifierSpec
 

@@ -11,18 +11,18 @@ from inference_toys import index_volume, real_model
 from test_openvino_engine import shaken
 
 from hilum import api
+from hilum.engines.convert import to_openvino
+from hilum.engines.openvino_library import ov
 from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.exchange import export as exporting
 from hilum.inference import Facts, TrainedModel, load_runnable
-from hilum.inference.deploy import export as exporting
-from hilum.inference.deploy.convert import to_openvino
-from hilum.inference.deploy.exported import (
+from hilum.inference.exported import (
     EXPORT,
     VECTORS,
     ExportedModel,
     ExportManifest,
     TestVectors,
 )
-from hilum.inference.engines.openvino_library import ov
 from hilum.inference.manifest import hash_files
 from hilum.io import OutputFolder, is_output, read_labels, write_volume
 from hilum.plan.plan import Normalisation

@@ -16,7 +16,8 @@ from classification_toys import class_model, class_plan
 from hilum.dataset import fix, open_dataset
 from hilum.errors import HilumError, UsageError
 from hilum.evaluation import evaluate
-from hilum.inference import ClassPredictor, Predictor, export_model, predict_many
+from hilum.exchange import export_model
+from hilum.inference import ClassPredictor, Predictor, predict_many
 from hilum.io import OutputFolder, write_labels, write_volume
 from hilum.pipelines.training import train as run
 from hilum.plan import save_plan

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hilum import api, cli
+from hilum.engines import host_memory, memory
 from hilum.errors import ResourceError, UsageError
-from hilum.inference import host_memory, memory
 
 GIB = 2**30
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hilum.errors import ModelError
-from hilum.inference.nnunet.checkpoint import StoredTensor, read_checkpoint
+from hilum.exchange.nnunet.checkpoint import StoredTensor, read_checkpoint
 
 
 def honest():
@@ -290,7 +290,7 @@ BOMBS = {
 READ = """
 import resource, sys
 from hilum.errors import ModelError
-from hilum.inference.nnunet.checkpoint import read_checkpoint
+from hilum.exchange.nnunet.checkpoint import read_checkpoint
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
 for path in sys.argv[1:]:

@@ -15,8 +15,9 @@ import torch
 from nnunet_models import MODELS, canonical, documents, image_of, picked, weight
 from nnunet_weights import to_nnunet
 
-from hilum.inference import Predictor, read_nnunet
-from hilum.inference.nnunet.architecture import network_spec
+from hilum.exchange import read_nnunet
+from hilum.exchange.nnunet.architecture import network_spec
+from hilum.inference import Predictor
 from hilum.networks import build_network
 from hilum.preprocess import preprocess_case
 from hilum.volume import Geometry, Volume

@@ -18,9 +18,10 @@ from nnunet_weights import to_nnunet
 
 from hilum import api
 from hilum.errors import ModelError, UsageError
-from hilum.inference import Predictor, TrainedModel, read_nnunet
-from hilum.inference.nnunet.architecture import network_spec
-from hilum.inference.nnunet.names import to_hilum
+from hilum.exchange import read_nnunet
+from hilum.exchange.nnunet.architecture import network_spec
+from hilum.exchange.nnunet.names import to_hilum
+from hilum.inference import Predictor, TrainedModel
 from hilum.networks import build_network
 from hilum.plan.plan import NetworkSpec
 from hilum.volume import Geometry, Volume

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference_toys import real_model, spec
 
+from hilum.engines import openvino_engine
+from hilum.engines.convert import to_openvino
+from hilum.engines.openvino_engine import OpenVINOEngine, resolve_precision
 from hilum.errors import ResourceError, UsageError
-from hilum.inference.deploy.convert import to_openvino
-from hilum.inference.engines import openvino_engine
-from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 from hilum.networks import textbook_spec
 
 KINDS = {
@@ -200,7 +200,7 @@ def test_no_request_runs_on_after_an_error():
 
 def test_openvino_reports_to_nobody():
     code = (
-        "import sys, hilum.inference.engines.openvino_library as library\nassert not [name for"
+        "import sys, hilum.engines.openvino_library as library\nassert not [name for"
         " name, module in sys.modules.items() if name.startswith('openvino_telemetry') and"
         " module]\nfrom openvino.tools.ovc import"
         " telemetry_utils\nprint(telemetry_utils.tm.__name__)"

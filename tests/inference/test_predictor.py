@@ -24,9 +24,9 @@ from inference_toys import (
 )
 
 from hilum.dataset.case import Case
+from hilum.engines.memory import Budget, resident
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference import Predictor, TrainedModel
-from hilum.inference.memory import Budget, resident
 from hilum.inference.memory_plan import MemoryPlanner, Size
 from hilum.io import write_volume
 from hilum.plan.plan import Normalisation

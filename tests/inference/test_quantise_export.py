@@ -12,17 +12,17 @@ from torch.nn import functional
 from hilum import api
 from hilum.dataset import open_dataset
 from hilum.dataset.case import Fold
+from hilum.engines.openvino_library import ov
 from hilum.errors import DataError, ModelError, UsageError
-from hilum.inference import Facts
-from hilum.inference.deploy.exported import LabelQuality, Quantisation, TestVectors
-from hilum.inference.deploy.quantise import (
+from hilum.exchange.quantise import (
     FEWEST_PATIENTS,
     _refuse_beyond,
     calibration_patches,
     compare_engines,
     split_cases,
 )
-from hilum.inference.engines.openvino_library import ov
+from hilum.inference import Facts
+from hilum.inference.exported import LabelQuality, Quantisation, TestVectors
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume
@@ -159,7 +159,7 @@ def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_
 def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(
     model, data, tmp_path, monkeypatch
 ):
-    from hilum.inference.deploy import quantise
+    from hilum.exchange import quantise
 
     honest = quantise._quantise_network
 
@@ -211,7 +211,7 @@ def test_patients_are_those_that_training_was_told_of(model, tmp_path):
         raise DataError("far enough")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hilum.inference.deploy.quantise.split_cases", split)
+        patch.setattr("hilum.exchange.quantise.split_cases", split)
         for patients in (None, "c(.)"):
             with pytest.raises(DataError, match="far enough"):
                 api.export(model, tmp_path / "out", precision="int8", data=data, patients=patients)

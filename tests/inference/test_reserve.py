@@ -6,11 +6,11 @@ import pytest
 from inference_toys import index_volume, make_model
 
 from hilum.dataset import Case
+from hilum.engines.memory import Budget
 from hilum.inference import Predictor
-from hilum.inference.memory import Budget
 from hilum.inference.memory_plan import MemoryPlanner, Size
 from hilum.plan.segmentation import PostprocessingStep
-from hilum.tasks.postprocess import BYTES_A_VOXEL
+from hilum.targets.postprocess import BYTES_A_VOXEL
 
 MOST, HELD = 10**7, 10**6
 STEP = PostprocessingStep(kind="fill_holes", region="r", labels=(2,))

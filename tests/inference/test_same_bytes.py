@@ -18,9 +18,9 @@ from test_openvino_engine import shaken
 
 from classification_toys import class_model, class_plan, write_cubes
 from hilum import api
+from hilum.engines.convert import to_openvino
+from hilum.engines.openvino_engine import OpenVINOEngine
 from hilum.inference import RunReport
-from hilum.inference.deploy.convert import to_openvino
-from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.io import write_volume
 from hilum.networks import build_network
 from hilum.volume import Geometry, Volume

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.engines.memory import RowStorage
 from hilum.errors import ModelError, ResourceError, UsageError
-from hilum.inference.memory import RowStorage
 from hilum.inference.running_mean import buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, slabs, sliding_window
 from hilum.inference.windows import count_windows, gaussian_weights, window_starts

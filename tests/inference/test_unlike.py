@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from inference_toys import index_volume, make_model, make_plan
 
+from hilum.exchange.nnunet.plans import PlansFile, training_ranges
 from hilum.inference import Predictor, RunReport, predict_many
-from hilum.inference.nnunet.plans import PlansFile, training_ranges
 from hilum.inference.run_report import CaseOutcome
 from hilum.inference.unlike import unlike
 from hilum.io import read_modality, write_volume
@@ -217,7 +217,7 @@ def test_nnunet_tells_what_it_kept(tmp_path):
 
 @pytest.mark.real_data
 def test_the_hippocampus_model_notices_a_picture_and_a_ct(tmp_path, real_data):
-    from hilum.inference.nnunet.plans import (
+    from hilum.exchange.nnunet.plans import (
         Described,
         make_nnunet_plan,
         read_plans,

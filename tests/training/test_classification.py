@@ -16,8 +16,8 @@ from classification_toys import STILL, TABLES, THREE, class_plan
 from hilum.errors import DataError, ModelError
 from hilum.plan.classification import ClassLossSpec, Stage
 from hilum.preprocess.classifier_store import ClassifierStore
-from hilum.tasks import ClassificationTask
-from hilum.tasks.class_score import decide
+from hilum.targets import ClassificationTask
+from hilum.targets.class_score import decide
 from hilum.training.init_network import new_network
 from hilum.training.loop import CHECKPOINT, load_progress
 from hilum.training.sampling import ViewSampler

@@ -29,8 +29,8 @@ from hilum.pipelines.training import train as run
 from hilum.plan import STAGES, Overrides, SegmentationPlan, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.plan import ClassifierSpec, Normalisation
-from hilum.tasks.class_score import ClassScore
-from hilum.tasks.predictions import read_predictions
+from hilum.targets.class_score import ClassScore
+from hilum.targets.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, leaks
 from hilum.training.assemble import few_scored, few_steps
 from hilum.training.baselines_report import baseline_scores, write_out_of_fold_report

@@ -12,8 +12,8 @@ from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
 from hilum.inference.predict_cases import Deadline
 from hilum.plan.classification import RegionSpec
-from hilum.tasks.class_score import ClassScore
-from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.targets.class_score import ClassScore
+from hilum.targets.predictions import read_predictions, write_predictions
 from hilum.training.case_order import stratified_order
 from hilum.training.validators import ClassificationValidator
 

@@ -29,7 +29,7 @@ from hilum.inference.predict_cases import Deadline
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
 from hilum.pipelines.classification import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
-from hilum.tasks.class_score import ClassScore
+from hilum.targets.class_score import ClassScore
 from hilum.training.checkpoint import Progress
 from hilum.training.fit_uncertainty import (
     class_coverage,

@@ -15,7 +15,7 @@ from hilum.inference.predict_cases import Deadline
 from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
-from hilum.tasks import SegmentationTask
+from hilum.targets import SegmentationTask
 from hilum.training import Budget, Listener, TrainingJob, TrainOptions
 from hilum.training.checkpoint import load_checkpoint
 from hilum.training.init_network import new_network

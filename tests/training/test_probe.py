@@ -11,7 +11,7 @@ from class_jobs import Killed, a_job, fit, flat_plan, same, state
 
 from classification_toys import FINDINGS, TABLES, THREE, TWO
 from hilum.plan.classification import Stage
-from hilum.tasks import ClassificationTask
+from hilum.targets import ClassificationTask
 from hilum.training import Budget
 from hilum.training.case_order import minimum_per_class_first, stratified_order
 from hilum.training.init_network import new_network

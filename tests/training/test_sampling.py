@@ -5,7 +5,7 @@ from training_samples import SHAPE, opened
 
 from hilum.errors import DataError
 from hilum.preprocess import build_store
-from hilum.tasks import SegmentationTask
+from hilum.targets import SegmentationTask
 from hilum.training import sampling
 from hilum.training.sampling import PatchSampler
 

@@ -11,7 +11,7 @@ from hilum.evaluation import score_labels
 from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.metrics import overlap
 from hilum.plan.segmentation import PostprocessingStep
-from hilum.tasks.postprocess import postprocess
+from hilum.targets.postprocess import postprocess
 from hilum.training.tuning.postprocessing import (
     FEWEST,
     MARGIN,

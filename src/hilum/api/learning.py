@@ -149,7 +149,7 @@ def import_nnunet(
     Raises:
         HilumError: see `hilum.inference.read_nnunet`.
     """
-    from hilum.inference import read_nnunet
+    from hilum.exchange import read_nnunet
     from hilum.inference.trained_model import MODEL_FILES
 
     with OutputFolder(out, "import") as made:

@@ -9,7 +9,7 @@ def environment() -> dict[str, str]:
 
     import psutil
 
-    from hilum.inference import computes_in_bfloat16, describe_device, host_memory, resolve_device
+    from hilum.engines import computes_in_bfloat16, describe_device, host_memory, resolve_device
     from hilum.inference.run_report import package_versions
 
     device = resolve_device("auto")
@@ -36,7 +36,7 @@ def gigabytes(amount: str) -> float:
     Raises:
         UsageError: it is no amount of memory.
     """
-    from hilum.inference.memory import parse_memory
+    from hilum.engines.memory import parse_memory
 
     return parse_memory(amount) / 1e9
 

@@ -149,7 +149,8 @@ def export(
     Raises:
         HilumError: see `hilum.inference.export_model`.
     """
-    from hilum.inference import TrainedModel, export_model
+    from hilum.exchange import export_model
+    from hilum.inference import TrainedModel
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device="cpu")
     return export_model(

@@ -43,8 +43,8 @@ from hilum.evaluation.segmentation.summary import MetricSummary as MetricSummary
 from hilum.evaluation.segmentation.summary import RegionSummary as RegionSummary
 from hilum.evaluation.segmentation.summary import Summary as Summary
 from hilum.evaluation.segmentation.summary import summarise as summarise
-from hilum.tasks.class_score import ClassScore as ClassScore
-from hilum.tasks.class_score import decide as decide
-from hilum.tasks.predictions import read_classes as read_classes
-from hilum.tasks.predictions import read_predictions as read_predictions
-from hilum.tasks.predictions import write_predictions as write_predictions
+from hilum.targets.class_score import ClassScore as ClassScore
+from hilum.targets.class_score import decide as decide
+from hilum.targets.predictions import read_classes as read_classes
+from hilum.targets.predictions import read_predictions as read_predictions
+from hilum.targets.predictions import write_predictions as write_predictions

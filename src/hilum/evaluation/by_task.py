@@ -15,7 +15,7 @@ from hilum.evaluation.saved import CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT, read
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.io import OutputFolder, nearest
-from hilum.tasks.predictions import predictions_file
+from hilum.targets.predictions import predictions_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

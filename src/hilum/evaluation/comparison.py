@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.score import Score
     from hilum.metrics import Resampling
-    from hilum.tasks.class_score import ClassScore, Indices
+    from hilum.targets.class_score import ClassScore, Indices
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}

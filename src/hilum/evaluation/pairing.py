@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import DataError
 from hilum.evaluation.page import ATTENTION, some
-from hilum.tasks.run_file import trained_cases
+from hilum.targets.run_file import trained_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -15,16 +15,8 @@ if TYPE_CHECKING:
     from hilum.inference.class_prediction import CLASS_FORMATS as CLASS_FORMATS
     from hilum.inference.class_prediction import ClassPrediction as ClassPrediction
     from hilum.inference.class_predictor import ClassPredictor as ClassPredictor
-    from hilum.inference.deploy.export import export_model as export_model
-    from hilum.inference.deploy.exported import ExportedModel as ExportedModel
-    from hilum.inference.deploy.exported import load_runnable as load_runnable
-    from hilum.inference.engines.engine import Engine as Engine
-    from hilum.inference.engines.engine import RunnableModel as RunnableModel
-    from hilum.inference.engines.torch_engine import TorchEngine as TorchEngine
-    from hilum.inference.engines.torch_engine import computes_in_bfloat16 as computes_in_bfloat16
-    from hilum.inference.engines.torch_engine import describe_device as describe_device
-    from hilum.inference.engines.torch_engine import resolve_device as resolve_device
-    from hilum.inference.engines.torch_engine import resolve_precision as resolve_precision
+    from hilum.inference.exported import ExportedModel as ExportedModel
+    from hilum.inference.exported import load_runnable as load_runnable
     from hilum.inference.find import find_cases as find_cases
     from hilum.inference.inputs import Source as Source
     from hilum.inference.inputs import case_id as case_id
@@ -33,9 +25,7 @@ if TYPE_CHECKING:
     from hilum.inference.manifest import Metric as Metric
     from hilum.inference.manifest import ModelMetrics as ModelMetrics
     from hilum.inference.many import predict_many as predict_many
-    from hilum.inference.memory import HostMemory as HostMemory
-    from hilum.inference.memory import host_memory as host_memory
-    from hilum.inference.nnunet import read_nnunet as read_nnunet
+    from hilum.inference.model import RunnableModel as RunnableModel
     from hilum.inference.prediction import FORMATS as FORMATS
     from hilum.inference.prediction import Prediction as Prediction
     from hilum.inference.predictor import Predictor as Predictor

@@ -19,7 +19,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hilum.inference.manifest import damaged
+from hilum.errors import damaged
 from hilum.inference.refusal import Refusal
 from hilum.io import atomic_path, atomic_write_text
 from hilum.metrics import apply_temperature, multilabel_prediction_set, prediction_set

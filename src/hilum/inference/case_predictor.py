@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from hilum.inference.engines.engine import Engine, Model
+    from hilum.engines.engine import Engine
     from hilum.inference.memory_plan import MemoryPlanner, Size
+    from hilum.inference.model import Model
     from hilum.inference.prediction_writer import PredictionWriter
     from hilum.io import OutputFolder
     from hilum.preprocess import InputWindow, Restore

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.errors import find_named
 from hilum.inference.case_predictor import Seconds
-from hilum.inference.inputs import find_named
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
-from hilum.tasks.predictions import (
+from hilum.targets.predictions import (
     CLASSES,
     PREDICTIONS,
     called,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case
     from hilum.dataset.classes import ClassTable
     from hilum.inference.refusal import Verdict
-    from hilum.tasks.class_score import ClassScore
+    from hilum.targets.class_score import ClassScore
     from hilum.volume import Volume
 
 

@@ -12,21 +12,20 @@ import torch
 
 from hilum.dataset.case import Case
 from hilum.dataset.reading import read_region
-from hilum.errors import DataError, ResourceError, UsageError
-from hilum.inference.case_predictor import CasePredictor, Prepared
-from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
-from hilum.inference.engines.torch_engine import (
+from hilum.engines.torch_engine import (
     Precision,
     TorchEngine,
     resolve_precision,
     running_mean,
 )
-from hilum.inference.explain import EXPLAINERS
-from hilum.inference.inputs import find_named
+from hilum.errors import DataError, ResourceError, UsageError, find_named
+from hilum.explain import EXPLAINERS
+from hilum.inference.case_predictor import CasePredictor, Prepared
+from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.refusal import combine, intensity_features
 from hilum.preprocess import preprocess_classifier_input
-from hilum.tasks import ClassificationTask
-from hilum.tasks.class_score import ClassScore
+from hilum.targets import ClassificationTask
+from hilum.targets.class_score import ClassScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +53,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
         precision: "float32" or "bfloat16"; if None the plan's, where the device has instructions
             for it.
-        explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the
+        explain: a member of `hilum.explain.EXPLAINERS`: also say where in the image the
             answer comes from.
         most_explained: the maps of so many cases are made; None: of all.
         sets_per_class: prediction sets that hold the class as often as they promise among the cases

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
-from hilum.errors import DataError, UsageError, counted
+from hilum.errors import DataError, counted
 from hilum.io import image_stem, in_colours, read_channels, read_volume
 from hilum.volume import Volume
 
@@ -100,17 +99,3 @@ def case_id(source: Source) -> str:
         return source.id
     path = Path(next(iter(source.values())) if isinstance(source, Mapping) else source)
     return image_stem(path).removesuffix("_0000")
-
-
-def find_named(what: str, argument: str, name: str, choices: Mapping[str, T]) -> T:
-    """Return the entry of that name, such as a format or an engine.
-
-    Raises:
-        UsageError: there is none; the nearest name is the cure.
-    """
-    if name not in choices:
-        near = get_close_matches(name, choices, n=1) or [*choices]
-        raise UsageError(
-            f"{what} {name!r}", needed=", ".join(choices), cure=f"{argument}={near[0]!r}"
-        )
-    return choices[name]

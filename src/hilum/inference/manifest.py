@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from hilum.errors import ModelError
+from hilum.errors import COPY_AGAIN, ModelError, damaged
 from hilum.io import atomic_write_text, nearest, sha256
 from hilum.io.placeholder import refuse_placeholder
 from hilum.plan import PLANS
@@ -29,7 +29,6 @@ FORMAT_VERSION = 1
 UNSAVED = "unsaved"
 """The id of a model that is in no folder."""
 PLAN, LABELS, METRICS, CARD = "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md"
-_CURE = "copy the model folder again from where it was made"
 _CARD_CURE = "where the change is meant, accept it: hilum.inference.seal_card(FOLDER)"
 
 
@@ -198,13 +197,8 @@ class Manifest(Record):
                 raise damaged(f"{path}: missing", f"every file of it: {', '.join(self.files)}")
             raise damaged(
                 f"{path}: altered since it was saved (another SHA-256)",
-                cure=_CARD_CURE if name == CARD else _CURE,
+                cure=_CARD_CURE if name == CARD else COPY_AGAIN,
             )
-
-
-def damaged(what: str, needed: str = "the file as it was saved", cure: str = _CURE) -> ModelError:
-    """Make the error for a model folder that is not as it was saved."""
-    return ModelError(what, needed=needed, cure=cure)
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.engines.memory import RowStorage, resident
 from hilum.errors import HilumError, ResourceError
 from hilum.inference.inputs import image_files
-from hilum.inference.memory import RowStorage, resident
 from hilum.inference.windows import count_windows
 from hilum.io import inspect_file
 from hilum.preprocess.restore_stream import WORKING_BYTES
 from hilum.preprocess.steps import network_shape
-from hilum.tasks.postprocess import BYTES_A_VOXEL
+from hilum.targets.postprocess import BYTES_A_VOXEL
 from hilum.volume import Box, reorient_geometry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset.case import Case
+    from hilum.engines.memory import Budget
     from hilum.inference.inputs import Source
-    from hilum.inference.memory import Budget
     from hilum.inference.sliding_window import Sweep
     from hilum.plan.segmentation import SegmentationPlan
     from hilum.preprocess import Restore

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, find_named
 from hilum.inference.case_predictor import Seconds
-from hilum.inference.inputs import find_named
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hilum.errors import UsageError, readable
-from hilum.tasks.run_file import RUN, trained_cases
+from hilum.targets.run_file import RUN, trained_cases
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

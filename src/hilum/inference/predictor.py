@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.engines.host import usable_cpus
+from hilum.engines.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.empty import Air
-from hilum.inference.engines.host import usable_cpus
-from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.memory_plan import MemoryPlanner
 from hilum.inference.prediction import LabelWriter, Prediction, written_as_picture
 from hilum.inference.sliding_window import Sweep, Watch, mirrored, slabs, sliding_window
 from hilum.preprocess import preprocess_case
 from hilum.preprocess.restore_stream import LabelStream, ProbabilityStream
-from hilum.tasks.encoding import activate_logits, decode_logits
-from hilum.tasks.postprocess import apply_postprocessing
+from hilum.targets.encoding import activate_logits, decode_logits
+from hilum.targets.postprocess import apply_postprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from hilum.inference.engines.engine import Engine, RunnableModel
+    from hilum.engines.engine import Engine
     from hilum.inference.inputs import Source
     from hilum.inference.memory_plan import MemoryPlan
+    from hilum.inference.model import RunnableModel
     from hilum.io import OutputFolder
     from hilum.preprocess import Restore
     from hilum.volume import Volume

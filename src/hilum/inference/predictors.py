@@ -9,7 +9,7 @@ from hilum.plan import ClassificationPlan
 if TYPE_CHECKING:
     from hilum.inference.case_predictor import CasePredictor
     from hilum.inference.class_predictor import ClassPredictor
-    from hilum.inference.engines.engine import RunnableModel
+    from hilum.inference.model import RunnableModel
     from hilum.inference.predictor import Predictor
     from hilum.inference.trained_model import TrainedModel
 

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from hilum.errors import DataError, UsageError
-from hilum.inference.manifest import damaged
+from hilum.errors import DataError, UsageError, damaged
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:

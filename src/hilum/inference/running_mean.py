@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.engines.memory import file_array
 from hilum.errors import ResourceError
-from hilum.inference.memory import file_array
 from hilum.inference.windows import gaussian_weights
 
 if TYPE_CHECKING:

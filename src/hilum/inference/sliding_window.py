@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.engines.memory import RowStorage, resident
 from hilum.errors import ModelError, UsageError
 from hilum.inference.empty import constant_of
-from hilum.inference.memory import RowStorage, resident
 from hilum.inference.running_mean import RunningMean, buffer_bytes
 from hilum.inference.windows import all_windows
 

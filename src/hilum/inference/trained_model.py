@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typing_extensions import TypeVar
 
-from hilum.errors import UsageError
+from hilum.engines.choose import EngineOptions, EngineSource, make_engine
+from hilum.engines.torch_engine import resolve_device
+from hilum.errors import UsageError, damaged
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
-from hilum.inference.engines.choose import EngineOptions, EngineSource, make_engine
-from hilum.inference.engines.torch_engine import resolve_device
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -37,7 +37,6 @@ from hilum.inference.manifest import (
     Facts,
     Manifest,
     ModelMetrics,
-    damaged,
     hash_files,
     hilum_version,
     read_model_folder,
@@ -51,8 +50,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from hilum.engines.engine import Engine
     from hilum.inference.class_prediction import ClassPrediction
-    from hilum.inference.engines.engine import Engine
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
 

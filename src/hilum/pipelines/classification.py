@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hilum.errors import HilumError, UsageError
 from hilum.plan import ClassificationPlan, make_plan
 from hilum.preprocess import ClassifierStore, build_classifier_store
-from hilum.tasks.class_score import ClassScore
+from hilum.targets.class_score import ClassScore
 from hilum.training.augmentation import enlarged_patch
 from hilum.training.baselines_report import write_out_of_fold_report
 from hilum.training.benchmark_step import (

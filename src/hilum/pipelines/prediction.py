@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from hilum.errors import UsageError
 from hilum.io import read_labels, read_volume
 from hilum.plan import ClassificationPlan, SegmentationPlan
-from hilum.tasks.predictions import in_file_names
+from hilum.targets.predictions import in_file_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from hilum.dataset import Case, ClassTable
+    from hilum.engines.torch_engine import Precision
     from hilum.inference import (
         ClassPredictor,
         ExportedModel,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         RunnableModel,
         TrainedModel,
     )
-    from hilum.inference.engines.torch_engine import Precision
     from hilum.report import PredictedClasses
     from hilum.volume import Volume
 

@@ -11,7 +11,7 @@ from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when
 
 
 class LossSpec(Record):
-    """Parameters of `hilum.tasks.build_loss`."""
+    """Parameters of `hilum.targets.build_loss`."""
 
     kind: Literal["cross_entropy", "dice", "dice_ce", "tversky", "focal"] = "dice_ce"
     batch_dice: bool = False
@@ -22,7 +22,7 @@ class LossSpec(Record):
 
 
 class PostprocessingStep(Record):
-    """One change of a finished label map, on the case's own grid; see `hilum.tasks.postprocess`.
+    """One change of a finished label map, on the case's own grid; see `hilum.targets.postprocess`.
 
     `largest_component`: only the largest piece of the region stays. `minimum_volume`: pieces
     smaller than `minimum` go. `fill_holes`: background that the region encloses becomes part of it.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from hilum.engines import describe_device
 from hilum.errors import counted
-from hilum.inference import Facts, ModelMetrics, TrainedModel, describe_device
+from hilum.inference import Facts, ModelMetrics, TrainedModel
 from hilum.training.log import loss_still_falls
 
 if TYPE_CHECKING:

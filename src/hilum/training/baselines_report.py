@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Dataset, Fold
     from hilum.plan import ClassificationPlan
-    from hilum.tasks.class_score import ClassScore
+    from hilum.targets.class_score import ClassScore
 
 PREDICTIONS, BASELINES = "predictions.csv", "baselines.md"
 _SHOWN = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "brier")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import torch
 
+from hilum.engines import computes_in_bfloat16, describe_device
 from hilum.errors import ResourceError
-from hilum.inference import computes_in_bfloat16, describe_device
 from hilum.networks import build_network
 from hilum.networks.rng import fork_rng
 from hilum.plan import Decision
 from hilum.plan.classification import ClassLossSpec
 from hilum.plan.plan import OptimiserSpec
 from hilum.plan.segmentation import LossSpec
-from hilum.tasks import ClassificationTask, build_loss, deep_supervision_loss
+from hilum.targets import ClassificationTask, build_loss, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.init_network import new_network, to_channels_last
 from hilum.training.optimiser import build_optimiser

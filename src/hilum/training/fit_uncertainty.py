@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hilum.inference.refusal import Refusal
     from hilum.plan import ClassificationPlan
     from hilum.preprocess import ClassifierStore
-    from hilum.tasks.class_score import ClassScore
+    from hilum.targets.class_score import ClassScore
     from hilum.training.fold import TrainedFold
 
 T = TypeVar("T")

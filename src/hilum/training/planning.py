@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hilum.engines import host_memory, resolve_device
 from hilum.errors import ResourceError
-from hilum.inference import host_memory, resolve_device
 from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, save_plan
 from hilum.training.benchmark_step import time_step
 from hilum.training.given_plan import PLAN

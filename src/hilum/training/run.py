@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, describe_folds, make_folds
 from hilum.dataset.folds import fold_groups, patient_of
+from hilum.engines import describe_device, resolve_device
 from hilum.errors import ModelError, UsageError, some
-from hilum.inference import RunClock, TrainedModel, describe_device, resolve_device
+from hilum.inference import RunClock, TrainedModel
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
 from hilum.training.assemble import assemble_model, few_scored, few_steps, first_scores

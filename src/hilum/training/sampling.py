@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
+from hilum.engines import host_memory
 from hilum.errors import DataError, HilumError
-from hilum.inference import host_memory
 from hilum.preprocess import OUTSIDE, cut_block
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hilum.plan.plan import Three
     from hilum.preprocess import CaseStore, ClassifierStore, StoredCase
-    from hilum.tasks import SegmentationTask
+    from hilum.targets import SegmentationTask
 
 _SHARE_OF_MEMORY = 0.3
 """All cases are held decompressed when they fit into this share of the free memory."""

@@ -11,13 +11,13 @@ from hilum.dataset.folds import joined
 from hilum.errors import DataError, LabelError
 from hilum.evaluation.page import some
 from hilum.metrics.validation import patients_of
-from hilum.tasks.class_score import decide
+from hilum.targets.class_score import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import ClassTable
-    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
+    from hilum.targets.class_score import ClassScore, Flags, Indices, Numbers
 
 _SUM_TOLERANCE = 1e-3  # float16 on a graphics card sums to one within this
 _SAME = 1e-5

@@ -16,7 +16,7 @@ from hilum.dataset.columns import number
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.covariates import choose_columns
 from hilum.io.text import is_known
-from hilum.tasks.class_score import ClassScore
+from hilum.targets.class_score import ClassScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case, ClassTable, Fold
     from hilum.evaluation.classification.covariates import ColumnChoice
-    from hilum.tasks.class_score import Flags, Indices, Numbers
+    from hilum.targets.class_score import Flags, Indices, Numbers
 
     _Predict = Callable[[Indices, Indices], Numbers]
     """Probabilities (V, K) of validation cases, learnt from training cases; both by their row."""

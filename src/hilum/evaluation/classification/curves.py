@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.measures import Question
-    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
+    from hilum.targets.class_score import ClassScore, Flags, Indices, Numbers
 
 MOST_POINTS = 300
 """Of a ROC or precision-recall curve so many points are kept, evenly along its way."""

@@ -15,12 +15,12 @@ from hilum.evaluation.markdown import class_page
 from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.io import Readable
-from hilum.tasks.predictions import predictions_text, read_predictions
+from hilum.targets.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.evaluation.estimates import CaseValue, Estimate
-    from hilum.tasks.class_score import ClassScore
+    from hilum.targets.class_score import ClassScore
 
 CURVES = "curves.json"
 

@@ -27,7 +27,7 @@ from hilum.io.text import (
     unknown_words,
     with_one_spelling,
 )
-from hilum.tasks.predictions import (
+from hilum.targets.predictions import (
     assumed,
     named_classes,
     predictions_file,
@@ -39,7 +39,7 @@ from hilum.tasks.predictions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.tasks.class_score import ClassScore
+    from hilum.targets.class_score import ClassScore
 
 _IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "path"})
 

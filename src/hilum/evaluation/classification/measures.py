@@ -15,7 +15,7 @@ import numpy as np
 from hilum import metrics
 from hilum.evaluation.estimates import CaseValue
 from hilum.metrics.scoring_rules import nats
-from hilum.tasks.class_score import reached
+from hilum.targets.class_score import reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hilum.evaluation.classification.arrays import ClassRows
     from hilum.metrics.validation import ArrayFunction
-    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
+    from hilum.targets.class_score import ClassScore, Flags, Indices, Numbers
 
     OfMatrix = Callable[[ArrayLike], Numbers]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import ClassTable
     from hilum.metrics import Resampling
-    from hilum.tasks.class_score import ClassScore, Flags
+    from hilum.targets.class_score import ClassScore, Flags
 
 SMALL = 10
 """Fewer patients of a class than this make a small subgroup, whose metrics say little."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.measures import Measure
     from hilum.evaluation.estimates import Method
     from hilum.metrics import Resampling
-    from hilum.tasks.class_score import ClassScore, Indices
+    from hilum.targets.class_score import ClassScore, Indices
 
 _DELONG: dict[str, Method] = {"logit": "delong", "plain": "delong", "pairs": "pairs"}
 

@@ -33,7 +33,7 @@ from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, read_labels
 from hilum.io.inventory import take_inventory
-from hilum.tasks.run_file import read_predict_run
+from hilum.targets.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:

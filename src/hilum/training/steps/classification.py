@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hilum.inference.predict_cases import UNLIMITED, Deadline
-from hilum.tasks import ClassificationTask
+from hilum.targets import ClassificationTask
 from hilum.training.augmentation import Augmenter
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import warm_up_then_cosine

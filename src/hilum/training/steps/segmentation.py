@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hilum.tasks import SegmentationTask, deep_supervision_loss
+from hilum.targets import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import warm_up_then_cosine

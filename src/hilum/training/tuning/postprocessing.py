@@ -32,7 +32,7 @@ from hilum.inference.predict_cases import UNLIMITED, Deadline
 from hilum.metrics import paired_test
 from hilum.metrics.masks import bounding_box
 from hilum.plan.segmentation import PostprocessingStep
-from hilum.tasks.postprocess import postprocess
+from hilum.targets.postprocess import postprocess
 from hilum.training.tuning.records import Change, Part, PostprocessingTuning, Trial
 from hilum.volume import Region, Volume, places_of
 

@@ -12,8 +12,8 @@ from hilum.evaluation import summarise_classes
 from hilum.inference import ClassPredictor, Metric, TrainedModel
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
 from hilum.metrics import auroc, macro_auroc
-from hilum.tasks.class_score import ClassScore
-from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.targets.class_score import ClassScore
+from hilum.targets.predictions import read_predictions, write_predictions
 from hilum.training.case_order import stratified_order
 from hilum.training.validators.validator import Validator, defined
 

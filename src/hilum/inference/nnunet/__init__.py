@@ -1,3 +1,0 @@
-"""nnU-Net's models, read without nnU-Net and without running anything of them."""
-
-from hilum.inference.nnunet.read import read_nnunet as read_nnunet
