@@ -59,7 +59,7 @@ def test_names_are_matched_and_numbers_are_counted(wanted, found, order):
         (
             ("CT", "PET"),
             ("a", "b"),
-            r"channels a, b, the model CT, PET \(unknown: a, b; missing: CT, PET\)",
+            r"\(a, b\), the model 2 channels \(CT, PET\) \(unknown: a, b; missing: CT, PET\)",
         ),
         (("CT",), ("MR",), r"unknown: MR; missing: CT"),
         (("CT", "PET"), ("CT",), r"missing: PET"),
@@ -137,6 +137,7 @@ def test_a_data_set_is_arranged(tmp_path):
     assert arranged.channels == ("CT", "PET")
     assert read_case(arranged.cases[0]).array[:, 0, 0, 0].tolist() == [2, 1]
     with pytest.raises(
-        DataError, match=r"channels PET, CT, the plan CT, MR \(unknown: PET; missing: MR\)"
+        DataError,
+        match=r"\(PET, CT\), the plan 2 channels \(CT, MR\) \(unknown: PET; missing: MR\)",
     ):
         arrange_dataset(dataset, ("CT", "MR"), holder="the plan")
