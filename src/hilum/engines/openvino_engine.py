@@ -138,6 +138,7 @@ class OpenVINOEngine(PatchEngine):
 
 
 def _compile(model: Model | Path, settings: dict[str, str | int]) -> CompiledModel:
+    """Compile a network for the CPU; refuse a damaged file, and several inputs or outputs."""
     try:
         compiled = core().compile_model(
             str(model) if isinstance(model, Path) else model, "CPU", settings

@@ -123,6 +123,7 @@ class OutputFolder:
         self._outer = False
 
     def __enter__(self) -> Self:
+        """Make the folder, and hold it for this command alone."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(
                 f"{self.path} is a file", needed="a folder to write to", cure="name another output"
