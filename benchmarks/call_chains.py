@@ -28,13 +28,13 @@ SOURCE = Path(hilum.__file__).resolve().parent
 Ends = dict[str, Callable[[str, str], bool]]  # name of a point: is this (file, function) there?
 TRAINING: Ends = {
     "loss": lambda file, function: (
-        ("/losses/" in file and function == "forward")
+        (file == "targets/losses.py" and function == "forward")
         or (file.endswith("steps/classification.py") and function == "loss")
     ),
 }
 PREDICTION: Ends = {
     "image read": lambda file, function: (file, function) == ("io/dispatch.py", "read_volume"),
-    "network": lambda file, function: "engines/" in file and function in {"__call__", "forward"},
+    "network": lambda file, function: "engines/" in file and function in {"__call__", "autocast"},
     "labels written": lambda file, function: (file, function) == ("io/nifti.py", "write"),
     "probabilities written": lambda file, function: (
         file.endswith("class_prediction.py") and function == "write"

@@ -43,7 +43,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...); type, shape and memory order are kept."""
-        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # torch has no types for it
+        # torch has no types for it
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         exporting = tracing or torch.compiler.is_exporting()
         if x.device.type != "cpu" or x.is_contiguous() or exporting:
             # of an exported network it is one operation, which every runtime has
