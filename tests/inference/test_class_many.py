@@ -205,7 +205,7 @@ def test_a_table_that_cannot_be_gone_on_with_is_refused_before_the_work(folder, 
     other = ClassPredictor(class_model(class_plan(THREE)))
     with pytest.raises(
         UsageError,
-        match=r"holds answers of a model with other labels or classes, see .*classes\.json",
+        match=r"holds predictions of a model with other labels or classes, see .*classes\.json",
     ):
         predict_many(other, [folder], out, skip_existing=True)
     (out / "predictions.csv").write_text("case,p_benign,p_malignant\na,0.5,many\n")

@@ -331,7 +331,7 @@ def test_earlier_answers_are_replaced_and_that_is_said(folder, tmp_path, caplog)
         held.record("pictures/case_0.png")
     with caplog.at_level(logging.WARNING, "hilum"):
         report = predict_many(predictor, [first], out)
-    assert "holds answers to 1 of these cases" in caplog.text
+    assert "holds predictions of 1 of these cases" in caplog.text
     assert "also holds 4 files of other cases" in caplog.text
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {name for name in names if "case_0" in name} == {"case_0.nii.gz"}
@@ -432,6 +432,6 @@ def test_answers_of_models_with_other_labels_are_kept_apart(folder, tmp_path):
     predict_many(Predictor(make_model()), [folder], tmp_path / "out")
     table = LabelTable.from_names({2: "spleen", 300: "cyst"})
     with pytest.raises(
-        UsageError, match=r"answers of a model with other labels or classes, see .*labels\.json"
+        UsageError, match=r"predictions of a model with other labels or classes, see .*labels\.json"
     ):
         predict_many(Predictor(make_model(labels=table)), [folder], tmp_path / "out")

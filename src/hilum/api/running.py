@@ -66,7 +66,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
         pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's
-            answer comes from.
+            class comes from.
         most_pictures: of so many cases at most, as they are slow to draw.
         segmentation: options that only a segmentation model has.
         classification: options that only a classifier has.

@@ -40,8 +40,8 @@ class Promise(Record):
     Args:
         coverage: how often a set holds the truth.
         among: the cases that is true of: "all cases" on average, or "the cases of each class".
-        cases: held-out answers that the thresholds were learnt from.
-        measured_on: whose answers they were.
+        cases: held-out predictions that the thresholds were learnt from.
+        measured_on: whose predictions they were.
     """
 
     coverage: float
@@ -60,8 +60,8 @@ class ClassPrediction:
         model: id of the trained model.
         verdict: whether the image is unlike those that the model learnt from; None where the model
             does not know.
-        maps: where in the image each class's answer comes from, by class, on the case's own grid,
-            where that was asked for.
+        maps: where in the image each class comes from, by class, on the case's own grid; empty
+            where none was asked for.
         seconds: how long each part took.
         promise: what the prediction set promises; None where there is none.
     """
@@ -117,7 +117,7 @@ class ClassPrediction:
         return json.dumps(said, indent=2) + "\n"
 
     def save(self, path: Path | str, *, formats: Sequence[str] = ("json",)) -> tuple[Path, ...]:
-        """Write the answer, and the maps where there are any.
+        """Write the prediction, and the maps where there are any.
 
         The table of all cases, predictions.csv, is written by `predict_many`.
 
@@ -158,7 +158,7 @@ class ClassPrediction:
 def class_files(
     case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]
 ) -> tuple[str, ...]:
-    """Name a case's own files: its answer, then the maps of these classes."""
+    """Name a case's own files: its prediction, then the maps of these classes."""
     parts = in_file_names(table)
     return (
         *([f"{case}.json"] if "json" in formats else []),
@@ -195,7 +195,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         maps: maps of classes are written too.
 
     Raises:
-        UsageError: a format that does not exist, or answers of other classes in the folder.
+        UsageError: a format that does not exist, or predictions of other classes in the folder.
     """
 
     def __init__(
@@ -230,11 +230,11 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         self._written, self._changed = perf_counter(), False
 
     def own_names(self, case: Case) -> tuple[str, ...]:
-        """Name the file of a case's answer; maps are made of the answer's classes."""
+        """Name the file of a case's prediction; maps are made of the prediction's classes."""
         return (f"{case.id}.json",) if "json" in self._formats else ()
 
     def is_written(self, case: Case) -> bool:
-        """Say that an earlier run wrote the case's answer in every format."""
+        """Say that an earlier run wrote the case's prediction in every format."""
         return super().is_written(case) and ("csv" not in self._formats or case.id in self._rows)
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
@@ -248,7 +248,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         return (*class_files(case.id, self._classes, self._formats, maps=self._maps), *tables)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
-        """Name what may be there of a case's answer, the table of all cases apart."""
+        """Name what may be there of a case's prediction, the table of all cases apart."""
         return tuple(
             self.out.path / name
             for name in class_files(case, self._classes, ("json",), maps=self._classes.names)
@@ -259,7 +259,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         return sum(case not in cases for case in self._rows), tuple(self._models)
 
     def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:
-        """Write one answer; the table now and then."""
+        """Write one prediction; the table now and then."""
         files = prediction.write(self.out.path, self._formats)
         if "csv" in self._formats:
             self._made[prediction.case] = made_from
@@ -267,7 +267,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
             self._changed = True
         elif (
             self._rows.pop(prediction.case, None) is not None
-        ):  # it would contradict the new answer
+        ):  # it would contradict the new prediction
             self._made.pop(prediction.case, None)
             self._changed = True
         if perf_counter() - self._written > _TABLE_SECONDS:

@@ -54,7 +54,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         precision: "float32" or "bfloat16"; if None the plan's, where the device has instructions
             for it.
         explain: a member of `hilum.explain.EXPLAINERS`: also say where in the image the
-            answer comes from.
+            class comes from.
         most_explained: the maps of so many cases are made; None: of all.
         sets_per_class: prediction sets that hold the class as often as they promise among the cases
             of each class, not only on average over all; they are larger where a class is rare.
@@ -64,7 +64,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
     """
 
     usual_formats = ("csv", "json")
-    asks_annotated = True  # a mask is no answer
+    asks_annotated = True  # a mask is no label
     model: TrainedModel
     engine: TorchEngine
 
@@ -271,8 +271,8 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         measured_on = "the model's own held-out cases"
         if count > 1:
             measured_on = (
-                f"the held-out answers of its {count} members one by one; the ensemble itself was"
-                " not measured"
+                f"the held-out predictions of its {count} networks one by one; the ensemble itself"
+                " was not measured"
             )
         if self.mirror_axes:
             measured_on += (

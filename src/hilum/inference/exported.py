@@ -63,7 +63,7 @@ class LabelQuality(Record):
         region: its name.
         reference: of the float32 network against the annotation; None where no case has the label.
         int8: of the int8 network against the annotation.
-        agreement: of the two networks' answers with each other.
+        agreement: of the two networks' predictions with each other.
         cases: how many define it.
     """
 
@@ -148,11 +148,11 @@ class ExportManifest(Manifest):
 
 @dataclass(frozen=True)
 class TestVectors:
-    """An input and the answer that is expected of it.
+    """An input and the prediction that is expected of it.
 
     Args:
         patch: (1, C, *patch) float32; smooth random numbers, nobody's image.
-        voxels: (N, 3) (z, y, x); the answer is kept at these only, since with many labels the whole
+        voxels: (N, 3) (z, y, x); logits are kept at these only, since with many labels all of them
             would be gigabytes.
         logits: (K, N) float32.
     """
@@ -202,7 +202,7 @@ class TestVectors:
         """
         found = self.difference(engine)
         allowed = TOLERANCES[engine.precision] + STORED_TOLERANCES[stored]
-        if not found <= allowed:  # a NaN is no answer either
+        if not found <= allowed:  # a NaN is no prediction either
             raise ModelError(
                 f"{what} in {engine.precision} is {found:.2g} of the logits' spread off the test"
                 " vectors",

@@ -102,7 +102,7 @@ def find(
         channels: the model's channel names, in order. A case with too few or too many images is
             found all the same: reading it says what is wrong, and the others go on.
         annotated: take all cases of a data set, also where some have no annotation: a mask is no
-            answer to a classifier.
+            label of a classifier.
 
     Raises:
         UsageError: a source does not exist or holds no image.

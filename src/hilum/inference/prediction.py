@@ -192,7 +192,7 @@ class LabelWriter(PredictionWriter[Prediction]):
         return label_files(case.id, chosen, probabilities=self._probabilities)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
-        """Name what may be there of a case's answers, in any format."""
+        """Name what may be there of a case's predictions, in any format."""
         names = label_files(case, FORMATS.values(), probabilities=True)
         return tuple(self.out.path / name for name in names)
 
@@ -202,7 +202,7 @@ class LabelWriter(PredictionWriter[Prediction]):
         # recorded with the files
         made_from: dict[str, str],  # noqa: ARG002
     ) -> tuple[Path, ...]:
-        """Write one answer, and before the first one what the integers mean."""
+        """Write one prediction, and before the first one what the integers mean."""
         self.write_table()
         formats = _choose_formats(self._formats, picture=prediction.picture)
         return tuple(

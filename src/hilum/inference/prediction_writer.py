@@ -41,8 +41,8 @@ class PredictionWriter(ABC, Generic[P]):
         file = out.path / table_file
         if out.owned(table_file) and file.read_text(encoding="utf-8") != table:
             raise UsageError(
-                f"{out.path} holds answers of a model with other labels or classes, see {file}",
-                needed="one table of labels or classes for all answers in a folder",
+                f"{out.path} holds predictions of a model with other labels or classes, see {file}",
+                needed="one table of labels or classes for all predictions in a folder",
                 cure="choose another output folder",
             )
 
@@ -91,16 +91,16 @@ class PredictionWriter(ABC, Generic[P]):
     def take_over(self, cases: Sequence[Case], skipped: Sequence[Case], *, model: str) -> set[str]:
         """Prepare to replace what earlier runs left of the cases of this run.
 
-        What this run does not write again goes: an answer in another format or a picture would else
-        contradict the new one. Only what hilum wrote, and nobody changed since, is touched.
+        What this run does not write again goes: another format or a picture would else contradict
+        the new one. Only what hilum wrote, and nobody changed since, is touched.
 
         Args:
             cases: that will be predicted.
-            skipped: that are left out, as their answers are there.
+            skipped: that are left out, as their predictions are there.
             model: id of this run's model.
 
         Returns:
-            Other cases with answers in the folder that are named like training cases of their
+            Other cases with predictions in the folder that are named like training cases of their
             model.
 
         Raises:
@@ -128,7 +128,7 @@ class PredictionWriter(ABC, Generic[P]):
         replaced = sum(map(bool, self._stale.values()))
         if replaced:
             _log.warning(
-                "%s holds answers to %d of these cases: they are replaced by those of model %s",
+                "%s holds predictions of %d of these cases: they are replaced by those of model %s",
                 readable(out.path),
                 replaced,
                 model,
@@ -152,7 +152,7 @@ class PredictionWriter(ABC, Generic[P]):
         return {*trained_cases(out.path)} - every
 
     def remove_stale(self, case: str, written: Iterable[Path]) -> tuple[str, ...]:
-        """Remove what is left of a case's earlier answer.
+        """Remove what is left of a case's earlier prediction.
 
         Gives the names of all its files, those written over included.
         """

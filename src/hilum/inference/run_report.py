@@ -50,7 +50,7 @@ class CaseOutcome(Record):
     files: tuple[Readable, ...] = ()
     error: Readable = ""
     replaced: tuple[Readable, ...] = ()
-    """Files of an earlier answer to this case that were there: written over, or removed."""
+    """Files of an earlier prediction of this case that were there: written over, or removed."""
     seconds: dict[str, float] = Field(default_factory=dict)
     patches: dict[str, int] = Field(default_factory=dict)
     """Of a segmentation: how many the network ran, and how many it need not see
@@ -96,8 +96,7 @@ class RunReport(Record):
     """The account of every file below the inputs."""
     cases: tuple[CaseOutcome, ...] = ()
     trained_on: tuple[Readable, ...] = ()
-    """Of a prediction: cases with answers in the folder that are named like training cases of the
-    model; also of earlier runs."""
+    """Predicted cases that are named like training cases of the model; also of earlier runs."""
 
     @property
     def failures(self) -> tuple[tuple[CaseOutcome, ...], ...]:
