@@ -100,7 +100,7 @@ def test_names_of_the_data_set_decide(tmp_path):
     ("segments", "text"),
     [
         ([("liver", 1, 0), ("tumour", 1, 2)], "segment tumour lies in layer 2, the file has 2"),
-        ([("liver", 1, 0)], "layers with numbers that no segment names"),
+        ([("liver", 1, 0)], "belong to no segment of the header"),
     ],
 )
 def test_layers_that_do_not_fit_their_segments_are_refused(tmp_path, segments, text):

@@ -169,6 +169,6 @@ def test_evaluations_of_other_regions_are_refused() -> None:
     with pytest.raises(LabelError, match="model has the labels 1 spleen; model has 1 liver"):
         compare(evaluation(dices()), evaluation(dices(), region="spleen"))
     with pytest.raises(
-        LabelError, match="score other regions; model: liver; model: label 1, label 2"
+        LabelError, match="score different regions; model: liver; model: label 1, label 2"
     ):
         compare(evaluation(dices()), evaluation(dices(), region="label 1", more={2: "label 2"}))

@@ -402,7 +402,7 @@ def test_what_no_family_knows_is_refused(tmp_path):
         load_evaluation(tmp_path / "empty")
     for content in ("no json", "[]", '{"format": "other"}'):
         (tmp_path / "summary.json").write_text(content)
-        with pytest.raises(DataError, match="damaged or of another kind"):
+        with pytest.raises(DataError, match="is no evaluation, or damaged"):
             load_evaluation(tmp_path)
 
 

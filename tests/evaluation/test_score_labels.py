@@ -217,7 +217,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
     labels = case()
     with pytest.raises(GeometryError, match="two label maps"):
         score_labels(labels[:-1], labels, spacing=SPACING, table=TABLE)
-    with pytest.raises(GeometryError, match="two label maps"):
+    with pytest.raises(GeometryError, match="three axes"):
         score_labels(labels[None], labels[None], spacing=SPACING, table=TABLE)
     with pytest.raises(LabelError, match="prediction has dtype float32"):
         score_labels(labels.astype(np.float32), labels, spacing=SPACING, table=TABLE)

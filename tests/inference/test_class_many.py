@@ -173,7 +173,7 @@ def test_rows_of_other_cases_stay_in_the_table(folder, out, caplog):
     with caplog.at_level(logging.WARNING, "hilum"):
         predict_many(ClassPredictor(class_model()), [folder / "c.nii.gz"], out)
     assert (
-        "the table keeps its rows of 2 other cases; all rows together are of the same model"
+        "keeps its rows of 2 cases that this run does not predict; its rows are now of one model"
         in caplog.text
     )
     assert read_predictions(out)[:2] == before
@@ -181,7 +181,7 @@ def test_rows_of_other_cases_stay_in_the_table(folder, out, caplog):
     with caplog.at_level(logging.WARNING, "hilum"):
         predict_many(other, [folder / "b.nii.gz"], out)
     assert (
-        "its rows of 2 other cases; all rows together are of several models (unsaved, other)"
+        "its rows are now of several models (unsaved, other): do not evaluate them as one"
         in caplog.text
     )
     assert [row.case for row in read_predictions(out)] == ["a", "b", "c"]

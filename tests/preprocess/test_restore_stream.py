@@ -249,7 +249,7 @@ def test_what_is_refused():
     stream.feed(np.zeros((2, 3, 6, 9), np.float32))
     with pytest.raises(GeometryError, match="3 rows of logits"):
         stream.finish()
-    with pytest.raises(GeometryError, match="an array of shape"):
+    with pytest.raises(GeometryError, match="out has shape"):
         ProbabilityStream(
             restore, 2, softmax, np.zeros((2, 5, 6, 9), np.float32), outside=(1.0, 0.0)
         )

@@ -118,7 +118,7 @@ def test_the_affine_is_a_frozen_copy():
         ((2, 0, 3), np.eye(4), r"shape \(2, 0, 3\)"),
         ((2, 3, 4), np.eye(3), "finite 4 x 4"),
         ((2, 3, 4), np.diag([1, np.nan, 1, 1]), "finite 4 x 4"),
-        ((2, 3, 4), np.diag([1.0, 0, 1, 1]), "positive spacing"),
+        ((2, 3, 4), np.diag([1.0, 0, 1, 1]), "more than 0 mm along every axis"),
         (
             (2, 3, 4),
             np.array([[1, 0.02, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),

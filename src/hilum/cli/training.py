@@ -155,7 +155,9 @@ def train(
     steps: Annotated[
         int | None, option("Number of optimiser steps, instead of minutes: reproducible.")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Patient fold of five to validate on.")] = 0,
+    fold: Annotated[
+        int, typer.Option(help="Number of the fold to validate on, from 0 (usually to 4).")
+    ] = 0,
     folds: Annotated[
         int | None, option("Number of folds; all are trained and joined into one model.")
     ] = None,

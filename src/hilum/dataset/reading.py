@@ -71,7 +71,7 @@ def read_region(case: Case) -> Volume:
     if case.region is None:
         raise DataError(
             f"case {case.id} has no mask",
-            needed="a mask that says where to look, as the model was trained with one",
+            needed="a mask of every case: the model's input is cut out around it",
             cure="give it one (column mask of the table), or leave the case out",
         )
     if case.fault is not None:

@@ -145,8 +145,8 @@ def load_evaluation(folder: Path | str) -> AnyEvaluation:
         kind = kinds[json.loads(file.read_text(encoding="utf-8"))["format"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{file} is damaged or of another kind: {error!r}",
-            needed=f"an evaluation: {', '.join(kinds)}",
+            f"{file} is no evaluation, or damaged: {error!r}",
+            needed=f"a summary.json of `hilum evaluate`, whose format is {' or '.join(kinds)}",
             cure="evaluate again with this version of hilum",
         ) from error
     return kind.load(folder)

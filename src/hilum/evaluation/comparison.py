@@ -327,9 +327,12 @@ def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
             for side in (a, b)
         ]
         raise LabelError(
-            f"the two evaluations score other regions; {'; '.join(sides)}",
+            f"the two evaluations score different regions; {'; '.join(sides)}",
             needed="evaluations of the same labels and regions",
-            cure="evaluate both against one reference, with the names of its labels",
+            cure=(
+                "evaluate both again against references whose labels and regions have the same"
+                " names (labels.json beside the label maps)"
+            ),
         )
     return names
 

@@ -232,7 +232,10 @@ def _write_networks(
     engine: str,
     stored: str,
 ) -> tuple[str, ...]:
-    """Write the networks for an engine, and return their files."""
+    """Write one file a network, and return their names.
+
+    OpenVINO gets `networks`, stored as `stored`; ONNX the model's own in float32.
+    """
     suffix = {"openvino": ".xml", "onnx": ".onnx"}[engine]
     numbers = [""] if len(model.networks) == 1 else [f"_{n}" for n in range(len(model.networks))]
     names = tuple(f"network{number}{suffix}" for number in numbers)

@@ -162,7 +162,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
     if patients <= FEWEST_PATIENTS:
         raise UsageError(
             f"{dataset.root}: {counted(len(cases), 'annotated case')} of"
-            f" {counted(patients, 'patient')}",
+            f" {counted(patients, 'patient')} beside the test cases",
             needed=(
                 f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS}"
                 " judge the result"

@@ -144,10 +144,13 @@ class PredictionWriter(ABC, Generic[P]):
         kept, models = self.kept_rows(every)
         if kept:
             _log.warning(
-                "%s: the table keeps its rows of %d other cases; all rows together are of %s",
+                "%s: the table of predictions keeps its rows of %d cases that this run does not"
+                " predict; its rows are now of %s",
                 readable(out.path),
                 kept,
-                f"several models ({', '.join(models)})" if len(models) > 1 else "the same model",
+                f"several models ({', '.join(models)}): do not evaluate them as one"
+                if len(models) > 1
+                else "one model",
             )
         return {*trained_cases(out.path)} - every
 

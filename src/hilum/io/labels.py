@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import LabelError, readable
+from hilum.errors import LabelError, readable, some
 from hilum.io.record import Segment
 
 if TYPE_CHECKING:
@@ -164,9 +164,10 @@ def merged(
                 ] = None
         labels[0][inside] = segment.value
     if ((array != 0) & ~named).any():
+        unknown = np.unique(array[(array != 0) & ~named]).tolist()
         raise LabelError(
-            f"{source}: layers with numbers that no segment names",
+            f"{source}: the numbers {some(map(str, unknown))} belong to no segment of the header",
             needed="a segment for each number",
-            cure="save the segmentation again",
+            cure="open it in 3D Slicer and save it again as .seg.nrrd",
         )
     return labels, tuple(notes)

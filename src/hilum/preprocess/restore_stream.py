@@ -223,7 +223,8 @@ class ProbabilityStream(_Stream):
     ) -> None:
         if out.shape != (outputs, *restore.source.shape):
             raise GeometryError(
-                f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}"
+                f"out has shape {out.shape}",
+                needed=f"{(outputs, *restore.source.shape)}: outputs and the source's (Z, Y, X)",
             )
         if len(outside) != outputs:
             raise GeometryError(

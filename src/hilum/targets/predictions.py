@@ -288,8 +288,8 @@ def read_classes(path: Path | str) -> ClassTable | None:
     except (ValueError, DataError) as error:
         raise DataError(
             f"{file} is no class table: {error}",
-            needed="the classes.json of a trained model",
-            cure="copy the file from the model again",
+            needed="the classes.json that `hilum predict` writes beside predictions.csv",
+            cure="predict again, or remove the file: the reference then names the classes",
         ) from error
 
 

@@ -57,7 +57,9 @@ class Geometry:
         lengths = np.linalg.norm(steps, axis=0)
         if lengths.min() < 1e-6:
             raise GeometryError(
-                f"spacing {lengths.tolist()} mm", needed="a positive spacing along every axis"
+                f"spacing {lengths.tolist()} mm along (Z, Y, X)",
+                needed="more than 0 mm along every axis",
+                cure="convert the image again, or write its true spacing into its header",
             )
         cosines = (steps / lengths).T @ (steps / lengths)
         shear = float(np.abs(cosines - np.eye(3)).max())

@@ -35,9 +35,9 @@ _INSIDE_SHARE = 0.9
 
 
 def with_centres(dataset: Dataset) -> Dataset:
-    """Return the data set with `Case.centre_mm` where a table has columns for it.
+    """Set `Case.centre_mm` from columns of a table, where the point lies in the image.
 
-    Only the images' headers are read.
+    No column is used where most points lie outside. Only the images' headers are read.
     """
     axes = _axes(dataset)
     points = {case.id: found for case in dataset.every if (found := _point(case, axes))}

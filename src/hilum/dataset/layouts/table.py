@@ -142,7 +142,7 @@ class _Columns:
 
     @classmethod
     def of(cls, header: Sequence[str]) -> _Columns:
-        """Find what each column of a header is for, by its usual names."""
+        """Find the column of each purpose by its usual names; "" where a header has none."""
         lower = {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
         found = {
             key: next((lower[a] for a in aliases if a in lower), "")

@@ -115,7 +115,13 @@ def score_labels(
     """
     if not tolerance_mm >= 0:
         raise UsageError(f"tolerance_mm is {tolerance_mm}", needed="a tolerance of 0 mm or more")
-    if prediction.shape != reference.shape or prediction.ndim != 3:
+    if prediction.ndim != 3 or reference.ndim != 3:
+        raise GeometryError(
+            f"label maps of {prediction.ndim} and {reference.ndim} axes",
+            needed="three axes (Z, Y, X)",
+            cure="labels[np.newaxis] for a picture",
+        )
+    if prediction.shape != reference.shape:
         raise GeometryError(
             f"the prediction has shape {prediction.shape}, the reference {reference.shape}",
             needed="two label maps (Z, Y, X) on one grid",

@@ -142,15 +142,22 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
 def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[str]:
     """Return the given folds, checked to be there; none given: every numbered fold, else "all"."""
     if checkpoint not in ("final", "best"):
-        raise UsageError(f"checkpoint {checkpoint!r} does not exist", needed="final or best")
+        raise UsageError(
+            f"checkpoint={checkpoint!r} cannot be imported",
+            needed="'final' or 'best'",
+            cure="checkpoint='final'",
+        )
     name = f"checkpoint_{checkpoint}.pth"
     there = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
     if not there:
-        other = "checkpoint='best', where there is a checkpoint_best.pth"
+        other = "best" if checkpoint == "final" else "final"
         raise ModelError(
             f"{folder}: no fold_*/{name}",
-            needed="a fold whose training has ended",
-            cure=other if checkpoint == "final" else "",
+            needed=f"a folder fold_N with a {name}",
+            cure=(
+                f"checkpoint='{other}', where there is a checkpoint_{other}.pth; else check that"
+                " the fold_* folders were copied"
+            ),
         )
     missing = [fold for fold in folds if fold not in there]
     if missing:

@@ -56,6 +56,7 @@ def make_plan(
             raise
         found = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
         raise UsageError(
-            f"what was asked for does not go together: {'; '.join(found)}",
-            needed="decisions that make one plan",
+            f"these options contradict each other: {'; '.join(found)}",
+            needed="options that fit together",
+            cure="change or leave out one of those named",
         ) from error

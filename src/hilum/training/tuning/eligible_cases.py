@@ -44,7 +44,9 @@ class EligibleCases:
 
 
 def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) -> EligibleCases:
-    """The annotated cases of a data set that at least one network of a model was not trained on.
+    """Find annotated cases, no test cases, that at least one network was not trained on.
+
+    Nor on another case of their patient; all of them where nothing is known of the training.
 
     What a network was trained on is known by the case ids in the model's facts, whatever the data
     set is called now, and, where the data set names patients, by the patients of these cases.
