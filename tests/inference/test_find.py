@@ -255,7 +255,8 @@ def test_a_data_set_beside_the_images_names_their_channels(tmp_path, place):
         assert list(whole.images) == ["PET", "CT"]
     assert list(find_cases([images], ["ct"])[0].images.values()) == [images / "a_0001.nii.gz"]
     with pytest.raises(
-        DataError, match=r"channels PET, CT, the model T1, T2 \(unknown: PET, CT; missing: T1, T2\)"
+        DataError,
+        match=r"2 channels \(PET, CT\), the model 2 channels \(T1, T2\) \(unknown: PET, CT;",
     ):
         arrange_channels(find_cases([images], ["T1", "T2"])[0], ["T1", "T2"])
 

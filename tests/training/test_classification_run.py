@@ -19,6 +19,7 @@ from classification_toys import THREE, TWO, changed, class_plan, write_cubes
 from hilum.dataset import Fold, audit, make_folds, open_dataset
 from hilum.dataset.folds import fold_groups
 from hilum.dataset.leaks import Audit
+from hilum.dataset.open import Labelling
 from hilum.errors import DataError, UsageError
 from hilum.evaluation import summarise_classes
 from hilum.examples import make_nodule_dataset
@@ -69,9 +70,12 @@ def cube_plan(dataset, **changes):
     return changed(plan, steps=changes.get("steps", 40))
 
 
+CLASSIFY = Labelling(task="classification")
+
+
 def options(dataset, **more) -> TrainOptions:
     return TrainOptions(
-        **{"plan": cube_plan(dataset), "device": "cpu", "task": "classification", **more}
+        **{"plan": cube_plan(dataset), "device": "cpu", "labelling": CLASSIFY, **more}
     )
 
 
