@@ -479,7 +479,7 @@ def test_pictures_have_backbones_only(kind):
 
 def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_on_the_user():
     with pytest.raises(
-        UsageError, match=r"does not go together: a mask channel with region 'whole'"
+        UsageError, match=r"these options contradict each other: a mask channel with region 'whole'"
     ):
         make_plan(volumes(), overrides=Overrides(region=RegionSpec(mask_channel=True)))
     with pytest.raises(UsageError, match="a 2D plan with a 2D network and patch"):
