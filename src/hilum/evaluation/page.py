@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from hilum import errors
 from hilum.metrics.bootstrap import NO_INTERVAL
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def p_value(value: float) -> str:
 
 def some(names: Sequence[str]) -> str:
     """Name the first of many, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return errors.some(names, shown=_SHOWN)
 
 
 def joined_sentence(count: int) -> str:

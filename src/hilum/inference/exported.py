@@ -254,7 +254,7 @@ class ExportedModel:
 
     @property
     def id(self) -> str:
-        """Of the folder: the first 16 digits of a SHA-256 over all its files."""
+        """Identify the folder by the first 16 digits of a SHA-256 over all its files."""
         return self.manifest.id
 
     def make_engine(

@@ -21,7 +21,7 @@ class Model(Protocol):
 
     @property
     def id(self) -> str:
-        """Of the folder it came from."""
+        """Identify the folder it came from."""
         ...
 
     @property

@@ -72,7 +72,7 @@ class _Line:
 
     @property
     def colour(self) -> str:
-        """Of the line, and of what belongs to it."""
+        """Give the colour of the line and of what belongs to it."""
         return self.style["color"]
 
     @property

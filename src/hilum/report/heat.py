@@ -139,7 +139,7 @@ class _Marks:
 
     @classmethod
     def of(cls, case: Case | None, shown: Volume, code: str) -> _Marks:
-        """Of a case, whose image is drawn as `shown`, turned to `code`."""
+        """Choose what is shown of a case, whose image is plotted as `shown`, turned to `code`."""
         if case is None:
             return cls()
         if case.region is not None:

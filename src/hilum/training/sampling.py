@@ -249,7 +249,7 @@ class _Opened:
     def patch(
         self, start: Three, size: Three
     ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
-        """As `StoredCase.patch`."""
+        """Read a patch, as `StoredCase.patch` does."""
         if self._whole is None:
             return self.stored.patch(start, size)
         return cut_block(*self._whole, start, size)
