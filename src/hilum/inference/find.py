@@ -19,7 +19,7 @@ from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.errors import UsageError, readable, some
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
-from hilum.io.dicom_series import series_in
+from hilum.io.dicom.series import series_in
 from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
 from hilum.io.output import LEDGER
@@ -28,7 +28,7 @@ from hilum.plan.fingerprint import named_kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hilum.io.dicom_series import Series
+    from hilum.io.dicom.series import Series
     from hilum.io.inventory import Inventory
 
 _log = logging.getLogger("hilum")

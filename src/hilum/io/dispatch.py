@@ -17,8 +17,9 @@ from hilum.errors import (
     counted,
     readable,
 )
-from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
-from hilum.io.dicom_start import is_dicom_file
+from hilum.io import itk, medmnist, nifti, picture, tiff
+from hilum.io.dicom import read as dicom
+from hilum.io.dicom.start import is_dicom_file
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder

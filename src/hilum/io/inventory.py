@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from hilum.io.dicom_start import is_dicom_file
+from hilum.io.dicom.start import is_dicom_file
 from hilum.io.files import Readable, file_of, header_of, image_suffix
 from hilum.io.output import JOURNAL, LEDGER, LOCK, is_output
 from hilum.io.placeholder import is_unfetched

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import FormatError, counted
-from hilum.io.dicom_grid import Slice, Stack, stack
-from hilum.io.dicom_start import (
+from hilum.io.dicom.grid import Frame, Stack, stack
+from hilum.io.dicom.start import (
     PREAMBLE,
     UNUSUAL_STARTS,
     USUAL_START,
@@ -38,7 +38,7 @@ _COMPANIONS = {  # about images, no images
     *("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "PLAN"),
 }
 _TAGS = [
-    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType"),
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType"),
     *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored"),
@@ -171,10 +171,10 @@ def read(path: Path) -> Decoded:
         GeometryError: the slices form no even, perpendicular grid.
     """
     built, notes = _build(path)
-    dtype = _dtype(built.slices)
+    dtype = _dtype(built.frames)
     refuse_size(path, math.prod(built.geometry.shape) * dtype.itemsize, stored=None)
     array = np.empty((1, *built.geometry.shape), dtype=dtype)
-    for index, one in enumerate(built.slices):
+    for index, one in enumerate(built.frames):
         _fill(array[0, index], one)
     return Decoded(Volume(array, built.geometry), notes)
 
@@ -182,7 +182,7 @@ def read(path: Path) -> Decoded:
 def inspect(path: Path) -> FileFacts:
     """Read the headers only."""
     built, notes = _build(path)
-    return FileFacts(built.geometry, 1, _dtype(built.slices), notes)
+    return FileFacts(built.geometry, 1, _dtype(built.frames), notes)
 
 
 FORMAT = Format(name="DICOM", read=read, inspect=inspect)
@@ -302,15 +302,17 @@ def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
         )
 
 
-def _slice(image: _Found) -> Slice:
+def _slice(image: _Found) -> Frame:
     """Check and convert the header of a single-frame CT or MR image."""
     header, path = image.header, image.path
     with damage_refused(path, "a CT or MR image", cure="export the series again from the source"):
         _refuse_unplain(header, path)
         spacing = [float(v) for v in header.PixelSpacing]
         thickness = float(header.get("SliceThickness") or 0.0)
-        return Slice(
+        return Frame(
             path=path,
+            index=0,
+            instance=str(header.get("SOPInstanceUID") or ""),
             shape=(int(header.Rows), int(header.Columns)),
             position=np.array([float(v) for v in header.ImagePositionPatient]).reshape(3),
             orientation=np.array([float(v) for v in header.ImageOrientationPatient]).reshape(2, 3),
@@ -354,7 +356,7 @@ def _refuse_unplain(header: Dataset, path: Path) -> None:
         )
 
 
-def _dtype(slices: Sequence[Slice]) -> np.dtype[np.generic]:
+def _dtype(slices: Sequence[Frame]) -> np.dtype[np.generic]:
     """Return the dtype after rescaling: as stored, int16 or int32 if whole, else float32."""
     bits, signed = max(s.bits for s in slices), any(s.signed for s in slices)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
@@ -369,7 +371,7 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[np.generic]:
     return np.dtype(np.float32)
 
 
-def _fill(target: NDArray[np.generic], one: Slice) -> None:
+def _fill(target: NDArray[np.generic], one: Frame) -> None:
     """Decode one slice's pixels into (Y, X) and rescale them."""
     from pydicom.uid import RLETransferSyntaxes
 

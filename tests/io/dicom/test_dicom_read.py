@@ -13,7 +13,7 @@ from io_support import write_series
 
 from hilum.errors import FormatError, GeometryError
 from hilum.io import inspect_file, read_geometry, read_volume, supported
-from hilum.io.dicom_start import is_dicom_file
+from hilum.io.dicom.start import is_dicom_file
 from hilum.volume import Geometry, Volume
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.io.dicom import SeriesHeader, series_header
+from hilum.io.dicom.read import SeriesHeader, series_header
 from hilum.io.files import SERIES_MARK, image_suffix
 
 if TYPE_CHECKING:

@@ -32,11 +32,13 @@ _SHEAR = 1e-3  # sine of the tilt that a Geometry still takes
 
 
 @dataclass(frozen=True)
-class Slice:
-    """The header of one single-frame image.
+class Frame:
+    """The header of one image plane: a single-frame file, or one frame of a multi-frame file.
 
     Args:
         path: its file.
+        index: of the frame in its file, from 0.
+        instance: SOPInstanceUID of the file.
         shape: (rows, columns).
         position: LPS mm of the centre of the first pixel.
         orientation: (2, 3) cosines of the direction in which columns rise, then of that in which
@@ -51,6 +53,8 @@ class Slice:
     """
 
     path: Path
+    index: int
+    instance: str
     shape: tuple[int, int]
     position: NDArray[np.float64] = field(repr=False)
     orientation: NDArray[np.float64] = field(repr=False)
@@ -71,14 +75,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices in the order of the Z axis, the grid they form, and what had to be assumed."""
+    """Frames in the order of the Z axis, the grid they form, and what had to be assumed."""
 
-    slices: tuple[Slice, ...]
+    frames: tuple[Frame, ...]
     geometry: Geometry
     notes: tuple[str, ...]
 
 
-def stack(slices: Sequence[Slice], source: Path) -> Stack:
+def stack(slices: Sequence[Frame], source: Path) -> Stack:
     """Sort slices along their common normal and build their grid.
 
     Args:
@@ -117,19 +121,19 @@ def stack(slices: Sequence[Slice], source: Path) -> Stack:
     return _assemble(ordered, spacing, notes, source)
 
 
-def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
+def _refuse_mixture(slices: Sequence[Frame], source: Path) -> None:
     """Raise where slices differ in what a grid has only once."""
     first = slices[0].orientation
 
-    def orientation(one: Slice) -> str:
+    def orientation(one: Frame) -> str:
         turned = np.abs(one.orientation - first).max() > _SAME_DIRECTION
         return f"orientation {np.round(one.orientation if turned else first, 3).ravel().tolist()}"
 
-    def pixels(one: Slice) -> str:
+    def pixels(one: Frame) -> str:
         (rows, columns), (row_mm, column_mm) = one.shape, one.pixel_spacing
         return f"{rows} x {columns} pixels of {row_mm:g} x {column_mm:g} mm"
 
-    def frame(one: Slice) -> str:
+    def frame(one: Frame) -> str:
         return f"frame of reference {one.frame_of_reference}"
 
     for kind_of in (orientation, pixels, frame):
@@ -143,7 +147,7 @@ def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
             )
 
 
-def _uneven_steps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
+def _uneven_steps(ordered: Sequence[Frame], steps: NDArray[np.float64]) -> list[str]:
     """List the faults of distances: slices at one place, missing ones, uneven ones."""
     faults, least = [], max(1e-3, 1e-3 * float(steps.max()))
     same = np.flatnonzero(steps <= least)
@@ -167,7 +171,7 @@ def _uneven_steps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[
 
 
 def _tilt(
-    ordered: Sequence[Slice], positions: NDArray[np.float64], normal: NDArray[np.float64]
+    ordered: Sequence[Frame], positions: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Faults and notes of slices that are shifted in their plane from one to the next."""
     moved = positions - positions[0]
@@ -190,7 +194,7 @@ def _tilt(
 
 
 def _assemble(
-    ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path
+    ordered: Sequence[Frame], spacing: float, notes: tuple[str, ...], source: Path
 ) -> Stack:
     """Build the stack of slices that form a grid."""
     first = ordered[0]

@@ -1,0 +1,1 @@
+"""DICOM: studies, series and what is said about them, in and out."""
