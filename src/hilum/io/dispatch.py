@@ -19,6 +19,7 @@ from hilum.errors import (
 )
 from hilum.io import itk, medmnist, nifti, picture, tiff
 from hilum.io.dicom import read as dicom
+from hilum.io.dicom.sources import series_folder
 from hilum.io.dicom.start import is_dicom_file
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
@@ -254,7 +255,7 @@ def _format_of(path: Path) -> Format:
     if not path.exists() and not is_unfetched(path):
         raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
     if path.is_dir():
-        if dicom.series_folder(path) is None:
+        if series_folder(path) is None:
             _refuse_folder(path)
         return dicom.FORMAT
     suffix = image_suffix(path)
@@ -280,7 +281,7 @@ def _refuse_folder(path: Path) -> NoReturn:
     below = sorted(
         entry.name
         for entry in path.iterdir()
-        if entry.is_dir() and dicom.series_folder(entry) is not None
+        if entry.is_dir() and series_folder(entry) is not None
     )
     kind, cure = "a folder without DICOM files", "check the path"
     if below:

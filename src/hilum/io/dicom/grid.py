@@ -8,7 +8,7 @@ distances, dropping copies, ignoring a tilt) moves anatomy by centimetres withou
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hilum.io.dicom.frames import Frame
     from hilum.volume import Geometry
 
 _SAME_DIRECTION = 1e-3  # largest difference of a cosine; what rounding leaves is below 1e-4
@@ -29,48 +30,6 @@ _UNEVEN = 0.1  # part of the slice distance that a slice may lie off its even pl
 _SHIFTED = 0.1  # part of a pixel that a slice may lie off in its plane
 _SAY = 0.01  # the same parts, from which it is said
 _SHEAR = 1e-3  # sine of the tilt that a Geometry still takes
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The header of one image plane: a single-frame file, or one frame of a multi-frame file.
-
-    Args:
-        path: its file.
-        index: of the frame in its file, from 0.
-        instance: SOPInstanceUID of the file.
-        shape: (rows, columns).
-        position: LPS mm of the centre of the first pixel.
-        orientation: (2, 3) cosines of the direction in which columns rise, then of that in which
-            rows rise.
-        pixel_spacing: mm between (rows, columns).
-        thickness: mm, None where the file does not say.
-        frame_of_reference: UID or None.
-        slope: stored numbers are multiplied by it.
-        intercept: and this is added.
-        bits: bits stored.
-        signed: whether stored numbers are signed.
-    """
-
-    path: Path
-    index: int
-    instance: str
-    shape: tuple[int, int]
-    position: NDArray[np.float64] = field(repr=False)
-    orientation: NDArray[np.float64] = field(repr=False)
-    pixel_spacing: tuple[float, float]
-    thickness: float | None
-    frame_of_reference: str | None
-    slope: float
-    intercept: float
-    bits: int
-    signed: bool
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """Unit normal of the slice: along columns x along rows."""
-        normal = np.cross(self.orientation[0], self.orientation[1])
-        return np.asarray(normal / np.linalg.norm(normal))
 
 
 @dataclass(frozen=True)

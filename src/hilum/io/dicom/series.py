@@ -7,17 +7,62 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.io.dicom.read import SeriesHeader, series_header
+from hilum.io.dicom.frames import COMPANIONS
+from hilum.io.dicom.header import keep_quiet, read_file
+from hilum.io.dicom.start import USUAL_START, data_start
 from hilum.io.files import SERIES_MARK, image_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
+_SERIES_TAGS = [
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "Modality",
+]
+_LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
+
+
+@dataclass(frozen=True)
+class SeriesHeader:
+    """Facts that a file states about its series; `image` is True for a series of images."""
+
+    uid: str
+    number: str
+    description: str
+    modality: str
+    image: bool
+
+
+def series_header(path: Path) -> SeriesHeader | None:
+    """Read what a file says of its series.
+
+    None where it is no readable DICOM file, or lists others (DICOMDIR).
+    """
+    from pydicom.filereader import read_partial
+    from pydicom.uid import MediaStorageDirectoryStorage
+
+    start = data_start(path)
+    if start is None or path.name.upper() == "DICOMDIR":
+        return None
+    with suppress(Exception), keep_quiet():  # reading the series says what is wrong with it
+        if start == USUAL_START:
+            with path.open("rb") as stream:
+                data = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
+        else:
+            data = read_file(path, tags=_SERIES_TAGS)
+        uid, number, words, modality = (str(data.get(tag) or "") for tag in _SERIES_TAGS)
+        if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return SeriesHeader(uid, number, words, "a list of files, as DICOMDIR", image=False)
+        return SeriesHeader(uid, number, words, modality, modality not in COMPANIONS)
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Reading the data elements of a DICOM file by pydicom, with or without its pixels."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hilum.io.dicom.start import PREAMBLE, UNUSUAL_STARTS, data_start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset, FileDataset
+
+_LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
+
+
+@contextmanager
+def keep_quiet() -> Iterator[None]:
+    """Hide pydicom's remarks on values that break the standard's letter.
+
+    What matters is checked here.
+    """
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_file(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDataset:
+    """Read a file by pydicom: these tags of its header, or with `tags` None all of it.
+
+    Raises:
+        InvalidDicomError: the file is no DICOM.
+    """
+    import pydicom
+
+    start = data_start(path)
+    odd = start in UNUSUAL_STARTS
+    source = io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path
+    wanted = None if tags is None else [pydicom.tag.Tag(tag) for tag in tags]
+    data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=wanted)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, _ = data.original_encoding
+        data.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        )
+    return data
+
+
+def text_of(data: Dataset, keyword: str) -> str:
+    """Return the text of an element; "" where it is absent or empty."""
+    return str(data.get(keyword) or "").strip()
+
+
+def texts_of(data: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an element as texts; () where it is absent or empty."""
+    return tuple(map(str, _values(data, keyword)))
+
+
+def number_of(data: Dataset, tag: str | int) -> float | None:
+    """Return the number of an element, the first of several; None where it is absent or empty."""
+    numbers = numbers_of(data, tag)
+    return numbers[0] if numbers else None
+
+
+def numbers_of(data: Dataset, tag: str | int) -> tuple[float, ...]:
+    """Return the numbers of an element; () where it is absent or empty."""
+    return tuple(float(str(value)) for value in _values(data, tag))
+
+
+def _values(data: Dataset, tag: str | int) -> tuple[object, ...]:
+    """Return the values of an element by its keyword or tag; () where it is absent or empty."""
+    from pydicom.multival import MultiValue
+
+    if tag not in data:
+        return ()
+    value = data[tag].value
+    if isinstance(value, bytes):  # a private element whose kind is not stated
+        value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
+    if isinstance(value, MultiValue | list | tuple):
+        return tuple(value)
+    return () if value is None or value == "" else (value,)
