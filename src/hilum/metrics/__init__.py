@@ -50,8 +50,13 @@ from hilum.metrics.delong import AurocInterval as AurocInterval
 from hilum.metrics.delong import AurocTest as AurocTest
 from hilum.metrics.delong import delong_interval as delong_interval
 from hilum.metrics.delong import delong_test as delong_test
+from hilum.metrics.diameter import Diameter as Diameter
+from hilum.metrics.diameter import Diameters as Diameters
+from hilum.metrics.diameter import diameters as diameters
+from hilum.metrics.diameter import widest_slice as widest_slice
 from hilum.metrics.holm import holm as holm
 from hilum.metrics.lesion import Lesions as Lesions
+from hilum.metrics.lesion import components as components
 from hilum.metrics.lesion import lesions as lesions
 from hilum.metrics.overlap import Overlap as Overlap
 from hilum.metrics.overlap import dice as dice

@@ -30,6 +30,8 @@ from hilum.metrics.masks import bounding_box, check_masks
 from hilum.metrics.overlap import ratio
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hilum.metrics.masks import Mask
 
 
@@ -95,18 +97,21 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
     return Lesions(reference=total, found=found, predicted=predicted, real=real)
 
 
-def _count_covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
-    """Count the components, and those of which at least this share is covered.
+def components(mask: Mask) -> tuple[NDArray[np.integer], int]:
+    """Number the 26-connected components of a mask (Z, Y, X) from 1, and count them.
 
     A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on
     grids of odd size ("maximum length exception").
     """
     import cc3d
 
-    numbered, count = cc3d.connected_components(
-        np.pad(components, 1), connectivity=26, return_N=True
-    )
-    numbered = numbered[1:-1, 1:-1, 1:-1]
-    sizes = np.bincount(numbered[components], minlength=count + 1)[1:]
-    hits = np.bincount(numbered[components & cover], minlength=count + 1)[1:]
-    return int(count), int(np.count_nonzero(hits >= share * sizes - 1e-9))
+    numbered, count = cc3d.connected_components(np.pad(mask, 1), connectivity=26, return_N=True)
+    return numbered[1:-1, 1:-1, 1:-1], int(count)
+
+
+def _count_covered(mask: Mask, cover: Mask, share: float) -> tuple[int, int]:
+    """Count the components, and those of which at least this share is covered."""
+    numbered, count = components(mask)
+    sizes = np.bincount(numbered[mask], minlength=count + 1)[1:]
+    hits = np.bincount(numbered[mask & cover], minlength=count + 1)[1:]
+    return count, int(np.count_nonzero(hits >= share * sizes - 1e-9))
