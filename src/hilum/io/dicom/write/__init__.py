@@ -1,0 +1,1 @@
+"""DICOM objects that say what a model found: SEG, SR and what they need of their source."""
