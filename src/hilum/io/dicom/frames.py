@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import FormatError
-from hilum.io.dicom.header import number_of, read_file, text_of, texts_of
+from hilum.io.dicom.header import number_of, numbers_of, read_file, text_of, texts_of
 from hilum.io.record import damage_refused
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ _TAGS: tuple[str | int, ...] = (
     *("SeriesNumber", "SeriesDescription", "InstanceNumber", "ImageType", "Manufacturer"),
     *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "ContentTime"),
     *("TemporalPositionIdentifier", "TriggerTime", "EchoTime", "EchoNumbers", "ConvolutionKernel"),
-    *("ContrastBolusAgent", "BodyPartExamined", "ProtocolName", "StudyDescription"),
+    *("ContrastBolusAgent", "BodyPartExamined", "ProtocolName", "StudyDescription", "PatientID"),
+    *("StudyDate", "InversionTime", "DiffusionGradientOrientation", "KVP"),
     *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsAllocated", "BitsStored"),
@@ -88,6 +89,11 @@ class Acquisition:
         contrast: contrast agent.
         acquisition_time: as DICOM writes it, HHMMSS.FFFFFF.
         content_time: likewise.
+        samples: SamplesPerPixel; above 1 the pixels have colours.
+        stack: StackID of a multi-frame file.
+        inversion_time: ms.
+        gradient: direction of diffusion weighting; () where it is not stated.
+        kvp: kV of the tube.
     """
 
     number: str
@@ -102,6 +108,11 @@ class Acquisition:
     contrast: str
     acquisition_time: str
     content_time: str
+    samples: int = 1
+    stack: str = ""
+    inversion_time: float | None = None
+    gradient: tuple[float, ...] = ()
+    kvp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +244,10 @@ def _acquisition(header: Dataset) -> Acquisition:
         contrast=text_of(header, "ContrastBolusAgent"),
         acquisition_time=text_of(header, "AcquisitionTime"),
         content_time=text_of(header, "ContentTime"),
+        samples=_whole(header, "SamplesPerPixel") or 1,
+        inversion_time=number_of(header, "InversionTime"),
+        gradient=numbers_of(header, "DiffusionGradientOrientation"),
+        kvp=number_of(header, "KVP"),
     )
 
 
