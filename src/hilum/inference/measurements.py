@@ -1,0 +1,143 @@
+"""Measurements of a predicted label map on the frames of its DICOM source.
+
+A lesion is a 26-connected component, as lesion-wise metrics count them, of whatever label. Every
+label is measured as a whole; where it has several components, the largest are measured one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.io.dicom.write.codes import code_of_name
+from hilum.io.dicom.write.findings import Bidirectional, Finding, Line
+from hilum.metrics import components, widest_slice
+from hilum.volume import label_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from hilum.metrics import Diameter
+    from hilum.metrics.masks import Mask
+    from hilum.volume import Geometry, Label, LabelTable
+
+MOST_COMPONENTS = 20
+"""Components of a label that are measured one by one: a speckled label may have thousands."""
+
+
+def measure_labels(
+    labels: NDArray[np.integer], geometry: Geometry, table: LabelTable
+) -> tuple[Finding, ...]:
+    """Measure every label of a table, and the components of those that have several.
+
+    Volumes are voxels counted; diameters are measured in the plane of the frames. Nothing is
+    measured in millimetres of a picture without a scale.
+
+    Args:
+        labels: (N, rows, columns), on the frames of the source.
+        geometry: the grid of the volume that the frames form.
+        table: what the integers mean.
+    """
+    boxes = label_boxes(labels)
+    scale = _Scale.of(geometry)
+    return tuple(
+        finding
+        for label in table.foreground
+        for finding in _measure_label(label, labels, boxes.get(label.id), scale)
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Size of a voxel: its volume, None on a single frame; spacing of pixels, None if not known."""
+
+    voxel_mm3: float | None
+    pixel_mm: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> _Scale:
+        return cls(
+            None if geometry.is_2d else geometry.voxel_volume_mm3,
+            None if geometry.unscaled else geometry.spacing[1:],
+        )
+
+    def volume(self, voxels: int) -> float | None:
+        return None if self.voxel_mm3 is None else voxels * self.voxel_mm3
+
+    def area(self, pixels: int) -> float | None:
+        if self.voxel_mm3 is not None or self.pixel_mm is None:
+            return None
+        return pixels * self.pixel_mm[0] * self.pixel_mm[1]
+
+
+def _measure_label(
+    label: Label,
+    labels: NDArray[np.integer],
+    box: tuple[slice, slice, slice] | None,
+    scale: _Scale,
+) -> Iterator[Finding]:
+    """Measure a label as a whole, then its components where it has several."""
+    code = label.code or code_of_name(label.name)
+    if box is None:
+        yield Finding(label.name, code, label.id, (), components=0)
+        return
+    mask = labels[box] == label.id
+    numbered, count = components(mask)
+    corner = tuple(side.start for side in box)
+    piece = _Piece(label.name, code, label.id, scale)
+    yield piece.measure(mask, corner, components=count)
+    if count == 1:
+        return
+    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    largest = np.argsort(-sizes, kind="stable")[:MOST_COMPONENTS]
+    parts = label_boxes(numbered)
+    for place, number in enumerate(largest.tolist(), start=1):
+        part = parts[number + 1]
+        at = tuple(start + side.start for start, side in zip(corner, part, strict=True))
+        named = replace(piece, name=f"{label.name} #{place}")
+        yield named.measure(numbered[part] == number + 1, at)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A label or component to be measured."""
+
+    name: str
+    code: tuple[str, str, str]
+    label: int
+    scale: _Scale
+
+    def measure(
+        self, mask: Mask, corner: tuple[int, ...], *, components: int | None = None
+    ) -> Finding:
+        """Measure a mask (Z, Y, X) in the box of the labels that begins at a corner."""
+        voxels = int(np.count_nonzero(mask))
+        spans = np.flatnonzero(mask.any(axis=(1, 2))) + corner[0]
+        return Finding(
+            self.name,
+            self.code,
+            self.label,
+            tuple(spans.tolist()),
+            volume_mm3=self.scale.volume(voxels),
+            area_mm2=self.scale.area(voxels),
+            components=components,
+            diameters=None if (components or 1) > 1 else self._diameters(mask, corner),
+        )
+
+    def _diameters(self, mask: Mask, corner: tuple[int, ...]) -> Bidirectional | None:
+        """Measure the diameters on the widest slice; None where a pixel has no known size."""
+        if self.scale.pixel_mm is None:
+            return None
+        z, found = widest_slice(mask, self.scale.pixel_mm)
+        return Bidirectional(corner[0] + z, _line(found.long, corner), _line(found.short, corner))
+
+
+def _line(found: Diameter, corner: tuple[int, ...]) -> Line:
+    """Move a diameter from the box of its mask to the whole frame."""
+    (y0, x0), (y1, x1) = found.start, found.end
+    _, y, x = corner
+    return Line((y + y0, x + x0), (y + y1, x + x1), found.length_mm)

@@ -1,0 +1,88 @@
+"""Measurements of label maps: hand-computed volumes, areas, diameters and components."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hilum.inference.measurements import MOST_COMPONENTS, measure_labels
+from hilum.volume import Geometry, Label, LabelTable
+
+TABLE = LabelTable(
+    labels=(
+        Label(id=0, name="background"),
+        Label(id=3, name="organ", code=("10200004", "SCT", "Liver")),
+        Label(id=7, name="lesion"),
+        Label(id=9, name="cyst"),
+    )
+)
+GEOMETRY = Geometry.from_spacing((6, 20, 30), (4.0, 0.5, 2.0), origin=(3, 4, 5))
+
+
+def labelled():
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    labels[1:5, 2:12, 3:20] = 3
+    labels[2, 4, 5:9] = 7  # 4 x 1 pixels, 8 x 0.5 mm
+    labels[3:5, 8:10, 14] = 7  # 1 x 2 pixels on two slices
+    labels[3, 8, 15] = 7
+    return labels
+
+
+def test_each_label_is_measured_as_a_whole():
+    organ, lesion, *_, cyst = measure_labels(labelled(), GEOMETRY, TABLE)
+    assert (organ.name, organ.code, organ.label) == ("organ", ("10200004", "SCT", "Liver"), 3)
+    assert organ.volume_mm3 == pytest.approx((4 * 10 * 17 - 9) * 4)
+    assert (organ.frames, organ.components) == ((1, 2, 3, 4), 1)
+    assert organ.diameters is not None
+    assert (lesion.volume_mm3, lesion.components) == (9 * 4, 2)
+    assert lesion.diameters is None  # its components are measured
+    assert (cyst.name, cyst.frames, cyst.components) == ("cyst", (), 0)
+    assert cyst.volume_mm3 is None
+
+
+def test_components_are_measured_largest_first():
+    _, _, first, second, _ = measure_labels(labelled(), GEOMETRY, TABLE)
+    assert [one.name for one in (first, second)] == ["lesion #1", "lesion #2"]
+    assert [one.volume_mm3 for one in (first, second)] == [5 * 4, 4 * 4]
+    assert [one.frames for one in (first, second)] == [(3, 4), (2,)]
+    assert second.diameters.frame == 2
+    long, short = second.diameters.long, second.diameters.short
+    assert long.length_mm == pytest.approx(8.0)
+    assert short.length_mm == pytest.approx(0.5)
+    assert sorted((long.start, long.end)) == [(4.0, 4.5), (4.0, 8.5)]
+    # of three pixels in an L: from (8, 15.5) to (9, 13.5)
+    assert first.diameters.frame == 3
+    assert first.diameters.long.length_mm == pytest.approx(math.hypot(0.5, 4.0))
+
+
+def test_labels_without_a_code_get_one_of_their_name():
+    value, scheme, meaning = measure_labels(labelled(), GEOMETRY, TABLE)[1].code
+    assert (scheme, meaning, len(value)) == ("99HILUM", "lesion", 16)
+
+
+def test_of_many_components_the_largest_are_measured():
+    labels = np.zeros((1, 40, 40), np.uint8)
+    labels[0, ::3, ::3] = 7
+    labels[0, 0, 0:2] = 7
+    geometry = Geometry.from_spacing((3, 40, 40), (1, 1, 1))
+    found = measure_labels(np.repeat(labels, 1, 0), geometry, TABLE)
+    lesions = [one for one in found if one.label == 7]
+    assert lesions[0].components == 14 * 14
+    assert len(lesions) == 1 + MOST_COMPONENTS
+    assert lesions[1].volume_mm3 == 2
+
+
+def test_a_single_frame_has_areas_and_no_volume():
+    labels = np.zeros((1, 9, 9), np.uint8)
+    labels[0, 2:4, 2:5] = 7
+    found = measure_labels(labels, Geometry.from_spacing((1, 9, 9), (5, 0.5, 2)), TABLE)
+    assert (found[1].volume_mm3, found[1].area_mm2) == (None, 6.0)
+    assert found[1].diameters is not None
+
+
+def test_a_picture_without_scale_has_no_millimetres():
+    labels = np.zeros((1, 9, 9), np.uint8)
+    labels[0, 2:4, 2:5] = 7
+    lesion = measure_labels(labels, Geometry.from_spacing((1, 9, 9), (1, 1, 1)), TABLE)[1]
+    assert (lesion.volume_mm3, lesion.area_mm2, lesion.diameters) == (None, None, None)
+    assert (lesion.frames, lesion.components) == ((0,), 1)
