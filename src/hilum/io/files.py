@@ -185,7 +185,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             if (call := before_naming.get(target.absolute())) is not None:
                 call(target, temporary)
             temporary.replace(target)
-            _names_to_disk(target.parent)
+            names_to_disk(target.parent)
     except BaseException:
         with suppress(OSError):  # what removing fails at must not hide why the writing failed
             if temporary.is_dir():
@@ -231,7 +231,7 @@ def _give_usual_mode(path: Path) -> None:
             entry.chmod(mode)
 
 
-def _names_to_disk(folder: Path) -> None:
+def names_to_disk(folder: Path) -> None:
     """Wait until a folder's list of names is on the disk, where the system lets it be opened.
 
     Windows and some networks do not.

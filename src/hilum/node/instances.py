@@ -1,0 +1,238 @@
+"""DICOM instances on the node's disk: received as they are, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from io import BufferedWriter, BytesIO
+from typing import TYPE_CHECKING
+
+from hilum.io.files import names_to_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+OTHER_INSTANCE = 0xA900
+"""Data set does not match SOP class: here, it is of another instance than the command says."""
+NOT_UNDERSTOOD = 0xC000
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_BUFFER = 2**18
+_STUDY, _SERIES, _CLASS, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080016, 0x00080018
+
+
+def checked_uid(value: object) -> str:
+    """Return a UID that is safe as a name of a file; "" for anything that is no UID."""
+    text = str(value or "").strip("\0 ")
+    return text if len(text) <= 64 and _UID.fullmatch(text) else ""
+
+
+def holds_image(sop_class: str) -> bool:
+    """Return whether a SOP class is one of images; one that pydicom does not know may be.
+
+    Reports, segmentations, presentation states and the like are kept, but no model waits for them.
+    """
+    from pydicom._uid_dict import UID_dictionary
+    from pydicom.uid import UID
+
+    return sop_class not in UID_dictionary or "Image Storage" in UID(sop_class).name
+
+
+@dataclass(frozen=True)
+class InstanceKey:
+    """UIDs of an instance."""
+
+    study: str
+    series: str
+    instance: str
+    sop_class: str
+
+
+def read_key(path: Path) -> InstanceKey | None:
+    """Read the UIDs of a DICOM file, none of its pixels; None where one is missing or no UID."""
+    from pydicom.filereader import read_partial
+
+    try:
+        with path.open("rb") as stream:
+            data = read_partial(
+                stream,
+                stop_when=lambda tag, _vr, _length: tag > _SERIES,
+                specific_tags=[_STUDY, _SERIES, _CLASS, _INSTANCE],
+            )
+        values = [_text(data, tag) for tag in (_STUDY, _SERIES, _INSTANCE, _CLASS)]
+    except OSError:
+        raise
+    # whatever pydicom raises at damaged bytes
+    except Exception:  # noqa: BLE001
+        return None
+    return InstanceKey(*values) if all(values) else None
+
+
+def _text(data: Dataset, tag: int) -> str:
+    return checked_uid(data[tag].value) if tag in data else ""
+
+
+def file_header(sop_class: str, instance: str, transfer_syntax: str) -> bytes:
+    """Write the preamble and the file meta information of a DICOM file."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import UID
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(instance)
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    buffer = DicomBytesIO()
+    buffer.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue()
+
+
+class IncomingFile(BytesIO):
+    """A data set that goes to a temporary file while it arrives, so that none is held in memory.
+
+    An error of the disk is kept in `error`, and the rest is dropped: the sender is told by the
+    status of its request when it has sent all.
+
+    Args:
+        folder: of the temporary file.
+        header: stands before the data set in the file.
+        has_space: whether the disk may take an instance.
+    """
+
+    def __init__(self, folder: Path, header: bytes, has_space: Callable[[], bool]) -> None:
+        super().__init__()
+        self._header, self._has_space = header, has_space
+        self.path = folder / f"{secrets.token_hex(12)}.part"
+        self.error: OSError | None = None
+        self.bytes = 0
+        self._stream: BufferedWriter | None = None
+
+    # BytesIO takes any buffer; pynetdicom gives bytes
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write a fragment."""
+        self.bytes += len(data)
+        if self.error is None:
+            try:
+                self._open().write(data)
+            except OSError as error:
+                self.error = error
+                self.discard()
+        return len(data)
+
+    def _open(self) -> BufferedWriter:
+        if self._stream is None:
+            if not self._has_space():
+                raise OSError(errno.ENOSPC, "less free space than the reserve")
+            self._stream = self.path.open("xb", buffering=_BUFFER)
+            self._stream.write(self._header)
+        return self._stream
+
+    def to_disk(self) -> OSError | None:
+        """Wait until the file is on the disk itself; return what went wrong."""
+        if self._stream is not None and self.error is None:
+            try:
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+                self._stream.close()
+            except OSError as error:
+                self.error = error
+                self.discard()
+        return self.error
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            # closing writes what is left in the buffer, and fails again on a full disk
+            try:
+                stream.close()
+            except OSError as error:
+                self.error = self.error or error
+        self.path.unlink(missing_ok=True)
+
+
+class InstanceFolder:
+    """The instances of a node, as `studies/<study>/<instance>.dcm`.
+
+    Args:
+        root: the node's folder.
+        reserve: free bytes below which nothing is accepted.
+    """
+
+    def __init__(self, root: Path, reserve: int) -> None:
+        self.incoming, self.studies = root / "incoming", root / "studies"
+        self._reserve = reserve
+        shutil.rmtree(self.incoming, ignore_errors=True)  # never acknowledged
+        for folder in (self.incoming, self.studies):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def has_space(self) -> bool:
+        """Return whether the free space is more than the reserve."""
+        return shutil.disk_usage(self.studies).free >= self._reserve
+
+    def path(self, study: str, instance: str) -> Path:
+        """Name the file of an instance."""
+        return self.studies / study / f"{instance}.dcm"
+
+    def keep(self, incoming: IncomingFile, key: InstanceKey) -> bool:
+        """Give a file that is on the disk its name; return whether it is new or has other bytes.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        target = self.path(key.study, key.instance)
+        if _same_bytes(incoming.path, target):
+            incoming.path.unlink()
+            return False
+        if not target.parent.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            names_to_disk(self.studies)
+        incoming.path.replace(target)
+        names_to_disk(target.parent)
+        return True
+
+    def all(self) -> Iterator[Path]:
+        """List the files of all instances."""
+        return self.studies.glob("*/*.dcm")
+
+    def link_into(self, folder: Path, study: str, instances: tuple[str, ...]) -> None:
+        """Fill a new folder with links to instances, so that later ones do not get in between."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for instance in instances:
+            os.link(self.path(study, instance), folder / f"{instance}.dcm")
+
+    def remove(self, study: str) -> None:
+        """Remove the files of a study."""
+        shutil.rmtree(self.studies / study, ignore_errors=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an error means that the disk is full."""
+    return error.errno in _FULL
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    """Compare two files; the second may not exist."""
+    try:
+        if first.stat().st_size != second.stat().st_size:
+            return False
+    except FileNotFoundError:
+        return False
+    with first.open("rb") as one, second.open("rb") as other:
+        while part := one.read(_BUFFER):
+            if part != other.read(_BUFFER):
+                return False
+    return True

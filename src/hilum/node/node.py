@@ -1,0 +1,319 @@
+"""The node: receives studies, runs models on them, sends the results.
+
+::
+
+    senders --C-STORE--> Receiver --> InstanceFolder + Queue     one process, a thread a connection
+                                          |  quiet for N seconds
+                                          v
+                         predict thread --> PredictionWorker     another process
+                                          |  DICOM files in results/
+                                          v
+                         a thread a destination --C-STORE or STOW-RS--> destinations
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from hilum.errors import HilumError, ResourceError, UsageError, counted
+from hilum.io import atomic_write_text
+from hilum.node.commitment import confirm
+from hilum.node.delivery import deliver, retry_after
+from hilum.node.instances import InstanceFolder, holds_image, read_key
+from hilum.node.queue import Delivery, Queue, Result, Run
+from hilum.node.receiver import Receiver
+from hilum.node.status import Counters, StatusServer
+from hilum.node.worker import Job, JobResult, PredictionWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.node.config import Destination, NodeConfig, ServedModel
+
+_TICK_SECONDS = 0.25
+_CLEANING_SECONDS = 600.0
+_STOPPING_SECONDS = 20.0
+
+_log = logging.getLogger("hilum")
+
+
+class Node:
+    """A running node.
+
+    Args:
+        config: what it does.
+        retry_dead: try again what was given up.
+
+    Raises:
+        UsageError: a model's folder does not exist.
+        ResourceError: another node has the folder, or a port cannot be listened on.
+    """
+
+    def __init__(self, config: NodeConfig, *, retry_dead: bool = False) -> None:
+        for model in config.models:
+            if not model.folder.is_dir():
+                raise UsageError(f"{model.folder}: no such folder", needed="folder of a model")
+        config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.config = config
+        self._lock = _held(config.folder)
+        self._folder = InstanceFolder(config.folder, config.reserve)
+        self._queue = Queue(config.folder / "queue.sqlite")
+        self._models = {one.name: one for one in config.models}
+        self._counters, self._worker = Counters(), PredictionWorker()
+        self._stopping = threading.Event()
+        self._recover(retry_dead=retry_dead)
+        self._receiver = Receiver(config, self._folder, self._queue, self._counters)
+        self._status = self._serve_status()
+        self._threads = [self._thread("predict", self._predict_next)]
+        self._threads += [self._thread("confirm", self._confirm_next)]
+        self._threads += [self._thread("clean", self._clean, _CLEANING_SECONDS)]
+        self._threads += [
+            self._thread(f"send to {one.name}", partial(self._send_next, one))
+            for one in config.destinations
+        ]
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._receiver.port
+
+    @property
+    def status_port(self) -> int | None:
+        """The port of the status page."""
+        return None if self._status is None else self._status.port
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that predicts, where it runs."""
+        return self._worker.pid
+
+    def stop(self) -> None:
+        """Stop; what is not finished goes on at the next start."""
+        self._stopping.set()
+        self._receiver.stop()
+        self._worker.stop()
+        if self._status is not None:
+            self._status.stop()
+        end = time.monotonic() + _STOPPING_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._queue.close()
+        self._lock.release()
+
+    # --- starting
+
+    def _recover(self, *, retry_dead: bool) -> None:
+        """Enter instances that a crash left out of the queue, and resume what it interrupted."""
+        now = time.time()
+        entered = self._queue.instances()
+        for path in self._folder.all():
+            if (path.parent.name, path.stem) in entered:
+                continue
+            key = read_key(path)
+            if key is not None:
+                image = holds_image(key.sop_class) and not self._queue.is_own_result(key.instance)
+                self._queue.add_instance(
+                    key.study, key.instance, key.sop_class, image=image, now=now
+                )
+        resumed = self._queue.resume(now)
+        if resumed:
+            _log.warning("%s resumed", counted(resumed, "interrupted prediction"))
+        if retry_dead:
+            again = self._queue.retry_dead(now)
+            shutil.rmtree(self.config.folder / "dead", ignore_errors=True)
+            _log.warning("%s tried again", counted(again, "given up work"))
+
+    def _serve_status(self) -> StatusServer | None:
+        if self.config.status_port is None:
+            return None
+        return StatusServer(self.config, self.port, self._queue, self._counters)
+
+    def _thread(
+        self, name: str, step: Callable[[], bool], pause: float = _TICK_SECONDS
+    ) -> threading.Thread:
+        """Start a thread that calls `step`, and waits when there was nothing to do."""
+
+        def loop() -> None:
+            while not self._stopping.is_set():
+                try:
+                    busy = step()
+                # e.g. a full disk: the work is still in the queue
+                except (OSError, sqlite3.Error) as error:
+                    _log.error("%s: %s; trying again", name, type(error).__name__)
+                    busy = False
+                # a bug of ours must not end the thread
+                except Exception as error:  # noqa: BLE001
+                    _log.error("%s: unexpected %s; trying again", name, type(error).__name__)
+                    busy = False
+                if not busy:
+                    self._stopping.wait(pause)
+
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    # --- predicting
+
+    def _predict_next(self) -> bool:
+        """Run the model that is due next; return whether there was one."""
+        now, names = time.time(), list(self._models)
+        for study in self._queue.settle(names, self.config.quiet_seconds, now):
+            _log.info("study %s: %s", study, counted(len(self._queue.images(study)), "image"))
+        run = self._queue.take_run(names, now)
+        if run is None:
+            return False
+        if run.attempts > len(self.config.retry_seconds) + 1:  # it crashed the node each time
+            self._give_up_run(run, JobResult("failed", kind="crash", reason="the node crashed"))
+            return True
+        model, out = self._models[run.model], self._out(run)
+        images = self.config.folder / "work" / run.study
+        self._folder.link_into(images, run.study, self._queue.images(run.study))
+        shutil.rmtree(out, ignore_errors=True)  # of an attempt that was interrupted
+        result = self._worker.predict(
+            Job(model.folder, images, out, model.rule, model.formats, self.config.device),
+            self.config.predict_minutes,
+        )
+        shutil.rmtree(images, ignore_errors=True)
+        self._record(run, model, result)
+        self._counters.predicted(run.model, result.status, time.time() - now)
+        return True
+
+    def _out(self, run: Run) -> Path:
+        return self.config.folder / "results" / run.study / run.model / str(run.revision)
+
+    def _record(self, run: Run, model: ServedModel, result: JobResult) -> None:
+        """Enter the outcome of a prediction into the queue."""
+        now = time.time()
+        if result.status == "stopped":
+            self._queue.return_run(run, now)
+        elif result.status == "skipped":
+            self._queue.end_run(run, "done", "no series fits the rule")
+        elif result.status == "done":
+            names = [one.name for one in self.config.destinations_of(model.name)]
+            self._queue.finish_run(run, self._results(result), names, now)
+            _log.info("study %s: predicted by %s", run.study, model.name)
+        elif (pause := retry_after(run.attempts, self.config.retry_seconds)) is None or (
+            result.status == "refused"
+        ):
+            self._give_up_run(run, result)
+        else:
+            self._queue.end_run(run, "waiting", result.kind, due=now + pause)
+            _log.warning(
+                "study %s: %s failed (%s), tried again in %d seconds",
+                run.study,
+                model.name,
+                result.kind,
+                pause,
+            )
+
+    def _results(self, result: JobResult) -> list[Result]:
+        found = []
+        for path in result.files:
+            key = read_key(path)
+            if key is not None:
+                file = path.relative_to(self.config.folder).as_posix()
+                found.append(Result(key.instance, key.sop_class, file))
+        return found
+
+    def _give_up_run(self, run: Run, result: JobResult) -> None:
+        folder = self._bury(f"{run.study}-{run.model}", result.reason)
+        self._queue.end_run(run, "dead", f"{result.kind}, see {folder}")
+        _log.error("study %s: %s given up (%s), see %s", run.study, run.model, result.kind, folder)
+
+    def _bury(self, name: str, reason: str) -> str:
+        """Write why work was given up; return where, below the node's folder."""
+        path = self.config.folder / "dead" / name / "reason.txt"
+        cure = "Cure: mend the cause, and start the node with --retry-dead"
+        atomic_write_text(path, f"{reason}\n{cure}\n")
+        return f"dead/{name}"
+
+    # --- sending
+
+    def _send_next(self, destination: Destination) -> bool:
+        """Send the result that is due next; return whether there was one."""
+        delivery = self._queue.take_delivery(destination.name, time.time())
+        if delivery is None:
+            return False
+        try:
+            deliver(self.config.folder / delivery.result.file, destination, self.config.title)
+        except (HilumError, OSError) as error:
+            self._put_off(delivery, str(error))
+            self._counters.sent(destination.name, "failed")
+        else:
+            self._queue.end_delivery(delivery, "done")
+            self._counters.sent(destination.name, "done")
+            _log.info("study %s: result sent to %s", delivery.study, destination.name)
+        return True
+
+    def _put_off(self, delivery: Delivery, reason: str) -> None:
+        """Let a result be sent later, or give it up."""
+        pause = retry_after(delivery.attempts, self.config.retry_seconds)
+        where = delivery.destination
+        if pause is not None:
+            self._queue.end_delivery(delivery, "sending", reason, due=time.time() + pause)
+            _log.warning(
+                "study %s: not sent to %s, tried again in %d seconds: %s",
+                delivery.study,
+                where,
+                pause,
+                reason,
+            )
+            return
+        file = self.config.folder / delivery.result.file
+        folder = self._bury(f"{delivery.result.instance}-{where}", f"{file}\n{reason}")
+        self._queue.end_delivery(delivery, "dead", reason)
+        _log.error("study %s: sending to %s given up, see %s", delivery.study, where, folder)
+
+    def _confirm_next(self) -> bool:
+        """Confirm the storage commitment that is due next; return whether there was one."""
+        commitment = self._queue.take_commitment(time.time())
+        if commitment is None:
+            return False
+        peer = self.config.address_of(commitment.title)
+        pause = retry_after(commitment.attempts, self.config.retry_seconds)
+        try:
+            if peer is not None:
+                confirm(commitment, peer, self.config.title, self._folder, self._queue)
+        except HilumError as error:
+            due = None if pause is None else time.time() + pause
+            self._queue.end_commitment(commitment, due=due)
+            _log.warning("storage commitment not confirmed: %s", error)
+        else:
+            self._queue.end_commitment(commitment)
+        return True
+
+    # --- cleaning
+
+    def _clean(self) -> bool:
+        """Remove studies whose results were acknowledged long enough ago; return False."""
+        before = time.time() - 86400 * self.config.keep_days
+        for study in self._queue.finished_studies(before):
+            self._folder.remove(study)
+            shutil.rmtree(self.config.folder / "results" / study, ignore_errors=True)
+            self._queue.forget_study(study)
+        return False
+
+
+def _held(folder: Path) -> FileLock:
+    """Hold a node's folder for this process.
+
+    Raises:
+        ResourceError: another node has it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ResourceError(
+            f"{folder} is in use by another node", cure="end that one, or choose another folder"
+        ) from error
+    return lock

@@ -1,0 +1,239 @@
+"""Receiving by DICOM's network protocol: storage of anything, echo, storage commitment."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING, cast
+
+from pynetdicom import AE, evt
+from pynetdicom import _config as network
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from hilum.errors import ResourceError
+from hilum.node.commitment import COMMITMENT_CLASS
+from hilum.node.delivery import server_context
+from hilum.node.instances import (
+    NOT_UNDERSTOOD,
+    OTHER_INSTANCE,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    IncomingFile,
+    InstanceFolder,
+    checked_uid,
+    file_header,
+    holds_image,
+    read_key,
+)
+
+if TYPE_CHECKING:
+    from io import BytesIO
+
+    from pydicom.dataset import Dataset
+    from pynetdicom.association import Association
+    from pynetdicom.dimse_primitives import C_STORE
+    from pynetdicom.events import Event
+    from pynetdicom.pdu_primitives import P_DATA
+
+    from hilum.node.config import NodeConfig
+    from hilum.node.queue import Queue
+    from hilum.node.status import Counters
+
+MAXIMUM_PDU_BYTES = 131072
+_ECHO_CLASS = "1.2.840.10008.1.1"
+_REQUEST_COMMITMENT = 1
+_FAILURE = 0x0110
+_NO_SUCH_ACTION = 0x0123
+
+_log = logging.getLogger("hilum")
+
+
+class Receiver:
+    """Listens for associations and stores what they send.
+
+    A status of success is sent when the instance is on the disk itself and in the queue.
+
+    Raises:
+        ResourceError: the port cannot be listened on.
+    """
+
+    def __init__(
+        self, config: NodeConfig, folder: InstanceFolder, queue: Queue, counters: Counters
+    ) -> None:
+        self._config, self._folder, self._queue = config, folder, queue
+        self._counters = counters
+        network.UNRESTRICTED_STORAGE_SERVICE = True  # any SOP class in any transfer syntax
+        network.LOG_HANDLER_LEVEL = "none"  # its messages quote what was received
+        self._entity = AE(config.title)
+        self._entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
+        self._entity.maximum_associations = config.associations
+        self._entity.require_calling_aet = list(config.allow)
+        self._entity.add_supported_context(_ECHO_CLASS)
+        self._entity.add_supported_context(COMMITMENT_CLASS)
+        self._server = self._listen()
+        threading.Thread(target=self._server.serve_forever, name="receive", daemon=True).start()
+
+    def _listen(self) -> ThreadedAssociationServer:
+        config = self._config
+        try:
+            return self._entity.make_server(
+                (config.host, config.port),
+                ssl_context=None if config.tls is None else server_context(config.tls),
+                evt_handlers=[
+                    (evt.EVT_C_STORE, self._store),
+                    (evt.EVT_N_ACTION, self._promise),
+                    (evt.EVT_CONN_CLOSE, _discard_unfinished),
+                    (evt.EVT_REJECTED, self._note_rejection),
+                ],
+                server_class=ThreadedAssociationServer,
+                request_handler=_handler_of(self._folder),
+            )
+        except OSError as error:
+            raise ResourceError(
+                f"port {config.port} cannot be listened on: {error.strerror}",
+                cure="choose another port, or end the program that has it",
+            ) from error
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """End the associations and stop listening; what was not acknowledged will be sent again."""
+        self._server.shutdown()
+        for association in self._server.active_associations:
+            association.abort()
+
+    def _store(self, event: Event) -> int:
+        """Keep an instance, and return the status for its sender."""
+        incoming = _incoming(event, self._folder)
+        try:
+            status = self._keep(
+                incoming, checked_uid(cast("C_STORE", event.request).AffectedSOPInstanceUID)
+            )
+        except (OSError, sqlite3.Error) as error:
+            status = OUT_OF_RESOURCES
+            _log.error("an instance was refused, the sender may try again later: %s", _kind(error))
+        if status == SUCCESS:
+            self._counters.received(incoming.bytes)
+        else:
+            incoming.discard()
+            self._counters.refused(status)
+        return status
+
+    def _keep(self, incoming: IncomingFile, instance: str) -> int:
+        error = incoming.to_disk()
+        if error is not None:
+            raise error
+        key = read_key(incoming.path)
+        if key is None or not instance:
+            _log.warning("an instance was refused: no UIDs that can be used")
+            return NOT_UNDERSTOOD
+        if key.instance != instance:
+            _log.warning("an instance was refused: its data set is of another one")
+            return OTHER_INSTANCE
+        if self._folder.keep(incoming, key):
+            image = holds_image(key.sop_class) and not self._queue.is_own_result(key.instance)
+            self._queue.add_instance(
+                key.study, key.instance, key.sop_class, image=image, now=time.time()
+            )
+        return SUCCESS
+
+    def _promise(self, event: Event) -> tuple[int, Dataset | None]:
+        """Take a request for storage commitment; the confirmation comes by another association."""
+        title = str(event.assoc.requestor.ae_title).strip()
+        if event.action_type != _REQUEST_COMMITMENT:
+            return _NO_SUCH_ACTION, None
+        if self._config.address_of(title) is None:
+            _log.warning("storage commitment refused: no address for %s among the peers", title)
+            return _FAILURE, None
+        request = event.action_information
+        pairs = [
+            (str(one.ReferencedSOPClassUID), str(one.ReferencedSOPInstanceUID))
+            for one in request.ReferencedSOPSequence
+        ]
+        self._queue.add_commitment(str(request.TransactionUID), title, pairs, time.time())
+        return SUCCESS, None
+
+    def _note_rejection(self, event: Event) -> None:
+        title = str(event.assoc.requestor.ae_title).strip()
+        _log.warning("connection refused: %s (%s)", title, event.assoc.requestor.address)
+
+
+class _StreamingDimse(DIMSEServiceProvider):
+    """Sends the data sets of C-STORE requests to files while they arrive."""
+
+    def __init__(self, association: Association, folder: InstanceFolder) -> None:
+        super().__init__(association)
+        self._folder = folder
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take fragments of a message."""
+        super().receive_primitive(primitive)
+        message = self.message  # None where it is complete
+        if isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, IncomingFile):
+            command = message.command_set
+            accepted = {one.context_id: one for one in self.assoc.accepted_contexts}
+            message.data_set = _file_for(
+                self._folder,
+                command.AffectedSOPClassUID,
+                command.AffectedSOPInstanceUID,
+                accepted[message.context_id].transfer_syntax[0],
+                cast("BytesIO", message.data_set).getvalue(),
+            )
+
+
+def _handler_of(folder: InstanceFolder) -> type[RequestHandler]:
+    """Make the class that pynetdicom makes associations with."""
+
+    class StreamingHandler(RequestHandler):
+        def _create_association(self) -> Association:
+            association = super()._create_association()
+            association.dimse = _StreamingDimse(association, folder)
+            return association
+
+    return StreamingHandler
+
+
+def _incoming(event: Event, folder: InstanceFolder) -> IncomingFile:
+    """Return the file of a request; a small one may have come in one piece with its command."""
+    request = cast("C_STORE", event.request)
+    data = request.DataSet
+    if isinstance(data, IncomingFile):
+        return data
+    return _file_for(
+        folder,
+        request.AffectedSOPClassUID,
+        request.AffectedSOPInstanceUID,
+        event.context.transfer_syntax,
+        b"" if data is None else data.getvalue(),
+    )
+
+
+def _file_for(
+    folder: InstanceFolder, sop_class: object, instance: object, syntax: object, begun: bytes
+) -> IncomingFile:
+    """Make the file of an instance with what has arrived of it."""
+    uids = [checked_uid(one) for one in (sop_class, instance, syntax)]
+    # without its UIDs an instance is refused in the end, and needs no header
+    header = file_header(*uids) if all(uids) else b""
+    file = IncomingFile(folder.incoming, header, folder.has_space)
+    if begun:
+        file.write(begun)
+    return file
+
+
+def _discard_unfinished(event: Event) -> None:
+    """Remove what came of an instance whose sender has gone."""
+    message = event.assoc.dimse.message
+    if message is not None and isinstance(message.data_set, IncomingFile):
+        message.data_set.discard()
+
+
+def _kind(error: OSError | sqlite3.Error) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
