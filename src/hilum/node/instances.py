@@ -8,8 +8,8 @@ import re
 import secrets
 import shutil
 from dataclasses import dataclass
-from io import BufferedWriter, BytesIO
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hilum.io.files import names_to_disk
 
@@ -117,7 +117,7 @@ class IncomingFile(BytesIO):
         self.path = folder / f"{secrets.token_hex(12)}.part"
         self.error: OSError | None = None
         self.bytes = 0
-        self._stream: BufferedWriter | None = None
+        self._stream: BinaryIO | None = None
 
     # BytesIO takes any buffer; pynetdicom gives bytes
     def write(self, data: bytes) -> int:  # type: ignore[override]
@@ -131,7 +131,7 @@ class IncomingFile(BytesIO):
                 self.discard()
         return len(data)
 
-    def _open(self) -> BufferedWriter:
+    def _open(self) -> BinaryIO:
         if self._stream is None:
             if not self._has_space():
                 raise OSError(errno.ENOSPC, "less free space than the reserve")

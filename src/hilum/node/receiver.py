@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import threading
 import time
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, cast
 
 from pynetdicom import AE, evt
@@ -105,7 +106,8 @@ class Receiver:
 
     def stop(self) -> None:
         """End the associations and stop listening; what was not acknowledged will be sent again."""
-        self._server.shutdown()
+        TCPServer.shutdown(self._server)  # pynetdicom's own fails for servers of make_server
+        self._server.server_close()
         for association in self._server.active_associations:
             association.abort()
 

@@ -1,0 +1,253 @@
+"""Receiving: anything is accepted as it is, on the disk before it is acknowledged."""
+
+import errno
+import subprocess
+from io import BytesIO
+
+import pytest
+from node_samples import make_study, send, study_uid, wait_until
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, build_context
+
+from hilum.node import instances
+from programs import require
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SYNTAXES = {
+    "implicit": "1.2.840.10008.1.2",
+    "explicit": "1.2.840.10008.1.2.1",
+    "deflated": "1.2.840.10008.1.2.1.99",
+    "big endian": "1.2.840.10008.1.2.2",
+    "JPEG lossless": "1.2.840.10008.1.2.4.70",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+    "HTJ2K": "1.2.840.10008.1.2.4.201",
+    "RLE": "1.2.840.10008.1.2.5",
+    "private": "1.2.826.0.1.3680043.2.1143.7.7.7",
+}
+
+
+def stored(node, study=None):
+    return sorted((node.config.folder / "studies").glob(f"{study or '*'}/*.dcm"))
+
+
+def associate(node, sop_class, syntax):
+    entity = AE("SENDER")
+    association = entity.associate(
+        "127.0.0.1", node.port, contexts=[build_context(sop_class, syntax)]
+    )
+    assert association.is_established
+    return association
+
+
+def send_bytes(node, data: bytes, *, sop_class=CT, instance, syntax=SYNTAXES["explicit"]):
+    """Send an encoded data set as it is; return the status."""
+    from pynetdicom.dimse_primitives import C_STORE
+
+    association = associate(node, sop_class, syntax)
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
+    request.DataSet = BytesIO(data)
+    context = association.accepted_contexts[0].context_id
+    association._reactor_checkpoint.clear()
+    association.dimse.send_msg(request, context)
+    _, reply = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    association.release()
+    return reply.Status
+
+
+def encoded(syntax="explicit", *, pixels=b"\1\0" * 64, **changes) -> tuple[bytes, Dataset]:
+    """Encode a small data set."""
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    data = Dataset()
+    values = {
+        "SOPClassUID": CT,
+        "SOPInstanceUID": generate_uid(),
+        "PatientName": "Doe^John",
+        "StudyInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(),
+        "Rows": 8,
+        "Columns": 8,
+        "PixelData": pixels,
+    } | changes
+    for name, value in values.items():
+        if value is not None:
+            setattr(data, name, value)
+    data["PixelData"].VR = "OW"
+    buffer = DicomBytesIO()
+    buffer.is_little_endian = syntax != "big endian"
+    buffer.is_implicit_VR = syntax == "implicit"
+    write_dataset(buffer, data)
+    return buffer.getvalue(), data
+
+
+def test_studies_of_storescu_are_kept_byte_for_byte(start, tmp_path):
+    files = make_study(tmp_path / "study")
+    node = start()
+    assert send([tmp_path / "study"], node.port) == 0
+    kept = stored(node, study_uid(files))
+    assert len(kept) == len(files)
+    sent = {str(dcmread(file).SOPInstanceUID): dcmread(file) for file in files}
+    for path in kept:
+        data = dcmread(path)
+        assert data == sent[path.stem]
+        assert data.file_meta.MediaStorageSOPInstanceUID == path.stem
+        assert data.file_meta.TransferSyntaxUID == SYNTAXES["explicit"]
+    assert not list((node.config.folder / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_every_transfer_syntax_is_accepted_as_raw_bytes(start, syntax):
+    import zlib
+
+    node = start()
+    data, header = encoded(syntax)
+    if syntax == "deflated":
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        data = packer.compress(data) + packer.flush()
+        data += b"\0" * (len(data) % 2)
+    status = send_bytes(node, data, instance=header.SOPInstanceUID, syntax=SYNTAXES[syntax])
+    assert status == 0
+    (path,) = stored(node)
+    assert path.parent.name == header.StudyInstanceUID
+    assert path.read_bytes().endswith(data)
+    assert dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID == SYNTAXES[syntax]
+
+
+def test_private_sop_classes_are_accepted(start):
+    node = start()
+    private = "1.2.826.0.1.3680043.2.1143.1.1"
+    data, header = encoded(SOPClassUID=private)
+    assert send_bytes(node, data, sop_class=private, instance=header.SOPInstanceUID) == 0
+    assert len(stored(node)) == 1
+
+
+def test_an_instance_sent_again_changes_nothing(start):
+    node = start(quiet_seconds=60)
+    data, header = encoded()
+    for _ in range(2):
+        assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+    assert node._queue._rows("SELECT revision FROM studies") == [(1,)]
+    other, _ = encoded(
+        **{name: header[name].value for name in ("SOPInstanceUID", "StudyInstanceUID")},
+        pixels=b"\2\0" * 64,
+    )
+    assert send_bytes(node, other, instance=header.SOPInstanceUID) == 0
+    assert node._queue._rows("SELECT revision FROM studies") == [(2,)]
+    (path,) = stored(node)
+    assert path.read_bytes().endswith(other)
+
+
+@pytest.mark.parametrize("study", ["../../../etc/passwd", "..", "1.2/3", "", "1." * 40, "abc"])
+def test_uids_that_are_no_safe_names_are_refused(start, study):
+    node = start()
+    data, header = encoded(StudyInstanceUID="1.2.3")
+    place = data.index(b"1.2.3\0")  # pydicom itself would not write such a UID
+    padded = study.encode() + b"\0" * (len(study) % 2)
+    data = data[: place - 2] + len(padded).to_bytes(2, "little") + padded + data[place + 6 :]
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == instances.NOT_UNDERSTOOD
+    assert stored(node) == []
+    assert not list((node.config.folder / "incoming").iterdir())
+
+
+def test_a_data_set_of_another_instance_is_refused(start):
+    node = start()
+    data, _ = encoded()
+    assert send_bytes(node, data, instance=generate_uid()) == instances.OTHER_INSTANCE
+    assert stored(node) == []
+
+
+def test_damaged_data_sets_are_refused(start):
+    node = start()
+    noise = bytes(range(256)) * 8
+    assert send_bytes(node, noise, instance=generate_uid()) == instances.NOT_UNDERSTOOD
+    assert stored(node) == []
+
+
+def test_less_space_than_the_reserve_is_refused_politely(start):
+    node = start(reserve="1000TB")
+    data, header = encoded(pixels=b"\0\1" * 400_000)
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == instances.OUT_OF_RESOURCES
+    assert stored(node) == []
+    assert not list((node.config.folder / "incoming").iterdir())
+    assert 'hilum_node_refused_total{status="0xA700"} 1.0' in metrics(node)
+
+
+def metrics(node):
+    from prometheus_client import generate_latest
+
+    return generate_latest(node._counters.registry).decode()
+
+
+def test_a_disk_that_fills_up_in_mid_transfer_is_refused_politely(start, monkeypatch):
+    node = start()
+    data, header = encoded(pixels=b"\0\1" * 400_000)
+
+    def fails(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(instances.IncomingFile, "_open", fails)
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == instances.OUT_OF_RESOURCES
+    monkeypatch.undo()
+    assert stored(node) == []
+    assert not list((node.config.folder / "incoming").iterdir())
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+
+
+@pytest.mark.parametrize("ending", ["abort", "close"])
+def test_a_sender_that_goes_away_leaves_nothing(start, ending):
+    from pynetdicom.dimse_messages import C_STORE_RQ
+    from pynetdicom.dimse_primitives import C_STORE
+
+    node = start()
+    data, header = encoded(pixels=b"\0\1" * 400_000)
+    association = associate(node, CT, SYNTAXES["explicit"])
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID = CT
+    request.AffectedSOPInstanceUID = header.SOPInstanceUID
+    request.DataSet = BytesIO(data)
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    fragments = list(message.encode_msg(association.accepted_contexts[0].context_id, 16382))
+    for fragment in fragments[:-5]:
+        association.dul.send_pdu(fragment)
+    incoming = node.config.folder / "incoming"
+    wait_until(lambda: list(incoming.iterdir()), what="the beginning of the file")
+    association.abort() if ending == "abort" else association.dul.socket.close()
+    wait_until(lambda: not list(incoming.iterdir()), what="an empty folder")
+    assert stored(node) == []
+
+
+def test_echo_is_replied_to_and_only_by_allowed_titles(start):
+    node = start(allow=("GOOD",))
+    echo = [require("echoscu"), "-aec", "HILUM", "127.0.0.1", str(node.port)]
+    assert subprocess.run([*echo, "-aet", "GOOD"], check=False).returncode == 0
+    bad = subprocess.run([*echo, "-aet", "BAD"], check=False, capture_output=True, text=True)
+    assert bad.returncode != 0
+    assert "Calling AE Title Not Recognized" in bad.stderr
+
+
+def test_memory_stays_bounded_while_large_instances_come(start):
+    """Of an instance of 64 MB only the fragments in flight are held."""
+    import tracemalloc
+
+    node = start()
+    size = 2**26
+    data, header = encoded(pixels=b"\0" * size)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert stored(node)[0].stat().st_size > size
+    assert peak < size  # the sender in this process holds one copy at most
