@@ -187,7 +187,11 @@ def test_nothing_is_fetched_but_pretrained_weights():
         for m, _ in imports_of(tree)
         if m.split(".")[0] in network
     }
-    assert found == {("networks/weights/find.py", "huggingface_hub")}
+    assert found == {
+        ("networks/weights/find.py", "huggingface_hub"),
+        ("io/dicom/web.py", "requests"),  # studies of the DICOMweb service that the user names
+        ("node/status.py", "http"),  # serves
+    }
     finders = {
         n for n, tree in TREES.items() if "find_weights" in {call for call, _ in calls_of(tree)}
     }
@@ -370,6 +374,7 @@ def test_each_command_calls_one_verb():
         called = {call for call, _ in calls_of(node) if call.startswith("api.")}
         commands[node.name] = called - records - {"api.to_json"}
     assert commands.pop("doctor") == {"api.environment"}
+    assert commands.pop("node") == set()  # it starts a `hilum.node.Node`
     verbs = {
         "check",
         "plan",
@@ -441,6 +446,8 @@ def test_the_command_line_knows_the_verbs_and_the_errors_only():
             "hilum.training.Listener",
             "hilum.inference",
         ),  # who is told what happens
+        *(f"hilum.node{name}" for name in ("", ".Node", ".make_config", ".parse_destination")),
+        "hilum.node.read_config",
     }, known
 
 

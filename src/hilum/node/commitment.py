@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.errors import ResourceError
+from hilum.io.dicom.network import commitment_report
 from hilum.node.delivery import associate
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
     from hilum.node.config import Peer
     from hilum.node.instances import InstanceFolder
     from hilum.node.queue import Commitment, Queue
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 COMMITMENT_CLASS = "1.2.840.10008.1.20.1"
 _COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 _ALL_KEPT, _SOME_MISSING = 1, 2
-_NO_SUCH_INSTANCE = 0x0112
 
 
 def confirm(
@@ -30,7 +28,8 @@ def confirm(
     """
     from pynetdicom import build_context, build_role
 
-    report, event_type = _report(commitment, folder, queue)
+    kept, missing = _sort(commitment, folder, queue)
+    report = commitment_report(commitment.transaction, kept, missing)
     association = associate(
         peer,
         title,
@@ -39,7 +38,7 @@ def confirm(
     )
     try:
         status, _ = association.send_n_event_report(
-            report, event_type, COMMITMENT_CLASS, _COMMITMENT_INSTANCE
+            report, _SOME_MISSING if missing else _ALL_KEPT, COMMITMENT_CLASS, _COMMITMENT_INSTANCE
         )
     except (ValueError, RuntimeError) as error:
         raise ResourceError(f"{peer.title} takes no report: {error}") from error
@@ -49,23 +48,14 @@ def confirm(
         raise ResourceError(f"{peer.title} did not acknowledge the report")
 
 
-def _report(commitment: Commitment, folder: InstanceFolder, queue: Queue) -> tuple[Dataset, int]:
-    from pydicom.dataset import Dataset
-
-    kept, missing = [], []
+def _sort(
+    commitment: Commitment, folder: InstanceFolder, queue: Queue
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Divide the instances into those on the disk and those that are not."""
+    kept: list[tuple[str, str]] = []
+    missing: list[tuple[str, str]] = []
     for sop_class, instance in commitment.instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
         studies = queue.studies_of(instance, sop_class)
-        if any(folder.path(study, instance).is_file() for study in studies):
-            kept.append(item)
-        else:
-            item.FailureReason = _NO_SUCH_INSTANCE
-            missing.append(item)
-    report = Dataset()
-    report.TransactionUID = commitment.transaction
-    if kept:
-        report.ReferencedSOPSequence = kept
-    if missing:
-        report.FailedSOPSequence = missing
-    return report, _SOME_MISSING if missing else _ALL_KEPT
+        here = any(folder.path(study, instance).is_file() for study in studies)
+        (kept if here else missing).append((sop_class, instance))
+    return kept, missing

@@ -6,6 +6,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from hilum.errors import ResourceError
+from hilum.io.dicom.network import read_instance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,13 +43,11 @@ def store_by_dimse(path: Path, peer: Peer, title: str) -> None:
     Raises:
         ResourceError: see `deliver`.
     """
-    from pydicom import dcmread
     from pynetdicom import build_context
 
-    data = dcmread(path)
-    syntax = data.file_meta.TransferSyntaxUID
+    data, sop_class, syntax = read_instance(path)
     syntaxes = list(dict.fromkeys([syntax, *(_UNCOMPRESSED if syntax in _UNCOMPRESSED else ())]))
-    context = build_context(data.SOPClassUID, syntaxes)
+    context = build_context(sop_class, syntaxes)
     association = associate(peer, title, [context])
     try:
         status = association.send_c_store(data)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pydicom.dataset import Dataset
+    from hilum.io.dicom.network import InstanceKey
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -25,78 +23,7 @@ OTHER_INSTANCE = 0xA900
 """Data set does not match SOP class: here, it is of another instance than the command says."""
 NOT_UNDERSTOOD = 0xC000
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _BUFFER = 2**18
-_STUDY, _SERIES, _CLASS, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080016, 0x00080018
-
-
-def checked_uid(value: object) -> str:
-    """Return a UID that is safe as a name of a file; "" for anything that is no UID."""
-    text = str(value or "").strip("\0 ")
-    return text if len(text) <= 64 and _UID.fullmatch(text) else ""
-
-
-def holds_image(sop_class: str) -> bool:
-    """Return whether a SOP class is one of images; one that pydicom does not know may be.
-
-    Reports, segmentations, presentation states and the like are kept, but no model waits for them.
-    """
-    from pydicom._uid_dict import UID_dictionary
-    from pydicom.uid import UID
-
-    return sop_class not in UID_dictionary or "Image Storage" in UID(sop_class).name
-
-
-@dataclass(frozen=True)
-class InstanceKey:
-    """UIDs of an instance."""
-
-    study: str
-    series: str
-    instance: str
-    sop_class: str
-
-
-def read_key(path: Path) -> InstanceKey | None:
-    """Read the UIDs of a DICOM file, none of its pixels; None where one is missing or no UID."""
-    from pydicom.filereader import read_partial
-
-    try:
-        with path.open("rb") as stream:
-            data = read_partial(
-                stream,
-                stop_when=lambda tag, _vr, _length: tag > _SERIES,
-                specific_tags=[_STUDY, _SERIES, _CLASS, _INSTANCE],
-            )
-        values = [_text(data, tag) for tag in (_STUDY, _SERIES, _INSTANCE, _CLASS)]
-    except OSError:
-        raise
-    # whatever pydicom raises at damaged bytes
-    except Exception:  # noqa: BLE001
-        return None
-    return InstanceKey(*values) if all(values) else None
-
-
-def _text(data: Dataset, tag: int) -> str:
-    return checked_uid(data[tag].value) if tag in data else ""
-
-
-def file_header(sop_class: str, instance: str, transfer_syntax: str) -> bytes:
-    """Write the preamble and the file meta information of a DICOM file."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_file_meta_info
-    from pydicom.uid import UID
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(sop_class)
-    meta.MediaStorageSOPInstanceUID = UID(instance)
-    meta.TransferSyntaxUID = UID(transfer_syntax)
-    buffer = DicomBytesIO()
-    buffer.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta)
-    return buffer.getvalue()
 
 
 class IncomingFile(BytesIO):
@@ -123,6 +50,8 @@ class IncomingFile(BytesIO):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """Write a fragment."""
         self.bytes += len(data)
+        if self._stream is None and not self._has_space():
+            self.error = OSError(errno.ENOSPC, "less free space than the reserve")
         if self.error is None:
             try:
                 self._open().write(data)
@@ -133,8 +62,6 @@ class IncomingFile(BytesIO):
 
     def _open(self) -> BinaryIO:
         if self._stream is None:
-            if not self._has_space():
-                raise OSError(errno.ENOSPC, "less free space than the reserve")
             self._stream = self.path.open("xb", buffering=_BUFFER)
             self._stream.write(self._header)
         return self._stream
@@ -217,11 +144,6 @@ class InstanceFolder:
     def remove(self, study: str) -> None:
         """Remove the files of a study."""
         shutil.rmtree(self.studies / study, ignore_errors=True)
-
-
-def is_full(error: OSError) -> bool:
-    """Return whether an error means that the disk is full."""
-    return error.errno in _FULL
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from hilum.errors import HilumError, ResourceError, UsageError, counted
 from hilum.io import atomic_write_text
+from hilum.io.dicom.network import holds_image, read_key
 from hilum.node.commitment import confirm
 from hilum.node.delivery import deliver, retry_after
-from hilum.node.instances import InstanceFolder, holds_image, read_key
+from hilum.node.instances import InstanceFolder
 from hilum.node.queue import Delivery, Queue, Result, Run
 from hilum.node.receiver import Receiver
 from hilum.node.status import Counters, StatusServer
@@ -232,7 +233,7 @@ class Node:
     def _bury(self, name: str, reason: str) -> str:
         """Write why work was given up; return where, below the node's folder."""
         path = self.config.folder / "dead" / name / "reason.txt"
-        cure = "Cure: mend the cause, and start the node with --retry-dead"
+        cure = "Cure: mend the cause, then start it again by hilum node --retry-dead"
         atomic_write_text(path, f"{reason}\n{cure}\n")
         return f"dead/{name}"
 

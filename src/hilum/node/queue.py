@@ -99,7 +99,7 @@ class StudyState:
 
 
 class Queue:
-    """What is to be done, by study, model and destination; safe to call from several threads.
+    """The work that is left, by study, model and destination; safe to call from several threads.
 
     A commit survives the end of the process at any moment. A power cut may lose the last ones,
     which costs a repeated prediction or sending, of the same UIDs, and no image.

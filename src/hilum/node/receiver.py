@@ -16,6 +16,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from hilum.errors import ResourceError
+from hilum.io.dicom.network import checked_uid, file_header, holds_image, read_key
 from hilum.node.commitment import COMMITMENT_CLASS
 from hilum.node.delivery import server_context
 from hilum.node.instances import (
@@ -25,16 +26,11 @@ from hilum.node.instances import (
     SUCCESS,
     IncomingFile,
     InstanceFolder,
-    checked_uid,
-    file_header,
-    holds_image,
-    read_key,
 )
 
 if TYPE_CHECKING:
     from io import BytesIO
 
-    from pydicom.dataset import Dataset
     from pynetdicom.association import Association
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
@@ -146,7 +142,7 @@ class Receiver:
             )
         return SUCCESS
 
-    def _promise(self, event: Event) -> tuple[int, Dataset | None]:
+    def _promise(self, event: Event) -> tuple[int, None]:
         """Take a request for storage commitment; the confirmation comes by another association."""
         title = str(event.assoc.requestor.ae_title).strip()
         if event.action_type != _REQUEST_COMMITMENT:

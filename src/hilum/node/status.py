@@ -34,7 +34,7 @@ GB. <a href="metrics">Metrics</a></p><h2>Totals</h2><table>{totals}</table><h2>S
 
 
 class Counters:
-    """What a node counts since it was started, and the registry that Prometheus reads."""
+    """Counts since the node was started, and the registry that Prometheus reads."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from hilum.errors import DataError, HilumError, UsageError
-from hilum.node.instances import read_key
+from hilum.io.dicom.network import read_key
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -142,8 +142,6 @@ def serve(jobs: Connection, watched: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the node decides when to stop
     with suppress(OSError, AttributeError):
         os.nice(_NICENESS)
-    logging.captureWarnings(capture=True)
-    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
     threading.Thread(target=_end_with_node, args=(watched,), daemon=True).start()
     models: Models = {}
     with suppress(EOFError):
