@@ -19,8 +19,8 @@ import numpy as np
 from hilum.dataset.channels import arrange_dataset, plain_name
 from hilum.dataset.classes import SEPARATOR
 from hilum.errors import DataError, LabelError, UsageError
-from hilum.io import image_suffix, inspect_file
-from hilum.volume import LabelTable
+from hilum.io import segments_of
+from hilum.volume import Label, LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from hilum.io.record import Segment
     from hilum.volume import Volume
 
-_NAMED_FORMATS = {".nrrd", ".seg.nrrd", ".nhdr", ".seg.nhdr"}
 _NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")
 
 
@@ -242,22 +241,35 @@ def segments_in(annotation: object) -> tuple[Segment, ...]:
 
     () for other formats, and where the file cannot be read: the doctor says why.
     """
-    if not isinstance(annotation, Path) or image_suffix(annotation) not in _NAMED_FORMATS:
+    if not isinstance(annotation, Path):
         return ()
     try:
-        return inspect_file(annotation).segments
+        return segments_of(annotation)
     except DataError:
         return ()
 
 
-def names_of_segments(annotations: Sequence[Path]) -> dict[int, str]:
-    """Give each segment name an id: that of the first file with it, or the next free one."""
-    ids: dict[int, str] = {}
+def table_of_segments(annotations: Sequence[Path]) -> LabelTable | None:
+    """Give each segment name an id: that of the first file with it, or the next free one.
+
+    Its code and colour are those of the first file that states them.
+
+    Returns:
+        None where no annotation names segments.
+    """
+    labels: dict[str, Label] = {}
     for annotation in annotations:
-        for segment in segments_in(annotation):
-            if plain_name(segment.name) not in map(plain_name, ids.values()):
-                ids[segment.value if segment.value not in ids else max(ids) + 1] = segment.name
-    return dict(sorted(ids.items()))
+        for one in segments_in(annotation):
+            held = [label.id for label in labels.values()]
+            free = one.value if one.value not in held else max(held) + 1
+            plain = plain_name(one.name)
+            known = labels.setdefault(plain, Label(id=free, name=one.name))
+            stated = {"code": known.code or one.code, "colour": known.colour or one.colour}
+            labels[plain] = known.model_copy(update=stated)
+    if not labels:
+        return None
+    ordered = sorted(labels.values(), key=lambda label: label.id)
+    return LabelTable(labels=(Label(id=0, name="background"), *ordered))
 
 
 def with_segment_names(dataset: Dataset) -> Dataset:

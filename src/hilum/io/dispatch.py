@@ -18,6 +18,7 @@ from hilum.errors import (
     readable,
 )
 from hilum.io import itk, medmnist, nifti, picture, tiff
+from hilum.io.dicom import annotation
 from hilum.io.dicom import read as dicom
 from hilum.io.dicom.sources import series_folder
 from hilum.io.dicom.start import is_dicom_file
@@ -29,7 +30,7 @@ from hilum.io.record import damage_refused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.io.record import Decoded, FileFacts, Format
+    from hilum.io.record import Decoded, FileFacts, Format, Segment
     from hilum.volume import Geometry, LabelTable, Volume
 
 _LOGGER = logging.getLogger("hilum")
@@ -50,6 +51,7 @@ _FORMATS: dict[str, Format] = {
     ".tiff": tiff.FORMAT,
     ".dcm": dicom.FORMAT,
 }
+_NAMED_FORMATS = {".nrrd", ".seg.nrrd", ".nhdr", ".seg.nhdr"}
 _COLOURS = {("red", "green", "blue"), ("r", "g", "b")}
 _SAID: set[str] = set()  # each kind of remark is logged once, not for every file of a data set
 
@@ -76,7 +78,8 @@ def read_labels(path: Path | str) -> Volume:
     """Read a label map of one channel, as the smallest of uint8, int16 and int32.
 
     Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a
-    palette gives the indices.
+    palette gives the indices. A DICOM SEG or RTSTRUCT gives labels on the grid of its images, which
+    are looked for near the file.
 
     Raises:
         LabelError: the numbers are no labels.
@@ -85,6 +88,55 @@ def read_labels(path: Path | str) -> Volume:
     """
     source = Path(path)
     return as_labels(_log_notes(source, _decode(source, labels=True)), str(source))
+
+
+def read_dicom_annotation(
+    path: Path | str,
+    *,
+    ids: Mapping[int, int] | None = None,
+    source: Path | None = None,
+    grid: Geometry | None = None,
+) -> Volume:
+    """Read a DICOM SEG or RTSTRUCT as labels (1, Z, Y, X) on the grid of its images.
+
+    Where structures overlap, a voxel belongs to the smaller one.
+
+    Args:
+        path: the file.
+        ids: number of a segment or structure to the id of its label; the others are left out. None
+            takes `Segment.value`.
+        source: the images that it was drawn on; None looks for them near the file.
+        grid: taken where no images are found. A SEG lies on the grid of its frames without both.
+
+    Raises:
+        FormatError: the file is damaged, or its images are not found and needed.
+        GeometryError: the images form no grid, or the annotation does not lie on it.
+        LabelError: frames of a segment that the file does not describe.
+    """
+    place = Path(path)
+    refuse_placeholder(place)
+    with damage_refused(place, annotation.FORMAT.name):
+        decoded = annotation.read_annotation(place, ids=ids, source=source, grid=grid)
+    return as_labels(_log_notes(place, decoded), str(place))
+
+
+def is_dicom_annotation(path: Path | str) -> bool:
+    """Recognise a DICOM SEG or RTSTRUCT file by its header."""
+    return annotation.annotation_kind(Path(path)) is not None
+
+
+def segments_of(path: Path | str) -> tuple[Segment, ...]:
+    """Read the named segments of an annotation: NRRD of 3D Slicer, DICOM SEG or RTSTRUCT.
+
+    () for other formats. No voxel is read.
+
+    Raises:
+        FormatError: the file is damaged.
+    """
+    source = Path(path)
+    if image_suffix(source) in _NAMED_FORMATS:
+        return inspect_file(source).segments
+    return annotation.segments_in(source) if is_dicom_annotation(source) else ()
 
 
 def read_geometry(path: Path | str) -> Geometry:
@@ -258,6 +310,8 @@ def _format_of(path: Path) -> Format:
         if series_folder(path) is None:
             _refuse_folder(path)
         return dicom.FORMAT
+    if annotation.annotation_kind(path) is not None:
+        return annotation.FORMAT
     suffix = image_suffix(path)
     if suffix in _FORMATS:
         return _FORMATS[suffix]

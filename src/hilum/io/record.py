@@ -34,14 +34,19 @@ class Segment:
     Args:
         name: for people.
         value: what `read_labels` gives for its voxels.
-        stored: the number in its layer.
+        stored: the number in its layer, or of the segment or structure in DICOM.
         layer: which component of a voxel holds it.
+        code: (value, scheme, meaning) of what it is, where the file says; see
+            :class:`hilum.volume.Label`.
+        colour: sRGB 0..255, where the file says.
     """
 
     name: str
     value: int
     stored: int
     layer: int
+    code: tuple[str, str, str] | None = None
+    colour: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class FileFacts:
         notes: what had to be assumed or mended, one sentence each.
         turned: the EXIF orientation by which a picture was turned upright, 2..8; 1 for any other
             file.
-        segments: named segments, of an NRRD file of 3D Slicer.
+        segments: named segments, of an NRRD file of 3D Slicer, a DICOM SEG or RTSTRUCT.
     """
 
     geometry: Geometry

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.conversion import background_of, contents_of
-from hilum.dataset.labels import names_of_segments
+from hilum.dataset.labels import table_of_segments
 from hilum.errors import DataError, FormatError, LabelError, ResourceError, some
 from hilum.io.output import is_output
 from hilum.io.text import is_known, name_key, read_json
@@ -268,11 +268,11 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
         The table, the background alone where no annotation holds a label, and a sentence that says
         where it came from.
     """
-    segments = names_of_segments(annotations)
-    if segments:
-        shown = some([f"{value} = {name}" for value, name in segments.items()], shown=_SHOWN_LABELS)
+    table = table_of_segments(annotations)
+    if table is not None:
+        shown = some([f"{one.id} = {one.name}" for one in table.foreground], shown=_SHOWN_LABELS)
         return (
-            LabelTable.from_names(segments),
+            table,
             f"labels are named by the segments of the annotations: {shown}",
         )
     files: Counter[frozenset[int]] = Counter()

@@ -23,7 +23,7 @@ from hilum.dataset import (
 )
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
-from hilum.dataset.labels import ids_of_segments, names_of_segments
+from hilum.dataset.labels import ids_of_segments, table_of_segments
 from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import ATTENTION, some
@@ -410,9 +410,9 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
         if stated is not None:
             return stated[0], f"labels as {stated[1]} has them"
     files = list(files)
-    segments = names_of_segments(files)
-    if segments:
-        return LabelTable.from_names(segments), "labels are named by the segments of the references"
+    table = table_of_segments(files)
+    if table is not None:
+        return table, "labels are named by the segments of the references"
     maps = (read_labels(file).array for file in files)
     found = sorted({int(value) for array in maps for value in np.unique(array)} - {0})
     if not found or found[0] < 0:

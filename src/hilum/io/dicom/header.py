@@ -8,7 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hilum.io.dicom.start import PREAMBLE, UNUSUAL_STARTS, data_start
+from hilum.io.dicom.start import PREAMBLE, UNUSUAL_STARTS, USUAL_START, data_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +49,20 @@ def read_file(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDat
             pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
         )
     return data
+
+
+def read_until(path: Path, tag: int) -> Dataset:
+    """Read a file by pydicom as far as the first data element from `tag` on.
+
+    Raises:
+        InvalidDicomError: the file is no DICOM.
+    """
+    from pydicom.filereader import read_partial
+
+    if data_start(path) != USUAL_START:
+        return read_file(path)
+    with path.open("rb") as stream:
+        return read_partial(stream, stop_when=lambda found, _, __: found >= tag)
 
 
 def text_of(data: Dataset, keyword: str) -> str:

@@ -46,6 +46,14 @@ class OpenedStack:
         """
         return labels
 
+    def from_frames(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Bring labels (N, rows, columns) on the source's own frames onto the volume's grid.
+
+        Returns:
+            (Z, Y, X).
+        """
+        return labels
+
 
 def open_stack(source: Path) -> OpenedStack:
     """Read the headers of a series and build its grid.

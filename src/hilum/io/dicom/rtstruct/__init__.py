@@ -1,0 +1,1 @@
+"""RT structure sets: contours to label maps and back."""
