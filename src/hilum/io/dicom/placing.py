@@ -48,7 +48,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame's pixels lie on a grid of slices.
+    """The pixels of a frame on a grid of slices.
 
     Args:
         index: the slice.

@@ -23,7 +23,7 @@ STUDY/SEG/1.dcm, STUDY/CT/1.dcm."""
 
 @dataclass(frozen=True)
 class Reference:
-    """What an annotation says of the images that it was drawn on.
+    """The images that an annotation was drawn on, as far as it names them.
 
     Args:
         series: SeriesInstanceUID of each series, () where none is named.
