@@ -91,7 +91,7 @@ class Format:
 
 
 def make_geometry(
-    path: Path,
+    path: Path | str,
     shape: tuple[int, ...],
     affine: NDArray[np.generic],
     *,

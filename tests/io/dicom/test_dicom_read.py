@@ -13,6 +13,7 @@ from io_support import write_series
 
 from hilum.errors import FormatError, GeometryError
 from hilum.io import inspect_file, read_geometry, read_volume, supported
+from hilum.io.dicom import pixels
 from hilum.io.dicom.start import is_dicom_file
 from hilum.volume import Geometry, Volume
 
@@ -219,11 +220,17 @@ def test_missing_slices_are_counted(tmp_path, oblique):
         read_volume(tmp_path)
 
 
-def test_copies_are_refused(tmp_path, volume):
-    files = write_series(tmp_path, volume)
-    shutil.copy(files[2], tmp_path / "copy")
+def test_copies_are_left_aside_and_others_refused(tmp_path, volume):
+    files = write_series(tmp_path / "copy", volume)
+    shutil.copy(files[2], tmp_path / "copy" / "again")
+    np.testing.assert_array_equal(read_volume(tmp_path / "copy").array, volume.array)
+    assert "1 image left aside: a copy" in inspect_file(tmp_path / "copy").notes
+    files = write_series(tmp_path / "other", volume)
+    data = pydicom.dcmread(files[2])
+    data.PixelData = bytes(len(data.PixelData))
+    data.save_as(tmp_path / "other" / "again")
     with pytest.raises(GeometryError, match=r"1 slices at a place already taken, first .* and "):
-        read_volume(tmp_path)
+        read_volume(tmp_path / "other")
 
 
 def moved(volume, move):
@@ -248,17 +255,16 @@ def test_uneven_distances_are_refused_and_small_ones_said(tmp_path, volume):
     assert "off even distances; 2.5 mm is taken" in inspect_file(tmp_path / "b").notes[0]
 
 
-def test_tilt_is_refused_and_rounding_said(tmp_path, volume):
-    write_series(
-        tmp_path / "a", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.5 * n, 0))
-    )
-    with pytest.raises(GeometryError, match=r"a tilted gantry \(8\.0 degrees\)"):
-        read_volume(tmp_path / "a")
-    write_series(
-        tmp_path / "b", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.02 * n, 0))
-    )
-    assert "off in their plane (rounding)" in inspect_file(tmp_path / "b").notes[0]
-    assert read_geometry(tmp_path / "b").is_close(volume.geometry, tolerance_voxels=0.1)
+def test_slices_in_their_plane_are_rounded_and_said(tmp_path, volume):
+    write_series(tmp_path, volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.02 * n, 0)))
+    assert "off in their plane (rounding)" in inspect_file(tmp_path).notes[0]
+    assert read_geometry(tmp_path).is_close(volume.geometry, tolerance_voxels=0.1)
+
+
+def test_slices_beside_each_other_are_refused(tmp_path, volume):
+    write_series(tmp_path, volume, ImagePositionPatient=moved(volume, lambda n: (0, 9 * n, 0)))
+    with pytest.raises(GeometryError, match=r"lie beside each other \(68 degrees off\)"):
+        read_volume(tmp_path)
 
 
 def test_slices_shifted_in_their_plane_are_refused(tmp_path, volume):
@@ -278,43 +284,77 @@ def test_slices_shifted_in_their_plane_are_refused(tmp_path, volume):
                     [1, 0, 0, 0, 1, 0] if n == 2 else [0, 1, 0, 0, 0, -1]
                 )
             },
-            "3 with orientation|1 with orientation",
+            r"2\n  sagittal: 3 images, plane sagittal\n  axial: 1 image",
         ),
         (
             {"PixelSpacing": lambda n: [0.7, 0.9] if n else [0.8, 0.9]},
-            r"1 with 5 x 7 pixels of 0\.8 x 0\.9 mm",
+            r"2\n  px0.7: 3 images.*\n  px0.8: 1 image",
         ),
-        ({"FrameOfReferenceUID": lambda n: f"1.2.{n % 2}"}, r"2 with frame of reference 1\.2\.0"),
+        ({"FrameOfReferenceUID": lambda n: f"1.2.{n % 2}"}, r"2\n  part1: 2 images"),
     ],
 )
-def test_mixtures_are_refused(tmp_path, volume, tags, text):
+def test_volumes_in_one_series_are_listed(tmp_path, volume, tags, text):
     write_series(tmp_path, volume, **tags)
-    with pytest.raises(GeometryError, match=rf"slices that differ: .*({text})"):
+    with pytest.raises(FormatError, match=rf"several volumes in one series, .*{text}") as refusal:
+        read_volume(tmp_path)
+    key = str(refusal.value).rpartition("e.g. ")[2]
+    with pytest.raises(FormatError, match="no volume 'echo9' among 2"):
+        read_volume(f"{key.rpartition('/')[0]}/echo9")
+
+
+def test_one_of_several_volumes_is_read_by_its_key(tmp_path, volume):
+    tags = {"Modality": "MR", "EchoTime": 20}
+    write_series(tmp_path / "a", volume, SeriesInstanceUID="1.2.77", **tags)
+    later = volume.with_array(volume.array + 1)
+    for file in write_series(tmp_path / "b", later, SeriesInstanceUID="1.2.77", Modality="MR"):
+        data = pydicom.dcmread(file)
+        data.EchoTime = 80
+        data.save_as(tmp_path / "a" / f"b{file.name}")
+    with pytest.raises(FormatError, match=r"\n  te20: 4 images, echo time 20\n  te80: 4 images"):
+        read_volume(tmp_path / "a")
+    one = read_volume(f"{tmp_path / 'a'}#series/1.2.77/te80")
+    np.testing.assert_array_equal(one.array, later.array)
+
+
+def test_thicknesses_that_differ_are_refused(tmp_path, volume):
+    write_series(tmp_path, volume, SliceThickness=lambda n: 5 if n == 2 else 2.5)
+    with pytest.raises(GeometryError, match="1 with a thickness of 5 mm"):
         read_volume(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("tags", "text"),
     [
-        ({"NumberOfFrames": 3}, "3 frames in one file"),
-        ({"Modality": "US"}, "modality US"),
+        ({"NumberOfFrames": 3}, "3 frames in one file without the place of each"),
+        ({"Modality": "NM"}, "modality NM"),
         ({"Modality": ""}, "modality not stated"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
-        ({"SamplesPerPixel": 3}, "a colour image"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "MOSAIC"]}, "a mosaic"),
+        ({"SamplesPerPixel": 3}, "a slice with colours"),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, "Modality LUT"),
         ({"RescaleSlope": 0}, "a rescale slope of 0"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colours by a palette"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a slice with colours"),
         ({"HighBit": 15}, "pixels of 12 bits up to bit 15, not 11"),
-        ({"ImagePositionPatient": None}, "cannot be read as a CT or MR image"),
-        ({"ImageOrientationPatient": [1, 0, 0]}, "cannot be read as a CT or MR image"),
-        ({"PixelSpacing": None}, "cannot be read as a CT or MR image"),
-        ({"BitsStored": None}, "cannot be read as a CT or MR image"),
+        ({"ImagePositionPatient": None}, "ImagePositionPatient is missing"),
+        ({"ImageOrientationPatient": [1, 0, 0]}, "ImageOrientationPatient is missing or is no"),
+        (
+            {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]},
+            "ImageOrientationPatient is missing or is no such",
+        ),
+        ({"PixelSpacing": None}, "PixelSpacing is missing"),
+        ({"PixelSpacing": [0, 1]}, "PixelSpacing is missing or is no such"),
+        ({"BitsStored": None}, "no BitsStored"),
     ],
 )
 def test_unplain_images_are_refused(tmp_path, volume, tags, text):
     write_series(tmp_path, volume, **tags)
     with pytest.raises(FormatError, match=rf"IM\d+: .*{text}"):
         read_volume(tmp_path)
+
+
+def test_a_localizer_is_no_slice_of_a_volume(tmp_path, volume):
+    files = write_series(tmp_path, volume, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    with pytest.raises(FormatError, match=r"a localizer .scout., which is no slice of a volume"):
+        read_volume(files[0])
 
 
 def test_broken_pixels_are_refused(tmp_path, volume):
@@ -342,7 +382,8 @@ def test_broken_pixels_are_refused(tmp_path, volume):
 
 def test_pixels_of_another_shape(tmp_path, volume, monkeypatch):
     write_series(tmp_path, volume)
-    monkeypatch.setattr(pydicom.Dataset, "pixel_array", np.zeros((2, 5, 7)))
+    other = [(0, np.zeros((2, 5, 7), np.uint16))]
+    monkeypatch.setattr(pixels, "_decoded", lambda *_, **__: iter(other))
     with pytest.raises(FormatError, match=r"pixels of shape \(2, 5, 7\)"):
         read_volume(tmp_path)
 

@@ -14,6 +14,7 @@ from pydicom.uid import (
 )
 
 from hilum.errors import FormatError
+from hilum.io.dicom.stack import open_stack
 from hilum.io.dicom.write.repair import NO_DATE, read_source_images
 from hilum.io.dicom.write.source_rules import HEADER_RULES, PLANE_RULES, valid_date, valid_time
 from hilum.volume import Geometry, Volume
@@ -25,9 +26,7 @@ AFFINE[:3, 3] = (-12.3456, 40.1, -7.7)
 
 def frames_of(folder):
     """The frames of a series in the order of the Z axis."""
-    from hilum.io.dicom.read import _build
-
-    return _build(folder)[0].frames
+    return open_stack(folder).frames
 
 
 def series(folder, **tags):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from hilum.errors import FormatError
-from hilum.io.dicom.header import number_of, numbers_of, read_file, text_of, texts_of
+from hilum.errors import FormatError, counted
+from hilum.io.dicom.functional_groups import FrameHeader, frame_headers
+from hilum.io.dicom.header import number_of, numbers_of, read_file, text_of, texts_of, whole_of
+from hilum.io.dicom.picture import PICTURE_TAGS, header_is_coloured, picture_spacing
+from hilum.io.dicom.suv import SUV_TAGS
 from hilum.io.record import damage_refused
 
 if TYPE_CHECKING:
@@ -23,9 +26,18 @@ COMPANIONS = frozenset(
 )
 """Modalities of objects that are about images and are none."""
 
-_VOLUMES = ("CT", "MR")
+_VOLUMES = frozenset(("CT", "MR", "PT"))
+_PICTURES = frozenset(
+    ("US", "IVUS", "CR", "DX", "MG", "XA", "RF", "RG", "IO", "PX", "XC", "OP", "ES", "GM")
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _B_VALUES = (0x0018_9087, 0x0019_100C, 0x0043_1039, 0x2001_1003)  # standard, Siemens, GE, Philips
 _GE_B_VALUE_STEP = 1_000_000_000  # GE adds it to b values of several directions
+_OFF_UNIT = 0.01  # how far directions may be off length 1 and off perpendicular
+_CURE_OF_FRAMES = (
+    "export single images, or the one frame that is wanted, e.g. with `dcmj2pnm --frame N"
+    " --write-png FILE N.png`"
+)
 _TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
     *("SeriesNumber", "SeriesDescription", "InstanceNumber", "ImageType", "Manufacturer"),
@@ -36,8 +48,12 @@ _TAGS: tuple[str | int, ...] = (
     *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsAllocated", "BitsStored"),
-    *("PixelRepresentation", "HighBit", "PhotometricInterpretation"),
+    *("PixelRepresentation", "HighBit", "PhotometricInterpretation", "PresentationLUTShape"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "GantryDetectorTilt"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *_B_VALUES,
+    *PICTURE_TAGS,
+    *SUV_TAGS,
 )
 
 
@@ -57,6 +73,10 @@ class ImageFile:
         modality: "CT", "MR".
         bits: bits stored.
         signed: whether stored numbers are signed.
+        frames: how many it holds.
+        padding: the lowest and the highest stored number that stand for no measurement; None where
+            there are none.
+        inverted: whether low numbers are to be shown white (MONOCHROME1).
     """
 
     path: Path
@@ -70,6 +90,9 @@ class ImageFile:
     modality: str
     bits: int
     signed: bool
+    frames: int = 1
+    padding: tuple[int, int] | None = None
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +155,9 @@ class Frame:
         slope: stored numbers are multiplied by it; None where the file does not say.
         intercept: and this is added; None where the file does not say.
         acquisition: facts by which the frames of a series are told apart.
+        placed: whether it has a place in the patient: False for a picture (ultrasound, X-ray),
+            whose position and orientation stand for nothing.
+        notes: what had to be assumed, one sentence each.
     """
 
     file: ImageFile
@@ -145,6 +171,8 @@ class Frame:
     slope: float | None
     intercept: float | None
     acquisition: Acquisition
+    placed: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -186,6 +214,7 @@ def read_image_file(path: Path) -> ImageFile | None:
         modality = text_of(header, "Modality")
         if "Rows" not in header or modality in COMPANIONS:
             return None
+        signed = number_of(header, "PixelRepresentation") == 1
         return ImageFile(
             path=path,
             header=header,
@@ -196,8 +225,12 @@ def read_image_file(path: Path) -> ImageFile | None:
             series_number=text_of(header, "SeriesNumber"),
             description=text_of(header, "SeriesDescription"),
             modality=modality,
-            bits=int(number_of(header, "BitsStored") or 0),
-            signed=number_of(header, "PixelRepresentation") == 1,
+            bits=whole_of(header, "BitsStored") or 0,
+            signed=signed,
+            frames=whole_of(header, "NumberOfFrames") or 1,
+            padding=_padding(header, signed=signed),
+            inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1"
+            or text_of(header, "PresentationLUTShape") == "INVERSE",
         )
 
 
@@ -205,59 +238,136 @@ def frames_of(file: ImageFile) -> tuple[Frame, ...]:
     """Make the frames of a file from its header.
 
     Raises:
-        FormatError: they are no slices that hilum reads; every reason is given.
+        FormatError: they are no images that hilum reads; every reason is given.
     """
     cure = "export the series again from the source"
-    with damage_refused(file.path, "a CT or MR image", cure=cure):
-        _refuse_unplain(file)
-        header = file.header
-        spacing = [float(v) for v in header.PixelSpacing]
-        thickness = number_of(header, "SliceThickness") or 0.0
-        frame = Frame(
-            file=file,
-            index=0,
-            shape=(int(header.Rows), int(header.Columns)),
-            position=np.array([float(v) for v in header.ImagePositionPatient]).reshape(3),
-            orientation=np.array([float(v) for v in header.ImageOrientationPatient]).reshape(2, 3),
-            pixel_spacing=(spacing[0], spacing[1]),
-            thickness=thickness if thickness > 0 else None,
-            frame_of_reference=text_of(header, "FrameOfReferenceUID") or None,
-            slope=number_of(header, "RescaleSlope"),
-            intercept=number_of(header, "RescaleIntercept"),
-            acquisition=_acquisition(header),
-        )
-    return (frame,)
+    with damage_refused(file.path, "a DICOM image", cure=cure):
+        headers = frame_headers(file.header, file.path)
+        placed = _has_place(file, headers[0])
+        _refuse_unread(file, headers[0], placed=placed)
+        if not placed:
+            return (_picture(file),)
+        return tuple(_slice(file, index, header) for index, header in enumerate(headers))
 
 
-def _acquisition(header: Dataset) -> Acquisition:
+def _has_place(file: ImageFile, header: FrameHeader) -> bool:
+    """Return True for an image that is a slice of a volume, False for a picture."""
+    stated = "ImagePositionPatient" in header and "ImageOrientationPatient" in header
+    if file.sop_class.startswith(_SECONDARY_CAPTURE) or file.modality not in _VOLUMES:
+        several = "PerFrameFunctionalGroupsSequence" in file.header
+        return stated and (file.modality in _VOLUMES or several)
+    return True
+
+
+def _slice(file: ImageFile, index: int, header: FrameHeader) -> Frame:
+    """Make a frame that has a place in the patient."""
+    position = _finite(file, header, "ImagePositionPatient", 3)
+    spacing = _finite(file, header, "PixelSpacing", 2)
+    orientation = _finite(file, header, "ImageOrientationPatient", 6).reshape(2, 3)
+    lengths = np.linalg.norm(orientation, axis=1)
+    if np.abs(lengths - 1).max() > _OFF_UNIT or abs(orientation[0] @ orientation[1]) > _OFF_UNIT:
+        _refuse_value(file, "ImageOrientationPatient", "two perpendicular directions of length 1")
+    if spacing.min() <= 0:
+        _refuse_value(file, "PixelSpacing", "distances above 0 mm")
+    thickness = number_of(header, "SliceThickness") or 0.0
+    return Frame(
+        file=file,
+        index=index,
+        shape=(int(file.header.Rows), int(file.header.Columns)),
+        position=position,
+        orientation=orientation,
+        pixel_spacing=(float(spacing[0]), float(spacing[1])),
+        thickness=thickness if thickness > 0 else None,
+        frame_of_reference=text_of(header, "FrameOfReferenceUID") or None,
+        slope=number_of(header, "RescaleSlope"),
+        intercept=number_of(header, "RescaleIntercept"),
+        acquisition=_acquisition(header, index if file.frames > 1 else None),
+    )
+
+
+def _picture(file: ImageFile) -> Frame:
+    """Make the frame of a picture, which has no place in the patient."""
+    spacing, notes = picture_spacing(file.header)
+    slope, intercept = (number_of(file.header, f"Rescale{word}") for word in ("Slope", "Intercept"))
+    if file.inverted:  # stored numbers are counted from the other end
+        last = -1 if file.signed else (1 << file.bits) - 1
+        steepness = 1.0 if slope is None else slope
+        slope, intercept = -steepness, steepness * last + (intercept or 0.0)
+        shown = "low numbers are to be shown white (MONOCHROME1)"
+        notes += (f"{shown}; they were inverted, as an export to PNG does",)
+    return Frame(
+        file=file,
+        index=0,
+        shape=(int(file.header.Rows), int(file.header.Columns)),
+        position=np.zeros(3),
+        orientation=np.eye(3)[:2],
+        pixel_spacing=spacing,
+        thickness=None,
+        frame_of_reference=None,
+        slope=slope,
+        intercept=intercept,
+        acquisition=_acquisition(FrameHeader(file.header), None),
+        placed=False,
+        notes=notes,
+    )
+
+
+def _finite(file: ImageFile, header: FrameHeader, keyword: str, count: int) -> NDArray[np.float64]:
+    """Read numbers of a header that has to have so many."""
+    values = np.array(numbers_of(header, keyword))
+    if len(values) != count or not np.isfinite(values).all():
+        _refuse_value(file, keyword, counted(count, "number"))
+    return values
+
+
+def _refuse_value(file: ImageFile, keyword: str, needed: str) -> NoReturn:
+    """Raise at a value by which a slice would lie nowhere."""
+    raise FormatError(
+        f"{file.path}: {keyword} is missing or is no such value",
+        needed=needed,
+        cure="export the series again from the source",
+    )
+
+
+def _padding(header: Dataset, *, signed: bool) -> tuple[int, int] | None:
+    """Read which stored numbers stand for no measurement."""
+    value = whole_of(header, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = whole_of(header, "PixelPaddingRangeLimit")
+    allocated = whole_of(header, "BitsAllocated") or 16
+    ends = [value, value if limit is None else limit]
+    if signed:  # often stated as if the pixels were unsigned
+        ends = [end - (1 << allocated) if end >= 1 << (allocated - 1) else end for end in ends]
+    return min(ends), max(ends)
+
+
+def _acquisition(header: FrameHeader, index: int | None) -> Acquisition:
     """Read the facts by which the frames of a series are told apart."""
+    kinds = texts_of(header, "FrameType") or texts_of(header, "ImageType")
+    component = texts_of(header, "ComplexImageComponent")
     return Acquisition(
-        number=text_of(header, "AcquisitionNumber"),
-        image_type=texts_of(header, "ImageType"),
-        instance_number=_whole(header, "InstanceNumber"),
-        temporal_position=_whole(header, "TemporalPositionIdentifier"),
-        trigger_time=number_of(header, "TriggerTime"),
-        echo_number=_whole(header, "EchoNumbers"),
-        echo_time=number_of(header, "EchoTime"),
+        number=text_of(header, "FrameAcquisitionNumber") or text_of(header, "AcquisitionNumber"),
+        image_type=tuple(dict.fromkeys((*kinds, *component))),
+        instance_number=whole_of(header, "InstanceNumber") if index is None else index + 1,
+        temporal_position=whole_of(header, "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        trigger_time=number_of(header, "NominalCardiacTriggerDelayTime", "TriggerTime"),
+        echo_number=whole_of(header, "EchoNumbers"),
+        echo_time=number_of(header, "EffectiveEchoTime", "EchoTime"),
         b_value=_b_value(header),
         kernel="\\".join(texts_of(header, "ConvolutionKernel")),
         contrast=text_of(header, "ContrastBolusAgent"),
         acquisition_time=text_of(header, "AcquisitionTime"),
         content_time=text_of(header, "ContentTime"),
-        samples=_whole(header, "SamplesPerPixel") or 1,
+        samples=whole_of(header, "SamplesPerPixel") or 1,
+        stack=text_of(header, "StackID"),
         inversion_time=number_of(header, "InversionTime"),
         gradient=numbers_of(header, "DiffusionGradientOrientation"),
         kvp=number_of(header, "KVP"),
     )
 
 
-def _whole(header: Dataset, keyword: str) -> int | None:
-    """Read a whole number; None where there is none."""
-    number = number_of(header, keyword)
-    return None if number is None or not np.isfinite(number) else int(number)
-
-
-def _b_value(header: Dataset) -> float | None:
+def _b_value(header: FrameHeader) -> float | None:
     """Read a b value, from the private elements of makers too; None where there is none."""
     for tag in _B_VALUES:
         with suppress(ValueError):  # the makers keep other things there too
@@ -267,27 +377,30 @@ def _b_value(header: Dataset) -> float | None:
     return None
 
 
-def _refuse_unplain(file: ImageFile) -> None:
-    """Raise at images that are no slice of a plain CT or MR series."""
-    header, bits = file.header, int(file.header.BitsStored)
-    high = int(header.get("HighBit", bits - 1))
-    frames = int(header.get("NumberOfFrames") or 1)
+def _refuse_unread(file: ImageFile, header: FrameHeader, *, placed: bool) -> None:
+    """Raise at images that are not read, with every reason."""
+    several = file.frames > 1
+    described = "PerFrameFunctionalGroupsSequence" in file.header
+    known = placed or file.modality in _PICTURES or file.sop_class == _SECONDARY_CAPTURE
+    high, coloured = whole_of(file.header, "HighBit"), header_is_coloured(file.header)
     reasons = {
-        f"{frames} frames in one file (multi-frame)": frames > 1,
-        f"modality {file.modality or 'not stated'}": file.modality not in _VOLUMES,
-        "a localizer (scout), which is no slice of the volume": "LOCALIZER"
+        f"modality {file.modality or 'not stated'}": not known,
+        f"{file.frames} frames in one file without the place of each": several
+        and not (placed and described),
+        "a mosaic: many slices side by side in one picture": "MOSAIC"
         in texts_of(header, "ImageType"),
-        "a colour image": int(header.get("SamplesPerPixel") or 1) != 1,
-        "numbers that are mapped by a table (Modality LUT)": header.get("ModalityLUTSequence"),
+        "a slice with colours": placed and coloured,
+        "numbers that are mapped by a table (Modality LUT)": "ModalityLUTSequence" in file.header,
         "a rescale slope of 0, which makes all pixels alike": number_of(header, "RescaleSlope")
         == 0,
-        "colours by a palette": text_of(header, "PhotometricInterpretation") == "PALETTE COLOR",
-        f"pixels of {bits} bits up to bit {high}, not {bits - 1}": high != bits - 1,
+        "no BitsStored": file.bits < 1,
+        f"pixels of {file.bits} bits up to bit {high}, not {file.bits - 1}": high is not None
+        and high != file.bits - 1 >= 0,
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
         raise FormatError(
             f"{file.path}: {'; '.join(found)}",
-            needed="single-frame grey CT or MR slices",
-            cure="convert it to NIfTI first, e.g. with dcm2niix",
+            needed="slices of CT, MR or PET, each with its place, or one picture (US, CR, DX, MG)",
+            cure=_CURE_OF_FRAMES if several and not described else "convert it to NIfTI or PNG",
         )

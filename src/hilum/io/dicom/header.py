@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import warnings
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset, FileDataset
+
+    from hilum.io.dicom.functional_groups import FrameHeader
+
+    Header = Dataset | FrameHeader
 
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
@@ -65,28 +70,36 @@ def read_until(path: Path, tag: int) -> Dataset:
         return read_partial(stream, stop_when=lambda found, _, __: found >= tag)
 
 
-def text_of(data: Dataset, keyword: str) -> str:
-    """Return the text of an element; "" where it is absent or empty."""
-    return str(data.get(keyword) or "").strip()
+def text_of(data: Header, tag: str | int) -> str:
+    """Return the text of an element, its first value; "" where it is absent or empty."""
+    return next(iter(texts_of(data, tag)), "")
 
 
-def texts_of(data: Dataset, keyword: str) -> tuple[str, ...]:
+def texts_of(data: Header, tag: str | int) -> tuple[str, ...]:
     """Return the values of an element as texts; () where it is absent or empty."""
-    return tuple(map(str, _values(data, keyword)))
+    return tuple(str(value).strip() for value in _values(data, tag))
 
 
-def number_of(data: Dataset, tag: str | int) -> float | None:
-    """Return the number of an element, the first of several; None where it is absent or empty."""
-    numbers = numbers_of(data, tag)
-    return numbers[0] if numbers else None
+def number_of(data: Header, *tags: str | int) -> float | None:
+    """Return the first number of the first element that has one; None where none has."""
+    for tag in tags:
+        if numbers := numbers_of(data, tag):
+            return numbers[0]
+    return None
 
 
-def numbers_of(data: Dataset, tag: str | int) -> tuple[float, ...]:
+def whole_of(data: Header, *tags: str | int) -> int | None:
+    """Return the first whole number of the first element that has one; None where none has."""
+    number = number_of(data, *tags)
+    return None if number is None or not math.isfinite(number) else int(number)
+
+
+def numbers_of(data: Header, tag: str | int) -> tuple[float, ...]:
     """Return the numbers of an element; () where it is absent or empty."""
     return tuple(float(str(value)) for value in _values(data, tag))
 
 
-def _values(data: Dataset, tag: str | int) -> tuple[object, ...]:
+def _values(data: Header, tag: str | int) -> tuple[object, ...]:
     """Return the values of an element by its keyword or tag; () where it is absent or empty."""
     from pydicom.multival import MultiValue
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.dicom.header import read_file
-from hilum.io.record import damage_refused, refuse_size
+from hilum.io.record import damage_refused, plain_array, refuse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
 
     from hilum.io.dicom.frames import Frame
+
+_CURE = "export the series again from the source"
+_THREADS = 2  # of decoders that release Python's lock, as copying does; more do not help
 
 
 def dtype_of(frames: Sequence[Frame]) -> np.dtype[np.generic]:
@@ -23,53 +30,166 @@ def dtype_of(frames: Sequence[Frame]) -> np.dtype[np.generic]:
     bits, signed = max(f.file.bits for f in frames), any(f.file.signed for f in frames)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     rescales = {frame.rescale for frame in frames}
+    ends = [slope * end + intercept for slope, intercept in rescales for end in (low, high)]
+    if not frames[0].placed and (min(ends), max(ends)) == (low, high):  # as stored, or inverted
+        return np.min_scalar_type(low if signed else high)
     if rescales == {(1.0, 0.0)}:
         return np.min_scalar_type(low if signed else high)
     if not all(number.is_integer() for rescale in rescales for number in rescale):
         return np.dtype(np.float32)
-    ends = [slope * end + intercept for slope, intercept in rescales for end in (low, high)]
     for dtype in (np.int16, np.int32):
         if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
             return np.dtype(dtype)
     return np.dtype(np.float32)
 
 
-def fill(target: NDArray[np.generic], frame: Frame) -> None:
-    """Decode one frame's pixels into (Y, X) and rescale them.
+def read_grey(frames: Sequence[Frame]) -> NDArray[np.generic]:
+    """Decode and rescale grey frames of one size, in their order.
+
+    Pixels that stand for no measurement (padding) get the lowest value of the others.
+
+    Returns:
+        (N, rows, columns) of `dtype_of(frames)`.
 
     Raises:
         FormatError: they cannot be decoded, or are not what the header says.
+        ResourceError: this machine's memory cannot hold them.
     """
-    pixels = _decode(frame, target.size)
-    if pixels.shape != target.shape:
+    dtype, shape = dtype_of(frames), (len(frames), *frames[0].shape)
+    refuse_size(frames[0].path, int(np.prod(shape)) * dtype.itemsize, stored=None)
+    array = np.empty(shape, dtype=dtype)
+    by_file: dict[int, list[int]] = {}
+    for place, frame in enumerate(frames):
+        by_file.setdefault(id(frame.file), []).append(place)
+    fill = partial(_fill, array, frames)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = dict(one for part in threads.map(fill, by_file.values()) for one in part)
+    _fill_padding(array, {place: bits for place, bits in found.items() if bits is not None})
+    return array
+
+
+def read_colours(frame: Frame) -> NDArray[np.generic]:
+    """Decode the colours of a picture, those of a palette too: (rows, columns, 3)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    data = _open(frame)
+    with _decoding(frame, data):
+        _, pixels = next(_decoded(data, [frame.index], raw=False))
+        if data.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, data)[..., :3]
+            deep = pixels.dtype.itemsize > 1
+            pixels = np.right_shift(pixels, 8).astype(np.uint8) if deep else pixels
+    _refuse_shape(frame, pixels, (*frame.shape, 3))
+    return plain_array(frame.path, pixels)
+
+
+def _fill(
+    array: NDArray[np.generic], frames: Sequence[Frame], places: Sequence[int]
+) -> list[tuple[int, NDArray[np.uint8] | None]]:
+    """Decode the frames of one file into their places.
+
+    Returns:
+        For each its place, and which pixels are padding, in packed bits; None for none.
+    """
+    place_of = {frames[place].index: place for place in places}
+    first, found = frames[places[0]], []
+    data = _open(first)
+    with _decoding(first, data):
+        for index, pixels in _decoded(data, sorted(place_of), raw=True):
+            frame, target = frames[place_of[index]], array[place_of[index]]
+            _refuse_shape(frame, pixels, target.shape)
+            _rescale(target, pixels, frame)
+            found.append((place_of[index], _padding_of(frame, pixels)))
+    return found
+
+
+def _open(frame: Frame) -> Dataset:
+    """Read a whole file, after a look at what its pixels can take."""
+    from pydicom.uid import RLETransferSyntaxes
+
+    header, path = frame.file.header, frame.path
+    encoding = header.file_meta.TransferSyntaxUID
+    free = encoding.is_deflated or (
+        encoding.is_encapsulated and encoding not in RLETransferSyntaxes
+    )  # JPEG and deflate have no bound
+    allocated = int(header.get("BitsAllocated") or 16) // 8 or 1
+    size = int(np.prod(frame.shape)) * frame.file.frames * frame.acquisition.samples * allocated
+    refuse_size(path, size, stored=None if free else path)
+    with damage_refused(path, "DICOM"):
+        return read_file(path)
+
+
+def _decoding(frame: Frame, data: Dataset) -> AbstractContextManager[None]:
+    """Refuse pixels on which a decoder fails."""
+    name = data.file_meta.TransferSyntaxUID.name
+    cure = "export the series uncompressed, or run `gdcmconv --raw` on it"
+    return damage_refused(frame.path, f"DICOM pixels in {name}", cure=cure)
+
+
+def _decoded(
+    data: Dataset, indices: Sequence[int], *, raw: bool
+) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """Decode frames of a file one after another."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    decoder = get_decoder(data.file_meta.TransferSyntaxUID)
+    if int(data.get("NumberOfFrames") or 1) == 1:
+        yield indices[0], decoder.as_array(data, raw=raw)[0]
+        return
+    frames = decoder.iter_array(data, indices=list(indices), raw=raw)
+    yield from zip(indices, (pixels for pixels, _ in frames), strict=True)
+
+
+def _refuse_shape(frame: Frame, pixels: NDArray[np.generic], shape: tuple[int, ...]) -> None:
+    """Raise at pixels of another shape than the header says."""
+    if pixels.shape != shape:
         raise FormatError(
             f"{frame.path}: pixels of shape {pixels.shape}",
-            needed=f"{target.shape}, as the header says",
-            cure="export the series again from the source",
+            needed=f"{shape}, as the header says",
+            cure=_CURE,
         )
-    exact, (slope, intercept) = pixels, frame.rescale
-    if (slope, intercept) != (1, 0):
-        exact = pixels.astype(np.float64) * slope + intercept
-    limits = np.iinfo(target.dtype.name) if target.dtype.kind in "iu" else None
-    if limits and (exact.min() < limits.min or exact.max() > limits.max):
+
+
+def _rescale(target: NDArray[np.generic], pixels: NDArray[np.generic], frame: Frame) -> None:
+    """Write stored numbers as real values."""
+    slope, intercept = frame.rescale
+    ends = [float(end) * slope + intercept for end in (pixels.min(), pixels.max())]
+    whole = target.dtype.kind in "iu"
+    limits = np.iinfo(target.dtype.name) if whole else None
+    if limits and (min(ends) < limits.min or max(ends) > limits.max):
         raise FormatError(
             f"{frame.path}: pixels beyond the {frame.file.bits} bits that the header states",
             needed="a true BitsStored",
-            cure="export the series again from the source",
+            cure=_CURE,
         )
-    target[...] = exact
+    if (slope, intercept) == (1, 0):
+        target[...] = pixels
+    elif whole:  # integers wrap around on the way, and are right at its end
+        np.multiply(pixels, int(slope), out=target, casting="unsafe", dtype=target.dtype)
+        np.add(target, np.array(int(intercept)).astype(target.dtype), out=target)
+    else:
+        target[...] = pixels.astype(np.float64) * slope + intercept
 
 
-def _decode(frame: Frame, size: int) -> NDArray[np.generic]:
-    """Read a file and decode its pixels."""
-    from pydicom.uid import RLETransferSyntaxes
+def _padding_of(frame: Frame, pixels: NDArray[np.generic]) -> NDArray[np.uint8] | None:
+    """Find the pixels that stand for no measurement, in packed bits; None where there are none."""
+    if frame.file.padding is None:
+        return None
+    low, high = frame.file.padding
+    empty = np.greater_equal(pixels, low) & np.less_equal(pixels, high)
+    return np.packbits(empty) if empty.any() else None
 
-    path = frame.path
-    with damage_refused(path, "DICOM"):
-        data = read_file(path)
-        encoding = data.file_meta.TransferSyntaxUID
-        free = encoding.is_encapsulated and encoding not in RLETransferSyntaxes  # JPEG: no bound
-        refuse_size(path, 2 * size, stored=None if free else path)
-        cure = "export the series uncompressed, or run `gdcmconv --raw` on it"
-        with damage_refused(path, f"DICOM pixels in {encoding.name}", cure=cure):
-            return np.asarray(data.pixel_array)
+
+def _fill_padding(array: NDArray[np.generic], empty: dict[int, NDArray[np.uint8]]) -> None:
+    """Give pixels without measurement the lowest value of the others, where there are others."""
+    shape, size = array.shape[1:], array[0].size
+    masks = {
+        place: np.unpackbits(bits, count=size).astype(bool).reshape(shape)
+        for place, bits in empty.items()
+    }
+    if not masks:
+        return
+    kept = [one[~masks[n]] if n in masks else one for n, one in enumerate(array)]
+    lowest = min((one.min() for one in kept if one.size), default=None)
+    for place, mask in masks.items() if lowest is not None else ():
+        array[place][mask] = lowest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,13 @@ import numpy as np
 
 from hilum.io.dicom.frames import COMPANIONS
 from hilum.io.dicom.header import keep_quiet, read_file, text_of
-from hilum.io.dicom.pixels import dtype_of, fill
+from hilum.io.dicom.picture import header_is_coloured
+from hilum.io.dicom.pixels import dtype_of, read_colours, read_grey
+from hilum.io.dicom.shear import straighten
 from hilum.io.dicom.sources import files_of
 from hilum.io.dicom.stack import open_stack
-from hilum.io.record import Decoded, FileFacts, Format, refuse_size
+from hilum.io.picture import as_grey
+from hilum.io.record import Decoded, FileFacts, Format
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -36,29 +38,36 @@ def modality(path: Path) -> str:
 
 
 def read(path: Path) -> Decoded:
-    """Read a folder that holds one series, or a single file as one slice.
+    """Read one volume of a series, or a picture.
 
-    Numbers are multiplied by RescaleSlope and shifted by RescaleIntercept, slice by slice (CT:
-    Hounsfield units); they stay integers where both are whole in every slice, else become float32.
+    Numbers are multiplied by RescaleSlope and shifted by RescaleIntercept, frame by frame (CT:
+    Hounsfield units; PET: SUV by body weight); they stay integers where both are whole in every
+    frame, else become float32. Slices of a tilted gantry are moved straight.
 
     Raises:
-        FormatError: no DICOM image, several series, multi-frame, localizer, another modality, or
+        FormatError: no DICOM image, several series or volumes, images that are not read, or
             undecodable pixels.
-        GeometryError: the slices form no even, perpendicular grid.
+        GeometryError: the slices form no even grid.
     """
     opened = open_stack(path)
-    dtype = dtype_of(opened.frames)
-    refuse_size(path, math.prod(opened.geometry.shape) * dtype.itemsize, stored=None)
-    array = np.empty((1, *opened.geometry.shape), dtype=dtype)
+    first = opened.frames[0]
     with keep_quiet():
-        for index, frame in enumerate(opened.frames):
-            fill(array[0, index], frame)
-    return Decoded(Volume(array, opened.geometry), opened.notes)
+        if header_is_coloured(first.file.header):
+            pixels, grey = as_grey(np.moveaxis(read_colours(first), -1, 0)[:, np.newaxis])
+            return Decoded(Volume(pixels, opened.geometry), opened.notes + grey)
+        array = read_grey(opened.frames)
+    if opened.offsets is not None:
+        array = straighten(array, opened.offsets, opened.geometry.shape[1:])
+    return Decoded(Volume(array[np.newaxis], opened.geometry), opened.notes)
 
 
 def inspect(path: Path) -> FileFacts:
-    """Read the headers only."""
+    """Read the headers only; a picture with colours is decoded, as it may be grey."""
     opened = open_stack(path)
+    if header_is_coloured(opened.frames[0].file.header):
+        decoded = read(path)
+        volume = decoded.volume
+        return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes)
     return FileFacts(opened.geometry, 1, dtype_of(opened.frames), opened.notes)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset, FileDataset
 
-    from hilum.io.dicom.grid import Frame
+    from hilum.io.dicom.frames import Frame
 
 _log = logging.getLogger("hilum")
 UTF_8 = "ISO_IR 192"

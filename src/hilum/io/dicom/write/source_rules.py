@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from hilum.io.dicom.grid import Frame
+    from hilum.io.dicom.frames import Frame
 
     Value = str | float | list[float]
 
