@@ -35,8 +35,7 @@ _B_VALUES = (0x0018_9087, 0x0019_100C, 0x0043_1039, 0x2001_1003)  # standard, Si
 _GE_B_VALUE_STEP = 1_000_000_000  # GE adds it to b values of several directions
 _OFF_UNIT = 0.01  # how far directions may be off length 1 and off perpendicular
 _CURE_OF_FRAMES = (
-    "export single images, or the one frame that is wanted, e.g. with `dcmj2pnm --frame N"
-    " --write-png FILE N.png`"
+    "export single images, or the one frame that is wanted (DCMTK's dcmj2pnm writes it as PNG)"
 )
 _TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
