@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset, FileDataset
+    from pydicom.tag import BaseTag
 
     from hilum.io.dicom.functional_groups import FrameHeader
 
@@ -41,13 +42,29 @@ def read_file(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDat
     Raises:
         InvalidDicomError: the file is no DICOM.
     """
+    from pydicom.tag import Tag
+
+    wanted = None if tags is None else [Tag(tag) for tag in tags]
+    return _read(path, pixels=tags is None, tags=wanted)
+
+
+def read_header(path: Path) -> FileDataset:
+    """Read all of a file but its pixels.
+
+    Raises:
+        InvalidDicomError: the file is no DICOM.
+    """
+    return _read(path, pixels=False)
+
+
+def _read(path: Path, *, pixels: bool, tags: list[BaseTag] | None = None) -> FileDataset:
+    """Read a file by pydicom, also one without DICOM's preamble or prefix."""
     import pydicom
 
     start = data_start(path)
     odd = start in UNUSUAL_STARTS
     source = io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path
-    wanted = None if tags is None else [pydicom.tag.Tag(tag) for tag in tags]
-    data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=wanted)
+    data = pydicom.dcmread(source, stop_before_pixels=not pixels, specific_tags=tags)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
         data.file_meta.TransferSyntaxUID = (

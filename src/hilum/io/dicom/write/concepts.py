@@ -29,6 +29,7 @@ _SAME = {
     **dict.fromkeys(("lesions",), "lesion"),
     **dict.fromkeys(("vertebrae", "vertebral"), "vertebra"),
     **dict.fromkeys(("oesophagus",), "esophagus"),
+    **dict.fromkeys(("bowel",), "intestine"),
     **dict.fromkeys(("oedema",), "edema"),
     **dict.fromkeys(("haemorrhage",), "hemorrhage"),
     **dict.fromkeys(("hepatic",), "liver"),
@@ -36,7 +37,7 @@ _SAME = {
     **dict.fromkeys(("renal",), "kidney"),
     **dict.fromkeys(("urinary", "of", "the", "structure", "and"), ""),
 }
-"""Words that mean the same here, and those that mean nothing; the words of both sides go through."""
+"""Words that mean the same here, and those that mean nothing."""
 _SPLIT = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NUMBERED = re.compile(r"\b([A-Za-z]+\d+)\b")
 _CHARACTERS = 64
@@ -96,9 +97,7 @@ def _category_of(value: str, words: frozenset[str]) -> Concept:
     """Find the category of a code that is given, else by the words of its meaning."""
     if value in _values():
         return _values()[value]
-    abnormal = any(
-        _properties().get(frozenset({word}), (None,))[0] == ABNORMAL for word in words
-    )
+    abnormal = any(_properties().get(frozenset({word}), (None,))[0] == ABNORMAL for word in words)
     return ABNORMAL if abnormal else ANATOMY
 
 
@@ -112,14 +111,18 @@ def _words(name: str) -> frozenset[str]:
         numbered = bool(_NUMBERED.fullmatch(piece))
         for word in [piece] if numbered else _SPLIT.findall(piece):
             small = word.lower()
-            single = small[:-1] if small.endswith("s") and not small.endswith(("ss", "us", "is")) else small
+            single = (
+                small[:-1]
+                if small.endswith("s") and not small.endswith(("ss", "us", "is"))
+                else small
+            )
             found.add(_SAME.get(small, _SAME.get(single, single)))
     return frozenset(found - {""})
 
 
 @cache
 def _properties() -> Mapping[frozenset[str], tuple[Concept, Concept]]:
-    """List the property types by their words, each with its category; ambiguous words are left out."""
+    """List property types by their words, with category; words of several types are left out."""
     from pydicom.sr.codedict import codes
 
     found: dict[frozenset[str], set[tuple[Concept, Concept]]] = {}

@@ -8,16 +8,14 @@ are never invented: where they are missing or no DICOM values they are empty, as
 
 from __future__ import annotations
 
-import io
 import logging
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from hilum.errors import FormatError, counted, readable
-from hilum.io.dicom.start import PREAMBLE, UNUSUAL_STARTS, data_start
+from hilum.io.dicom.header import keep_quiet, read_header
 from hilum.io.dicom.write.source_rules import (
     HEADER_RULES,
     MULTI_FRAME,
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataelem import DataElement
-    from pydicom.dataset import Dataset, FileDataset
+    from pydicom.dataset import Dataset
 
     from hilum.io.dicom.frames import Frame
 
@@ -154,9 +152,8 @@ def read_source_images(frames: Sequence[Frame], *, spacing_mm: float) -> SourceI
 
 def _read_header(path: Path) -> tuple[Dataset, list[str]]:
     """Read a file's header as Unicode, without elements that cannot be read, which are listed."""
-    with warnings.catch_warnings(), damage_refused(path, "DICOM"):
-        warnings.simplefilter("ignore")  # pydicom's remarks on values that rules are for
-        header = _without_pixels(path)
+    with keep_quiet(), damage_refused(path, "DICOM"):
+        header = read_header(path)
         unreadable = []
         for tag in list(header.keys()):
             try:
@@ -167,16 +164,6 @@ def _read_header(path: Path) -> tuple[Dataset, list[str]]:
         header.decode()
         header.SpecificCharacterSet = UTF_8
     return header, unreadable
-
-
-def _without_pixels(path: Path) -> FileDataset:
-    """Read a file up to its pixels, also one without DICOM's preamble or prefix."""
-    import pydicom
-
-    start = data_start(path)
-    odd = start in UNUSUAL_STARTS
-    source = io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path
-    return pydicom.dcmread(source, stop_before_pixels=True)
 
 
 def _try_to_write(element: DataElement) -> None:
