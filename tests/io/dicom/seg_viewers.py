@@ -1,7 +1,6 @@
 """Readers of DICOM Segmentations that hilum has no part in: what viewers show.
 
-Each gives what it read as labels by place: {label: sorted voxel centres (n, 3) in LPS mm}, or on the
-source's own frames.
+Each gives labels by place, {label: voxel centres in LPS mm}, or on the source's own frames.
 """
 
 import base64
@@ -15,8 +14,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from programs import require
 from pydicom.uid import SegmentationStorage
+
+from programs import require
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODE_MODULES = REPOSITORY / ".venv" / "viewers" / "node_modules"
@@ -144,8 +144,8 @@ def require_or_skip(missing):
 def dciodvfy(path):
     """Errors that dciodvfy finds.
 
-    Debian's of 2022 does not know DICOM Label Map Segmentation (Supplement 243 of 2024): a label map
-    is checked as the fractional Segmentation that it differs from in three elements, put in here.
+    Debian's of 2022 does not know DICOM Label Map Segmentation (Supplement 243 of 2024): a label
+    map is checked as the fractional Segmentation that it nearly is; what differs is put in here.
     """
     data = pydicom.dcmread(path)
     if data.SegmentationType == "LABELMAP":

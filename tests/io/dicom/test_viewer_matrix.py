@@ -66,3 +66,27 @@ def test_every_viewer_reads_the_labels_that_were_written(source, kind, names, tm
     slicer = by_dcmqi(path, tmp_path / "dcmqi")
     assert slicer.places == expected
     assert {n: one["SegmentLabel"] for n, one in slicer.segments.items()} == names
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize("present", [(), (2,)], ids=["nothing found", "one of three found"])
+def test_every_viewer_reads_that_something_was_not_found(kind, present, tmp_path):
+    made = make_source(tmp_path / "series", "oblique")
+    stack, path = open_stack(made.folder), tmp_path / "case.seg.dcm"
+    array = np.zeros((1, *SHAPE), np.uint8)
+    for label in present:
+        array[0, 1:3, 2:5, 4:9] = label
+    names = {1: "liver", 2: "spleen", 3: "left kidney"}
+    labels = Volume(array, stack.geometry)
+    write_segmentation(
+        labels, LabelTable.from_names(names), made.folder, path, producer=MODEL, kind=kind
+    )
+    np.testing.assert_array_equal(by_highdicom(path, made), array[0])
+    refuse_what_ohif_does(path, made)
+    assert dciodvfy(path) == []
+    ohif = by_cornerstone(path, made)
+    np.testing.assert_array_equal(ohif.labels, array[0])
+    assert ohif.names == names
+    slicer = by_dcmqi(path, tmp_path / "dcmqi")
+    assert slicer.places == places(array[0], made.world)
+    assert slicer.segments.keys() == names.keys()

@@ -169,15 +169,15 @@ class Segmentation:
         from pydicom.uid import ExplicitVRLittleEndian
 
         uids, numbers = self.uids, self.numbers
-        views, pixels = single_frames(self.source), self._pixels()
+        pixels = self._pixels()
+        places = range(len(pixels))
         if not pixels.any():  # one empty frame a segment says that it was looked for
-            middle = len(views) // 2
-            views, pixels = views[middle : middle + 1], pixels[middle : middle + 1]
+            places = places[len(places) // 2 :][:1]
         names = ", ".join(label.name for label in self.table.foreground)
         with keep_quiet():
             made = HighdicomSegmentation(
-                source_images=views,
-                pixel_array=pixels,
+                source_images=single_frames(self.source, places),
+                pixel_array=pixels[places.start : places.stop],
                 segmentation_type=self.kind,
                 segment_descriptions=describe_segments(
                     self.table, numbers, self.source.series, self.producer
@@ -214,8 +214,6 @@ class Segmentation:
             item.DimensionOrganizationUID = dimensions
         described = [item for item in made.SegmentSequence if item.SegmentNumber != 0]
         made.SegmentSequence = described  # without the background, which Slicer takes for a segment
-        for item in made.ContributingEquipmentSequence:
-            item.pop("ContributionDateTime", None)  # the time of this run
         made.ContentCreatorName = None  # nobody
         finish(made, self.source)
 

@@ -23,18 +23,23 @@ _PLACE = "0.0."
 that is given to anybody."""
 
 
-def single_frames(source: SourceImages) -> list[Dataset]:
-    """Make a single-frame image of each plane, also of those in a multi-frame file.
+def single_frames(source: SourceImages, places: Sequence[int]) -> list[Dataset]:
+    """Make single-frame images of planes, also of those in a multi-frame file.
 
     highdicom takes one multi-frame file, or many single-frame ones of a class that it knows. These
     have all of the source that it copies or asks for; their UIDs are the planes' places.
+
+    Args:
+        source: the images.
+        places: of the planes among those of the source.
     """
     from pydicom.dataset import Dataset
 
-    views = []
-    for place, plane in enumerate(source.planes):
-        header, view = plane.header, Dataset()
-        if place == 0:
+    views: list[Dataset] = []
+    for place in places:
+        plane, view = source.planes[place], Dataset()
+        header = plane.header
+        if not views:  # patient and study are copied from the first one
             copied = (tag for tag in header.keys() if tag.group < _FUNCTIONAL_GROUPS)  # noqa: SIM118  (a dataset iterates over elements)
             view.update({tag: deepcopy(header[tag]) for tag in copied})
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "Modality"):
