@@ -58,7 +58,7 @@ _LARGEST_SEGMENT = 2**8 - 1  # what OHIF holds
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What becomes one DICOM Segmentation.
+    """A label map on its way to one DICOM Segmentation.
 
     Args:
         labels: (N, rows, columns) on the source's own frames, ids of `table`.
