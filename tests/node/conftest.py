@@ -31,7 +31,7 @@ def start(tmp_path, model):
     running = []
 
     def begin(*, retry_dead=False, **changes):
-        config = config_of(tmp_path / "node", model, **changes)
+        config = config_of(changes.pop("folder", tmp_path / "node"), model, **changes)
         running.append(Node(config, retry_dead=retry_dead))
         return running[-1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum.api.web import local_sources, store_results
 from hilum.io import OutputFolder
 from hilum.pipelines import (
     ClassificationOptions,
@@ -46,6 +47,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     classification: ClassificationOptions | None = None,
     skip_existing: bool = False,
     device: str = "auto",
+    study: str | None = None,
+    store: bool = False,
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
     advance: Callable[[Advance], None] | None = None,
 ) -> RunReport:
@@ -53,7 +56,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     Args:
         model: a trained model or an exported one, or its folder.
-        inputs: files, folders of files, DICOM folders, data sets.
+        inputs: files, folders of files, DICOM folders, data sets; or one DICOMweb service as
+            "dicomweb://HOST:PORT/PATH" (http), "dicomwebs://..." (https).
         out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for
             predictions.csv and `<case>.json`.
         formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of
@@ -73,6 +77,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
             it is.
+        study: UID of the study that is fetched from the DICOMweb service.
+        store: send the DICOM files among the results back to the service.
         progress: called with each outcome, how many are done, and how many there are.
         advance: called whenever patches are done, with how far the run is and how long the rest is
             expected to take.
@@ -84,42 +90,46 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.inference.prediction_writer import PICTURES
 
     loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
-    sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     out = Path(out)
     wanted = None if precision == "auto" else precision
     run = RunOptions(engine, wanted, tta, most_pictures if pictures else 0)
     prediction = prediction_of(loaded, segmentation, classification)
     predictor: AnyPredictor = prediction.make_predictor(loaded, run)
-    cases: dict[str, Case] = {}
-    if pictures:
-        found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
-        cases = {case.id: case for case in found}
-    pictured = {case: out / PICTURES / f"{case}.png" for case in cases}
-    files = [file for case in cases.values() for file in case.files]
-    with OutputFolder(out, "predict", inputs=files) as folder:
-        folder.refuse_foreign(pictured.values())
-        shown: list[str] = []
+    with local_sources(given, study, store=store) as sources:
+        cases: dict[str, Case] = {}
+        if pictures:
+            found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
+            cases = {case.id: case for case in found}
+        pictured = {case: out / PICTURES / f"{case}.png" for case in cases}
+        files = [file for case in cases.values() for file in case.files]
+        with OutputFolder(out, "predict", inputs=files) as folder:
+            folder.refuse_foreign(pictured.values())
+            shown: list[str] = []
 
-        def finish_case(outcome: CaseOutcome, done: int, total: int) -> None:
-            if pictures and outcome.status == "done" and len(shown) < most_pictures:
-                shown.append(outcome.case)
-                picture = pictured[outcome.case]
-                written = [out / name for name in outcome.files]
-                prediction.write_picture(cases[outcome.case], written, picture)
-                folder.record(picture)
-            if progress is not None:
-                progress(outcome, done, total)
+            def finish_case(outcome: CaseOutcome, done: int, total: int) -> None:
+                if pictures and outcome.status == "done" and len(shown) < most_pictures:
+                    shown.append(outcome.case)
+                    picture = pictured[outcome.case]
+                    written = [out / name for name in outcome.files]
+                    prediction.write_picture(cases[outcome.case], written, picture)
+                    folder.record(picture)
+                if progress is not None:
+                    progress(outcome, done, total)
 
-        return predict_many(
-            predictor,
-            sources,
-            out,
-            formats=formats,
-            probabilities=probabilities,
-            skip_existing=skip_existing,
-            progress=finish_case,
-            advance=advance,
-        )
+            report = predict_many(
+                predictor,
+                sources,
+                out,
+                formats=formats,
+                probabilities=probabilities,
+                skip_existing=skip_existing,
+                progress=finish_case,
+                advance=advance,
+            )
+    if store:
+        store_results(given, out, report)
+    return report
 
 
 def export(

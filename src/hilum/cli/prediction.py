@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[Path, argument("MODEL", "Folder of a model: trained or exported.")],
     inputs: Annotated[
-        list[Path], argument("INPUT...", "Images, folders of images, DICOM folders.")
+        list[str],
+        argument("INPUT...", "Images, folders, DICOM folders; or dicomweb://HOST:PORT/PATH."),
     ],
     *,
     out: Annotated[Path, out_option("DIR", "Folder for the predictions.")],
@@ -80,6 +81,12 @@ def predict(
     skip_existing: Annotated[
         bool, flag("--skip-existing", "Skip cases that are predicted already.")
     ] = False,
+    study: Annotated[
+        str | None, option("UID of the study to fetch from the DICOMweb service.", metavar="UID")
+    ] = None,
+    store: Annotated[
+        bool, flag("--store", "Send the results to the DICOMweb service, too.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -102,6 +109,8 @@ def predict(
             classification=api.ClassificationOptions(explain, sets_per_class),
             skip_existing=skip_existing,
             device=device,
+            study=study,
+            store=store,
             progress=shown.outcome,
             advance=shown.predicted,
         )

@@ -18,6 +18,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,22 +66,21 @@ class Node:
                 raise UsageError(f"{model.folder}: no such folder", needed="folder of a model")
         config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.config = config
-        self._lock = _held(config.folder)
-        self._folder = InstanceFolder(config.folder, config.reserve)
-        self._queue = Queue(config.folder / "queue.sqlite")
         self._models = {one.name: one for one in config.models}
         self._counters, self._worker = Counters(), PredictionWorker()
-        self._stopping = threading.Event()
-        self._recover(retry_dead=retry_dead)
-        self._receiver = Receiver(config, self._folder, self._queue, self._counters)
-        self._status = self._serve_status()
-        self._threads = [self._thread("predict", self._predict_next)]
-        self._threads += [self._thread("confirm", self._confirm_next)]
-        self._threads += [self._thread("clean", self._clean, _CLEANING_SECONDS)]
-        self._threads += [
-            self._thread(f"send to {one.name}", partial(self._send_next, one))
-            for one in config.destinations
-        ]
+        self._stopping, self._threads = threading.Event(), list[threading.Thread]()
+        with ExitStack() as ending:  # undone in reverse when the node stops, or cannot start
+            ending.callback(_held(config.folder).release)
+            self._folder = InstanceFolder(config.folder, config.reserve)
+            self._queue = Queue(config.folder / "queue.sqlite")
+            ending.callback(self._queue.close)
+            self._recover(retry_dead=retry_dead)
+            self._receiver = Receiver(config, self._folder, self._queue, self._counters)
+            ending.callback(self._receiver.stop)
+            self._status = self._serve_status(ending)
+            ending.callback(self._end_threads)
+            self._start_threads()
+            self._ending = ending.pop_all()
 
     @property
     def port(self) -> int:
@@ -99,16 +99,21 @@ class Node:
 
     def stop(self) -> None:
         """Stop; what is not finished goes on at the next start."""
+        self._ending.close()
+
+    def _start_threads(self) -> None:
+        self._begin("predict", self._predict_next)
+        self._begin("confirm", self._confirm_next)
+        self._begin("clean", self._clean, _CLEANING_SECONDS)
+        for one in self.config.destinations:
+            self._begin(f"send to {one.name}", partial(self._send_next, one))
+
+    def _end_threads(self) -> None:
         self._stopping.set()
-        self._receiver.stop()
         self._worker.stop()
-        if self._status is not None:
-            self._status.stop()
         end = time.monotonic() + _STOPPING_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        self._queue.close()
-        self._lock.release()
 
     # --- starting
 
@@ -133,14 +138,14 @@ class Node:
             shutil.rmtree(self.config.folder / "dead", ignore_errors=True)
             _log.warning("%s tried again", counted(again, "given up work"))
 
-    def _serve_status(self) -> StatusServer | None:
+    def _serve_status(self, ending: ExitStack) -> StatusServer | None:
         if self.config.status_port is None:
             return None
-        return StatusServer(self.config, self.port, self._queue, self._counters)
+        server = StatusServer(self.config, self.port, self._queue, self._counters)
+        ending.callback(server.stop)
+        return server
 
-    def _thread(
-        self, name: str, step: Callable[[], bool], pause: float = _TICK_SECONDS
-    ) -> threading.Thread:
+    def _begin(self, name: str, step: Callable[[], bool], pause: float = _TICK_SECONDS) -> None:
         """Start a thread that calls `step`, and waits when there was nothing to do."""
 
         def loop() -> None:
@@ -160,7 +165,7 @@ class Node:
 
         thread = threading.Thread(target=loop, name=name, daemon=True)
         thread.start()
-        return thread
+        self._threads.append(thread)
 
     # --- predicting
 

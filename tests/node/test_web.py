@@ -1,0 +1,42 @@
+"""DICOMweb: studies from a real Orthanc, and results back to it."""
+
+import pytest
+from node_samples import free_port, make_study, study_uid
+from orthanc import orthanc  # noqa: F401
+from pydicom import dcmread
+
+from hilum.errors import ResourceError, UsageError
+from hilum.io.dicom.web import WebService, is_web_address, web_address
+
+
+def test_addresses_name_their_encryption():
+    assert web_address("dicomweb://pacs:8042/dicom-web/") == "http://pacs:8042/dicom-web"
+    assert web_address("dicomwebs://pacs/dicom-web") == "https://pacs/dicom-web"
+    assert web_address("https://pacs/x") == "https://pacs/x"
+    assert is_web_address("dicomweb://pacs")
+    assert not is_web_address("/data/dicomweb")
+    with pytest.raises(UsageError, match="address 'dicomweb://'"):
+        web_address("dicomweb://")
+
+
+def test_studies_come_and_go_without_a_change(orthanc, tmp_path):  # noqa: F811
+    files = make_study(tmp_path / "study")
+    service = WebService(orthanc.web)
+    service.store(files)
+    fetched = service.retrieve(study_uid(files), tmp_path / "fetched")
+    sent = {str(data.SOPInstanceUID): data for data in map(dcmread, files)}
+    came = {str(data.SOPInstanceUID): data for data in map(dcmread, fetched)}
+    assert came == sent
+
+
+def test_unknown_studies_are_named(orthanc, tmp_path):  # noqa: F811
+    with pytest.raises(UsageError, match=r"no study 1\.2\.3 at http://127"):
+        WebService(orthanc.web).retrieve("1.2.3", tmp_path)
+
+
+def test_services_that_cannot_be_reached_are_named(tmp_path):
+    service = WebService(f"dicomweb://127.0.0.1:{free_port()}/dicom-web")
+    with pytest.raises(ResourceError, match="cannot retrieve from http://127"):
+        service.retrieve("1.2.3", tmp_path)
+    with pytest.raises(ResourceError, match="cannot store at http://127"):
+        service.store(make_study(tmp_path / "study")[:1])
