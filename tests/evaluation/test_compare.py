@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,40 @@ def test_the_better_of_two() -> None:
     assert comparison["liver", "hd95"].better == "a"  # less is better
     assert comparison["liver", "hd95"].difference < 0
     assert compare(b, a)["liver", "dice"].better == "b"
+
+
+def test_no_difference_is_shown_only_within_a_margin() -> None:
+    random = np.random.default_rng(3)
+    base = dices(n=60)
+    noisy = {case: dice + random.normal(0, 0.01) for case, dice in base.items()}
+    a, b = evaluation(noisy, name="new"), evaluation(base, name="old")
+    dice = compare(a, b, margins={"dice": 0.02, "nsd": 1e-6})["liver", "dice"]
+    assert (dice.better, dice.margin, dice.equivalent) == ("undecided", 0.02, True)
+    assert dice.p_equivalence is not None
+    assert dice.p_equivalence < 0.001 < dice.p_value
+    comparison = compare(a, b, margins={"dice": 0.02, "nsd": 1e-6})
+    assert comparison["liver", "nsd"].equivalent is False
+    assert comparison["liver", "iou"].margin is None
+    page = comparison.markdown()
+    assert "Shown to be equivalent: Dice of liver (within 0.02)." in page
+    assert "within 0.02 (p < 0.001)" in page
+    assert "not shown within 1e-06" in page
+    again = Comparison.model_validate_json(comparison.model_dump_json())
+    assert again.model_dump_json() == comparison.model_dump_json()
+    with pytest.raises(UsageError, match="margin 'dise'"):
+        compare(a, b, margins={"dise": 0.01})
+
+
+def test_a_page_begins_with_what_the_comparison_shows() -> None:
+    better = compare(evaluation(dices(0.03)), evaluation(dices())).markdown()
+    assert "a is better than b in 4 of" in better.splitlines()[2]
+    random = np.random.default_rng(4)
+    base = dices(n=20)
+    noisy = {case: dice + random.normal(0, 0.03) for case, dice in base.items()}
+    first = compare(evaluation(noisy), evaluation(base)).markdown().splitlines()[2]
+    assert first.startswith("No difference is shown in any of")
+    assert "These cases allow a difference in Dice of liver of -" in first
+    assert re.search(r"To see a difference of 0\.01 .* about \d+ patients are needed; there", first)
 
 
 def test_lesion_metrics_are_compared_of_lesions_only() -> None:

@@ -145,7 +145,7 @@ def test_what_is_missed_and_invented_is_said_in_full(folders, tmp_path):
     page = evaluate_folder(*folders, tmp_path / "out").markdown()
     assert "In 4 of 4 references. Missed: 0 of these" in page
     assert (
-        "A missed or invented case counts as 0 for Dice and NSD, and is left out of HD95 and ASSD"
+        "A missed or invented case counts as 0 for Dice and NSD, and as the image's diagonal for"
         in page
     )
 

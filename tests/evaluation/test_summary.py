@@ -1,6 +1,7 @@
 """Many scores in a few figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ def test_figures_by_hand() -> None:
     dices = [score.dice for score in scores if score.region == "anterior"]
     anterior = summary["anterior"].metrics["dice"]
     assert anterior.mean == pytest.approx(np.mean(dices))
-    assert anterior.median == pytest.approx(np.median(dices))
+    pairs = np.array(dices).reshape(-1, 2)  # two cases a patient
+    assert anterior.median == pytest.approx(np.median(pairs.mean(axis=1)))
     assert anterior.std == pytest.approx(np.std(dices, ddof=1))
     interval = bootstrap_interval(
         dices, [score.group for score in scores if score.region == "anterior"], resamples=400
@@ -75,7 +77,19 @@ def test_missed_and_invented_regions_are_counted() -> None:
     lesion = summarise(scores, resamples=50)["lesion"]
     assert (lesion.cases, lesion.present, lesion.missed, lesion.invented) == (4, 2, 1, 1)
     assert lesion.metrics["dice"].mean == pytest.approx(1 / 3)
-    assert (lesion.metrics["hd95"].n, lesion.metrics["hd95"].undefined) == (1, 3)
+    hd95 = lesion.metrics["hd95"]
+    assert (hd95.n, hd95.undefined, hd95.one_sided) == (3, 1, 2)
+    assert hd95.mean == pytest.approx(2 * math.sqrt(1 + 4 + 9) / 3)  # two diagonals and a 0
+    assert lesion.metrics["dice"].one_sided == 0
+    row = hd95.estimate("lesion", "hd95")
+    assert row.note == "undefined in 1 case; 2 cases with one surface only: the image's diagonal"
+
+
+def test_medians_have_exact_intervals_over_patients() -> None:
+    summary = summarise(rows(cases=24), resamples=20)
+    for metric in (summary["anterior"].metrics["dice"], summary.overall["dice"]):
+        assert metric.median_low < metric.median < metric.median_high
+    assert math.isnan(summarise(rows(cases=2), resamples=20)["anterior"].metrics["dice"].median_low)
 
 
 def test_rows_of_no_named_case_are_each_their_own() -> None:
@@ -95,7 +109,7 @@ def test_json_writes_null_and_reads_it_back() -> None:
 
 
 def test_same_seed_same_figures() -> None:
-    scores = rows(cases=24)
+    scores = rows(cases=48)
     assert (
         summarise(scores, seed=1).model_dump_json() == summarise(scores, seed=1).model_dump_json()
     )
@@ -111,3 +125,10 @@ def test_what_cannot_be_summarised_is_refused() -> None:
         summarise(rows() + rows())
     with pytest.raises(KeyError, match="spleen"):
         summarise(rows(), resamples=10)["spleen"]
+
+
+def test_an_interval_of_dice_ends_at_one() -> None:
+    scores = [replace(score, dice=1.0 if score.case == "case0" else 0.9) for score in rows(cases=4)]
+    dice = summarise(scores, resamples=20)["anterior"].metrics["dice"]
+    assert (dice.interval, dice.high) == ("t", 1.0)
+    assert dice.low < dice.mean < 1

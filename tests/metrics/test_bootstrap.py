@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hilum.errors import UsageError
-from hilum.metrics import bootstrap_interval, paired_test
+from hilum.metrics import bootstrap_interval
 from hilum.metrics.bootstrap import _medians
 
 
@@ -63,13 +63,27 @@ def test_columns_weigh_the_same_however_rare() -> None:
 
 
 def test_same_seed_same_interval() -> None:
+    values = sample(25)
+    assert bootstrap_interval(values, own(25), seed=4) == bootstrap_interval(
+        values, own(25), seed=4
+    )
+    assert bootstrap_interval(values, own(25), seed=4) != bootstrap_interval(
+        values, own(25), seed=5
+    )
+
+
+def test_few_patients_have_the_t_interval_of_a_mean() -> None:
     values = sample(15)
-    assert bootstrap_interval(values, own(15), seed=4) == bootstrap_interval(
-        values, own(15), seed=4
+    found = bootstrap_interval(values, own(15))
+    low, high = stats.t.interval(0.95, 14, values.mean(), stats.sem(values))
+    assert (found.low, found.high, found.method) == (
+        pytest.approx(low),
+        pytest.approx(high),
+        "t",
     )
-    assert bootstrap_interval(values, own(15), seed=4) != bootstrap_interval(
-        values, own(15), seed=5
-    )
+    assert bootstrap_interval(sample(20), own(20)).method == "bca"
+    pairs = bootstrap_interval(np.repeat(values, 2), np.repeat(own(15), 2).tolist())
+    assert (pairs.low, pairs.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_undefined_values_are_left_out() -> None:
@@ -105,7 +119,7 @@ def test_equal_values_have_a_point_for_an_interval() -> None:
         0.25,
         0.25,
         0.25,
-        "percentile",
+        "t",
     )
 
 
@@ -128,28 +142,6 @@ def test_weighted_median_is_the_median_of_the_drawn(pairs: list[tuple[float, int
     np.testing.assert_allclose(_medians(values, weights[None])[0], expected)
 
 
-def test_paired_test_with_scipy_beside_it() -> None:
-    random = np.random.default_rng(2)
-    a = random.normal(0.8, 0.05, 25)
-    b = a - random.normal(0.02, 0.03, 25)
-    test = paired_test(a, b, own(25))
-    assert test.p_value == pytest.approx(stats.wilcoxon(a, b).pvalue)
-    assert test.difference.estimate == pytest.approx((a - b).mean())
-    assert 0 < test.difference.low < test.difference.high
-    swapped = paired_test(b, a, own(25))
-    assert swapped.p_value == pytest.approx(test.p_value)
-    assert swapped.difference.estimate == pytest.approx(-test.difference.estimate)
-
-
-def test_paired_test_takes_patients_and_defined_pairs() -> None:
-    a, b = np.array([0.9, 0.8, 0.7, np.nan, 0.6]), np.array([0.5, 0.6, 0.7, 0.2, np.nan])
-    test = paired_test(a, b, ["p", "p", "q", "r", "s"])
-    assert (test.difference.n, test.difference.patients) == (3, 2)
-    assert test.difference.estimate == pytest.approx(0.2)
-    assert paired_test(a[:3], a[:3], own(3)).p_value == 1
-    assert math.isnan(paired_test([np.nan], [0.1], ["p"]).p_value)
-
-
 def test_impossible_questions_are_refused() -> None:
     with pytest.raises(UsageError, match="one group a case"):
         bootstrap_interval([1.0, 2.0], ["a"])
@@ -159,5 +151,3 @@ def test_impossible_questions_are_refused() -> None:
         bootstrap_interval([1.0], ["a"], resamples=0)
     with pytest.raises(UsageError, match='"mean" or "median"'):
         bootstrap_interval([1.0, 2.0], ["a", "b"], "mode")
-    with pytest.raises(UsageError, match="one value a case from each method"):
-        paired_test([1.0, 2.0], [1.0], ["a", "b"])

@@ -10,7 +10,7 @@ from hilum import evaluation as evaluations
 from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hilum.api.data import CaseProgress
     from hilum.dataset.open import Labelling
@@ -100,21 +100,29 @@ def _plot_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
         out.record(name)
 
 
-def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> Comparison:
+def compare(
+    a: Path | str,
+    b: Path | str,
+    *,
+    margins: Mapping[str, float] | None = None,
+    out: Path | str | None = None,
+) -> Comparison:
     """Compare two evaluations of the same cases by paired tests.
 
     Args:
         a: a folder that `evaluate` wrote.
         b: another one.
+        margins: by metric ("dice": 0.01) the largest difference that does not matter: of these
+            metrics equivalence is tested.
         out: folder for comparison.json and comparison.md.
 
     Raises:
         HilumError: see `hilum.evaluation.compare`.
     """
     if out is None:
-        return evaluations.compare(Path(a), Path(b))
+        return evaluations.compare(Path(a), Path(b), margins=margins)
     with OutputFolder(out, "compare") as folder:
         folder.refuse_foreign(["comparison.md", "comparison.json"])
-        comparison = evaluations.compare(Path(a), Path(b))
+        comparison = evaluations.compare(Path(a), Path(b), margins=margins)
         comparison.save(out)
     return comparison

@@ -17,6 +17,7 @@ from hilum.cli.options import (
     out_option,
 )
 from hilum.cli.output import print_json, shown_progress
+from hilum.errors import UsageError
 
 
 def evaluate(
@@ -98,13 +99,35 @@ def compare(
     out: Annotated[
         Path | None, out_option("DIR", "Folder for comparison.json and comparison.md.")
     ] = None,
+    margins: Annotated[
+        list[str] | None,
+        option(
+            "Largest difference of a metric that does not matter, e.g. dice=0.01: tests whether the"
+            " two are equivalent. May be given for several metrics.",
+            "--margin",
+            metavar="METRIC=NUMBER",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two evaluations by paired tests."""
+    """Compare two evaluations by paired tests of difference and, on request, of equivalence."""
     from hilum import api
 
-    result = api.compare(a, b, out=out)
+    result = api.compare(a, b, margins=dict(map(_margin, margins or [])), out=out)
     if as_json:
         print_json(result.model_dump_json(indent=2))
     else:
         typer.echo(result.markdown())
+
+
+def _margin(text: str) -> tuple[str, float]:
+    """Read METRIC=NUMBER."""
+    metric, _, number = text.partition("=")
+    try:
+        return metric.strip(), float(number)
+    except ValueError:
+        raise UsageError(
+            f"--margin {text}",
+            needed="a metric and a number, such as dice=0.01",
+            cure="--margin dice=0.01",
+        ) from None

@@ -153,13 +153,19 @@ def load_evaluation(folder: Path | str) -> AnyEvaluation:
 
 
 def compare(
-    a: AnyEvaluation | Path | str, b: AnyEvaluation | Path | str, **how: Unpack[Resampling]
+    a: AnyEvaluation | Path | str,
+    b: AnyEvaluation | Path | str,
+    *,
+    margins: Mapping[str, float] | None = None,
+    **how: Unpack[Resampling],
 ) -> Comparison:
     """Compare two evaluations of one kind case by case.
 
     Args:
         a: an evaluation, or the folder of one.
         b: another.
+        margins: by metric ("dice": 0.01) the largest difference that does not matter: of these
+            metrics equivalence is tested.
         how: see `hilum.metrics.Resampling`.
 
     Raises:
@@ -169,13 +175,14 @@ def compare(
     """
     first, second = (e if isinstance(e, AnyEvaluation) else load_evaluation(e) for e in (a, b))
     if isinstance(first, Evaluation) and isinstance(second, Evaluation):
-        return compare_label_maps(first, second, **how)
+        return compare_label_maps(first, second, margins=margins, **how)
     if isinstance(first, ClassEvaluation) and isinstance(second, ClassEvaluation):
         return compare_classes(
             first.scores,
             scores_in_order(first.classes, second),
             first.classes,
             names=(first.record.predictions, second.record.predictions),
+            margins=margins,
             **how,
         )
     raise UsageError(

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_s
 from hilum import metrics
 from hilum.dataset import match_labels
 from hilum.dataset.labels import match_classes, renamed
-from hilum.errors import DataError, LabelError, UsageError
+from hilum.errors import DataError, LabelError, UsageError, find_named
 from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
 from hilum.evaluation.markdown import comparison_page
@@ -28,7 +28,7 @@ from hilum.io import OutputFolder
 from hilum.metrics.bootstrap import LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset import ClassTable
@@ -71,6 +71,13 @@ class Difference(Record):
             6, 1979).
         n: of label maps, cases where both are defined.
         patients: of label maps, patients of these cases.
+        p_permutation: of label maps, the sign-flip permutation test of the mean difference over
+            patients, two-sided.
+        margin: the largest difference that does not matter, where one was given.
+        p_equivalence: that the difference is smaller than the margin (two one-sided tests); None
+            where there is no interval.
+        equivalent: p_equivalence is below 1 - level.
+        deviation: of label maps, standard deviation of the patients' differences.
         only_a: of label maps, cases where only a is defined.
         only_b: of label maps, cases where only b is defined.
         better: who is better with p_holm below 1 - level; "undecided" otherwise.
@@ -86,6 +93,11 @@ class Difference(Record):
     test: Literal["delong", "bootstrap", "none"] | None = None
     p_value: Number
     p_holm: Number = math.nan
+    p_permutation: float | None = None
+    margin: float | None = None
+    p_equivalence: float | None = None
+    equivalent: bool | None = None
+    deviation: float | None = None
     n: int | None = None
     patients: int | None = None
     only_a: int | None = None
@@ -157,7 +169,11 @@ class Comparison(Record):
 
 
 def compare_label_maps(
-    first: Evaluation, second: Evaluation, **how: Unpack[Resampling]
+    first: Evaluation,
+    second: Evaluation,
+    *,
+    margins: Mapping[str, float] | None = None,
+    **how: Unpack[Resampling],
 ) -> Comparison:
     """Compare two evaluations of label maps case by case.
 
@@ -166,12 +182,15 @@ def compare_label_maps(
     Args:
         first: the one, "a".
         second: the other, "b".
+        margins: by metric the largest difference that does not matter: of these metrics equivalence
+            is tested.
         how: see `hilum.metrics.Resampling`.
 
     Raises:
-        UsageError: the two used different tolerances.
+        UsageError: the two used different tolerances, or a margin of an unknown metric.
         DataError: they share no case, or do not score the same regions.
     """
+    margins = _known_margins(margins, METRICS)
     if first.record.tolerance_mm != second.record.tolerance_mm:
         raise UsageError(
             f"the two have tolerances of {first.record.tolerance_mm:g} and"
@@ -207,7 +226,7 @@ def compare_label_maps(
         level=level,
         cases=len(cases),
         left_out=tuple(sorted({case for _, case in set(rows_a) ^ set(rows_b)} - cases)),
-        differences=_correct_p_values(differences, level),
+        differences=_decide(differences, level, margins),
         scaled=first.record.scaled or second.record.scaled,
     )
 
@@ -218,6 +237,7 @@ def compare_classes(
     table: ClassTable,
     *,
     names: tuple[str, str] = ("a", "b"),
+    margins: Mapping[str, float] | None = None,
     **how: Unpack[Resampling],
 ) -> Comparison:
     """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
@@ -227,12 +247,16 @@ def compare_classes(
         b: the scores of the other.
         table: what the classes are.
         names: what the two are called.
+        margins: by metric the largest difference that does not matter: of these metrics equivalence
+            is tested.
         how: see `hilum.metrics.Resampling`.
 
     Raises:
+        UsageError: a margin of an unknown metric.
         DataError: they share no case, or do not agree on a case's label or patient.
         LabelError: a reference that the table does not know.
     """
+    margins = _known_margins(margins, CLASS_METRICS)
     by_case = {score.case: score for score in b}
     pairs = [
         _with_one_patient(score, by_case[score.case], table) for score in a if score.case in by_case
@@ -261,7 +285,7 @@ def compare_classes(
         patients=first.patients,
         joined=first.joined,
         left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
-        differences=_correct_p_values(compared, level),
+        differences=_decide(compared, level, margins),
     )
 
 
@@ -360,6 +384,8 @@ def _label_map_difference(
         p_value=test.p_value,
         n=int(both.sum()),
         patients=test.difference.patients,
+        p_permutation=_defined(test.p_permutation),
+        deviation=_defined(test.deviation),
         only_a=int((in_a & ~in_b).sum()),
         only_b=int((in_b & ~in_a).sum()),
     )
@@ -430,12 +456,37 @@ def p_of_interval(difference: float, low: float, high: float, level: float) -> f
     return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
 
 
-def _correct_p_values(differences: Sequence[Difference], level: float) -> tuple[Difference, ...]:
-    """Correct p-values for their number (Holm), and decide who is better."""
-    corrected = []
+def _defined(value: float) -> float | None:
+    """Return a number; None where it is undefined (NaN), which JSON leaves out."""
+    return None if math.isnan(value) else value
+
+
+def _known_margins(
+    margins: Mapping[str, float] | None, known: Collection[str]
+) -> Mapping[str, float]:
+    """Return the margins; refuse those of metrics that are not compared."""
+    for metric in margins or {}:
+        find_named("margin", "metrics", metric, dict.fromkeys(known))
+    return margins or {}
+
+
+def _decide(
+    differences: Sequence[Difference], level: float, margins: Mapping[str, float]
+) -> tuple[Difference, ...]:
+    """Correct p-values for their number (Holm), decide who is better, and test equivalence."""
+    decided = []
     for one, p in zip(differences, metrics.holm([d.p_value for d in differences]), strict=True):
         better = "undecided"
         if p < 1 - level and one.difference != 0:
             better = "a" if (one.difference > 0) == higher_is_better(one.metric) else "b"
-        corrected.append(one.model_copy(update={"p_holm": p, "better": better}))
-    return tuple(corrected)
+        changed: dict[str, object] = {"p_holm": p, "better": better}
+        if one.metric in margins:
+            margin = margins[one.metric]
+            alike = metrics.equivalence_p(one.difference, one.low, one.high, margin, level)
+            changed |= {
+                "margin": margin,
+                "p_equivalence": _defined(alike),
+                "equivalent": alike < 1 - level,
+            }
+        decided.append(one.model_copy(update=changed))
+    return tuple(decided)

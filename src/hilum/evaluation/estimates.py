@@ -11,11 +11,12 @@ from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_s
 
 from hilum.evaluation.page import decimals, span
 from hilum.evaluation.records import Number, Record
+from hilum.metrics.bootstrap import IntervalMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Method = Literal["delong", "pairs", "bca", "percentile", "wilson", "none"]
+Method = IntervalMethod | Literal["delong", "pairs", "wilson"]
 
 
 class Estimate(Record):

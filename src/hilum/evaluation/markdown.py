@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.classification.subgroups import SMALL
-from hilum.evaluation.metric_table import CALIBRATION, CLASS_METRICS, LESION_METRICS, title
+from hilum.evaluation.metric_table import (
+    CALIBRATION,
+    CLASS_METRICS,
+    DISTANCES,
+    LESION_METRICS,
+    RATIOS,
+    title,
+)
 from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
 from hilum.evaluation.segmentation.summary import LESION_SHARE
+from hilum.metrics.paired import POWER, patients_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,10 +25,13 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.subgroups import Subgroup
     from hilum.evaluation.classification.summary import ClassSummary
-    from hilum.evaluation.comparison import Comparison
+    from hilum.evaluation.comparison import Comparison, Difference
     from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.summary import MetricSummary
+
+WORTH_SEEING = 0.01
+"""Difference of a metric from 0 to 1 for which the number of patients is said that show it."""
 
 
 def label_map_page(evaluation: Evaluation) -> str:
@@ -31,8 +43,9 @@ def label_map_page(evaluation: Evaluation) -> str:
         f"{record.predictions} against {record.reference}:"
         f" {counted(cases, 'case')} of {counted(patients, 'patient')},"
         f" {counted(len(summary.regions), 'region')}. Intervals: {summary.level:.0%} bootstrap"
-        f" of the mean, {summary.resamples} draws of patients. NSD at {record.tolerance_mm:g}"
-        f" {'mm' if record.scaled else 'pixels'}. Undefined values are left out and counted."
+        f" of the mean, {summary.resamples} draws of patients; of the median over patients it is"
+        f" exact. NSD at {record.tolerance_mm:g} {'mm' if record.scaled else 'pixels'}. Undefined"
+        " values are left out and counted."
     )
     lines: list[str] = []
     for region in summary.regions:
@@ -40,7 +53,7 @@ def label_map_page(evaluation: Evaluation) -> str:
             f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
             f" these, where the prediction has none. Invented: {region.invented} of the others,"
             " where the prediction has some. A missed or invented case counts as 0 for Dice"
-            " and NSD, and is left out of HD95 and ASSD, which have no value there."
+            " and NSD, and as the image's diagonal for distances; the table counts them."
         )
         lines += [f"## {region.region}", "", found, ""]
         lines += _region_table(region.metrics, lesions=region.lesions, scaled=record.scaled)
@@ -110,28 +123,80 @@ def comparison_page(comparison: Comparison) -> str:
     else:
         intro += (
             f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
-            " Wilcoxon signed-rank over patients, Holm-corrected for all rows."
+            " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows, which"
+            " decides who is better; beside it the permutation test of the mean, uncorrected."
         )
-    head = ["of", "figure"] if classes else ["region", "metric"]
+    margins = any(one.margin is not None for one in comparison.differences)
+    if margins:
+        intro += (
+            " Equivalent: two one-sided tests (TOST) show that the difference is smaller than the"
+            " margin."
+        )
+    head = ["of", "metric"] if classes else ["region", "metric"]
     head += ["a", "b", "difference", "interval"]
-    head += ["p", "p, corrected", "better"] if classes else ["p", "better"]
+    head += ["p" if classes else "p, permutation", "p, corrected", "better"]
+    head += ["equivalent"] if margins else []
     rows = [
         [
             d.part or "all",
             title(d.metric, scaled=comparison.scaled is not False),
             *(decimals(value) for value in (d.a, d.b, d.difference)),
             span(d.low, d.high) if d.n != 0 else "–",
-            *([p_value(d.p_value)] if classes else []),
+            p_value(d.p_value if d.p_permutation is None else d.p_permutation),
             p_value(d.p_holm),
             d.better,
+            *([_equivalence(d)] if margins else []),
         ]
         for d in comparison.differences
     ]
-    lines = ["# Comparison", "", intro, "", *_table(head, rows)]
+    lines = ["# Comparison", "", conclusion(comparison), "", intro, "", *_table(head, rows)]
     if comparison.left_out:
         names = some(comparison.left_out) if classes else ", ".join(comparison.left_out)
         lines += [f"Left out, as only one of the two has them: {names}."]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def conclusion(comparison: Comparison) -> str:
+    """Say in plain words what a comparison shows, and what it would take to show more."""
+    rows = comparison.differences
+    scaled = comparison.scaled is not False
+
+    def name(one: Difference) -> str:
+        return f"{title(one.metric, scaled=scaled)} of {one.part or 'all'}"
+
+    parts = []
+    for side, other in (("a", "b"), ("b", "a")):
+        if better := [name(one) for one in rows if one.better == side]:
+            number = f"{len(better)} of {counted(len(rows), 'row')}"
+            parts.append(f"{side} is better than {other} in {number}: {some(better)}.")
+    if not parts:
+        parts.append(
+            f"No difference is shown in any of {counted(len(rows), 'row')}; that alone does not"
+            " show that the two are alike."
+        )
+    if alike := [f"{name(one)} (within {one.margin:g})" for one in rows if one.equivalent]:
+        parts.append(f"Shown to be equivalent: {some(alike)}.")
+    first = next((one for one in rows if not math.isnan(one.difference)), None)
+    if first is not None and first.better == "undecided":
+        parts.append(
+            f"These cases allow a difference in {name(first)} of {span(first.low, first.high)}."
+        )
+        needed = patients_needed(first.deviation or math.nan, WORTH_SEEING, level=comparison.level)
+        if needed is not None and first.metric in RATIOS:
+            parts.append(
+                f"To see a difference of {WORTH_SEEING:g} in it (with {POWER:.0%} power, at the"
+                f" spread of these patients) about {counted(needed, 'patient')} are needed; there"
+                f" are {first.patients}."
+            )
+    return " ".join(parts)
+
+
+def _equivalence(one: Difference) -> str:
+    """Write the test of equivalence of a row; empty where no margin was given."""
+    if one.margin is None or one.p_equivalence is None:
+        return ""
+    verdict = f"within {one.margin:g}" if one.equivalent else f"not shown within {one.margin:g}"
+    return f"{verdict} (p {p_value(one.p_equivalence)})"
 
 
 def _page(notes: Sequence[str], intro: str, body: Sequence[str], left_out: dict[str, str]) -> str:
@@ -166,13 +231,16 @@ def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: b
             decimals(m.mean),
             span(m.low, m.high) if m.n else "–",
             decimals(m.median),
+            span(m.median_low, m.median_high) if m.n else "–",
             str(m.n),
             str(m.undefined),
+            str(m.one_sided) if name in DISTANCES else "–",
         ]
         for name, m in metrics.items()
         if lesions or name not in LESION_METRICS
     ]
-    return _table(["metric", "mean", "interval", "median", "n", "undefined"], rows)
+    head = ["metric", "mean", "interval", "median", "interval", "n", "undefined", "diagonal"]
+    return _table(head, rows)
 
 
 def _class_intro(summary: ClassSummary) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -12,26 +13,30 @@ class Metric(NamedTuple):
         title: its name for people.
         higher_is_better: None where neither more nor less is better.
         unscaled: its title for pictures without a physical scale; "" where it is the same.
+        least: the smallest value that it can have, where an interval ends.
+        most: the largest.
     """
 
     title: str
     higher_is_better: bool | None
     unscaled: str = ""
+    least: float = -math.inf
+    most: float = math.inf
 
 
 LABEL_METRICS = {
-    "dice": Metric("Dice", higher_is_better=True),
-    "iou": Metric("IoU", higher_is_better=True),
-    "nsd": Metric("NSD", higher_is_better=True),
-    "hd95": Metric("HD95, mm", higher_is_better=False, unscaled="HD95, pixels"),
-    "assd": Metric("ASSD, mm", higher_is_better=False, unscaled="ASSD, pixels"),
+    "dice": Metric("Dice", higher_is_better=True, least=0, most=1),
+    "iou": Metric("IoU", higher_is_better=True, least=0, most=1),
+    "nsd": Metric("NSD", higher_is_better=True, least=0, most=1),
+    "hd95": Metric("HD95, mm", higher_is_better=False, unscaled="HD95, pixels", least=0),
+    "assd": Metric("ASSD, mm", higher_is_better=False, unscaled="ASSD, pixels", least=0),
     "volume_error_ml": Metric(
         "volume error, ml", higher_is_better=None, unscaled="area error, 1000 pixels"
     ),
     "volume_error_relative": Metric("volume error, relative", higher_is_better=None),
-    "lesion_recall": Metric("lesion recall", higher_is_better=True),
-    "lesion_precision": Metric("lesion precision", higher_is_better=True),
-    "lesion_f1": Metric("lesion F1", higher_is_better=True),
+    "lesion_recall": Metric("lesion recall", higher_is_better=True, least=0, most=1),
+    "lesion_precision": Metric("lesion precision", higher_is_better=True, least=0, most=1),
+    "lesion_f1": Metric("lesion F1", higher_is_better=True, least=0, most=1),
 }
 """Metrics of label maps, in the order in which they are shown."""
 
@@ -67,7 +72,14 @@ CLASS_METRICS = {
 }
 """Metrics of classes, in the order in which they are shown."""
 
+DISTANCES = ("hd95", "assd")
+"""Metrics of label maps that have no value where one of the two surfaces is empty; there the
+image's diagonal counts, see `Score`."""
+
 LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
+
+RATIOS = ("dice", "iou", "nsd")
+"""Metrics of label maps from 0 to 1 that every case has."""
 
 CALIBRATION = tuple(
     name for name in CLASS_METRICS if name.startswith(("brier", "log_loss", "ece", "calibration_"))

@@ -9,13 +9,11 @@ docs/explanation/metrics.md, say when a value is undefined.
 
 from hilum.metrics.bootstrap import Interval as Interval
 from hilum.metrics.bootstrap import IntervalRequest as IntervalRequest
-from hilum.metrics.bootstrap import PairedTest as PairedTest
 from hilum.metrics.bootstrap import Resampling as Resampling
 from hilum.metrics.bootstrap import bootstrap_difference as bootstrap_difference
 from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic
 from hilum.metrics.bootstrap import bootstrap_statistics as bootstrap_statistics
-from hilum.metrics.bootstrap import paired_test as paired_test
 from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
 from hilum.metrics.calibration import calibration_curve as calibration_curve
 from hilum.metrics.calibration import calibration_in_the_large as calibration_in_the_large
@@ -58,6 +56,7 @@ from hilum.metrics.holm import holm as holm
 from hilum.metrics.lesion import Lesions as Lesions
 from hilum.metrics.lesion import components as components
 from hilum.metrics.lesion import lesions as lesions
+from hilum.metrics.median import median_interval as median_interval
 from hilum.metrics.overlap import Overlap as Overlap
 from hilum.metrics.overlap import dice as dice
 from hilum.metrics.overlap import iou as iou
@@ -65,6 +64,10 @@ from hilum.metrics.overlap import overlap as overlap
 from hilum.metrics.overlap import relative_volume_error as relative_volume_error
 from hilum.metrics.overlap import volume_error_ml as volume_error_ml
 from hilum.metrics.overlap import volume_ml as volume_ml
+from hilum.metrics.paired import PairedTest as PairedTest
+from hilum.metrics.paired import equivalence_p as equivalence_p
+from hilum.metrics.paired import paired_test as paired_test
+from hilum.metrics.paired import patients_needed as patients_needed
 from hilum.metrics.roc import OperatingPoint as OperatingPoint
 from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
 from hilum.metrics.roc import Roc as Roc

@@ -1,10 +1,12 @@
-"""Bootstrap intervals and paired tests that resample patients, not cases.
+"""Bootstrap intervals that resample patients, not cases.
 
 Two studies of one patient are not two independent observations: an interval that resamples cases is
 too narrow. Patients are taken with replacement, each with all of its cases (cluster bootstrap;
 Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). Intervals are
 BCa (Efron, JASA 82, 1987, jackknife over patients) from ten patients on where they are asked for,
-everything else is percentiles. With fewer than two patients no interval is defined.
+everything else is percentiles. A mean of fewer than twenty patients has a t interval with the
+jackknife's standard error, which is the usual t interval where each patient has one case. With
+fewer than two patients no interval is defined.
 
 Of values that each case has, such as Dice, `bootstrap_interval` gives the interval of a mean or
 median; undefined values (NaN) are left out. Of a metric of all cases, such as the AUROC,
@@ -39,12 +41,18 @@ if TYPE_CHECKING:
 
 Statistic = Literal["mean", "median"]
 Ends = Literal["bca", "percentile"]
+IntervalMethod = Literal["bca", "percentile", "t", "order statistics", "none"]
 
 LEVEL, RESAMPLES = 0.95, 2000
 """Coverage of intervals and number of resamples where none are given."""
 
 BCA_PATIENTS = 10
-"""Fewer patients than this get percentile intervals: the jackknife's skew says little."""
+"""Fewer patients than this get percentile intervals of a metric of all cases: the jackknife's skew
+says little."""
+
+T_PATIENTS = 20
+"""With fewer patients than this a mean gets a t interval: bootstrap intervals then hold the truth
+less often than they say (`scripts/bench coverage`)."""
 
 NO_INTERVAL = "no interval: one patient, or the same in every one"
 """What people read in place of an interval that cannot be computed."""
@@ -86,7 +94,8 @@ class Interval:
         low: lower end; NaN where no interval is defined.
         high: upper end.
         level: coverage aimed at, e.g. 0.95.
-        method: "bca", "percentile", or "none" where no interval is defined.
+        method: "bca", "percentile", of means "t", of medians "order statistics", or "none" where no
+            interval is defined.
         n: cases with a defined value.
         patients: patients (groups) of these cases.
     """
@@ -95,23 +104,9 @@ class Interval:
     low: float
     high: float
     level: float
-    method: Literal["bca", "percentile", "none"]
+    method: IntervalMethod
     n: int
     patients: int
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """Two methods on the same cases.
-
-    Args:
-        difference: mean of a minus b with its interval, patients resampled.
-        p_value: Wilcoxon signed-rank test over the patients' mean differences, two-sided; 1 where
-            no patient differs, NaN where there is no pair at all.
-    """
-
-    difference: Interval
-    p_value: float
 
 
 class IntervalRequest(NamedTuple):
@@ -135,8 +130,8 @@ def bootstrap_interval(
             out.
         groups: (N,) whose case it is.
         statistic: "mean" or "median": of each column, then the mean of the columns, so that a rare
-            region weighs as much as a common one. Means are BCa intervals. For a function of the
-            values see `bootstrap_statistic`.
+            region weighs as much as a common one. Means have BCa intervals, of fewer patients than
+            `T_PATIENTS` t intervals. For a function of the values see `bootstrap_statistic`.
         how: see `Resampling`.
 
     Raises:
@@ -147,47 +142,12 @@ def bootstrap_interval(
     asked = _Statistic(
         float(_of_values(rows, statistic, once)[0]) if patients else math.nan,
         partial(_of_values, rows, statistic),
-        bca=statistic == "mean" and patients >= BCA_PATIENTS,
+        bca=statistic == "mean" and patients >= T_PATIENTS,
+        student=statistic == "mean" and patients < T_PATIENTS,
         constant=True,
     )
     block = max(1, _VALUES_IN_BLOCK // max(1, len(rows)))
     return _Resampling(patient, patients, **how).intervals([asked], block, _multinomial_counts)[0]
-
-
-def paired_test(
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: Sequence[Hashable],
-    **how: Unpack[Resampling],
-) -> PairedTest:
-    """Compare two methods on the same cases.
-
-    A case where either value is undefined (NaN) is left out.
-
-    Args:
-        a: (N,) values of the one method.
-        b: (N,) values of the other, same cases in the same order.
-        groups: (N,) whose case it is.
-        how: see `Resampling`.
-
-    Raises:
-        UsageError: lengths that differ.
-    """
-    from scipy import stats
-
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise UsageError(
-            f"the values have shapes {first.shape} and {second.shape}",
-            needed="one value a case from each method",
-        )
-    interval = bootstrap_interval(first - second, groups, "mean", **how)
-    rows, patient, _ = _defined_rows(first - second, groups)
-    if not len(rows):
-        return PairedTest(interval, math.nan)
-    means = np.bincount(patient, weights=rows[:, 0]) / np.bincount(patient)
-    changed = means[means != 0]
-    return PairedTest(interval, float(stats.wilcoxon(changed).pvalue) if changed.size else 1.0)
 
 
 def bootstrap_statistics(
@@ -319,12 +279,14 @@ class _Statistic:
         estimate: its value.
         evaluate: (B,) its values in a block of resamples.
         bca: BCa intervals instead of percentiles.
+        student: t intervals instead, with the jackknife's standard error.
         constant: give an interval where all resamples are alike.
     """
 
     estimate: float
     evaluate: Callable[[_Block], Numbers]
     bca: bool
+    student: bool = False
     constant: bool = False
 
 
@@ -405,7 +367,7 @@ class _Resampling:
         }
         everyone = np.arange(self.patients)
         left_out = self._evaluate(
-            [one for one in varied if one.bca],
+            [one for one in varied if one.bca or one.student],
             (
                 (everyone[start : start + block, None] != everyone).astype(np.int64)
                 for start in range(0, self.patients, block)
@@ -427,6 +389,13 @@ class _Resampling:
         together = {one: np.concatenate(part) for one, part in parts.items()}
         return {one: values[np.isfinite(values)] for one, values in together.items()}
 
+    @property
+    def _student_quantile(self) -> float:
+        """How many standard errors a t interval reaches either way."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.patients - 1, (1 + self.level) / 2))
+
     def _interval(
         self,
         one: _Statistic,
@@ -435,8 +404,12 @@ class _Resampling:
     ) -> Interval:
         """Make one statistic's interval: BCa where it can be corrected, else percentiles."""
         low = high = math.nan
-        method: Literal["bca", "percentile", "none"] = "none"
-        if one in resampled:
+        method: IntervalMethod = "none"
+        if one in resampled and one.student:
+            method = "t"
+            reach = _standard_error(left_out[one]) * self._student_quantile
+            low, high = one.estimate - reach, one.estimate + reach
+        elif one in resampled:
             method, tails = "percentile", np.array([(1 - self.level) / 2, (1 + self.level) / 2])
             corrected = (
                 _bca_tails(resampled[one], one.estimate, left_out[one], tails)
@@ -448,6 +421,11 @@ class _Resampling:
             low, high = map(float, np.quantile(resampled[one], tails))
         n = len(self.patient)
         return Interval(one.estimate, low, high, self.level, method, n, self.patients)
+
+
+def _standard_error(left_out: Numbers) -> float:
+    """Return the jackknife's standard error from the values (G,) without each of the patients."""
+    return math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
 
 
 def _multinomial_counts(random: np.random.Generator, patients: int, rows: int) -> Integers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -38,8 +39,9 @@ class Score:
         dice: 0..1.
         iou: intersection over union, 0..1.
         nsd: normalised surface distance at the tolerance, 0..1.
-        hd95: 95th percentile of the Hausdorff distance, mm.
-        assd: average symmetric surface distance, mm.
+        hd95: 95th percentile of the Hausdorff distance, mm; the image's diagonal, the largest
+            distance that there can be, where only one of the two has the region.
+        assd: average symmetric surface distance, mm; the same rule.
         volume_reference_ml: volume of the reference.
         volume_prediction_ml: volume of the prediction.
         volume_error_ml: prediction minus reference.
@@ -72,6 +74,11 @@ class Score:
     lesion_recall: float
     lesion_precision: float
     lesion_f1: float
+
+    @property
+    def one_sided(self) -> bool:
+        """Only the reference has the region (it was missed), or only the prediction has it."""
+        return (self.volume_reference_ml > 0) != (self.volume_prediction_ml > 0)
 
     @property
     def group(self) -> str:
@@ -155,6 +162,12 @@ class _Pair:
     ignore: int | None
     tolerance_mm: float
 
+    @property
+    def diagonal_mm(self) -> float:
+        """Distance between the centres of opposite corner voxels."""
+        steps = (n - 1 for n in self.reference.shape)
+        return math.hypot(*(n * mm for n, mm in zip(steps, self.spacing, strict=True)))
+
     def score(self, region: Region, boxes: Sequence[Box]) -> Score:
         """Return the row of one region, measured in the union of boxes and a voxel around them."""
         picture = self.reference.shape[0] == 1
@@ -180,13 +193,14 @@ class _Pair:
             prediction, reference = prediction & ~ignored, reference & ~ignored
         voxels, found = overlap(prediction, reference), lesions(prediction, reference)
         more, voxel_ml = voxels.predicted - voxels.referenced, volume_ml(1, self.spacing)
+        one_sided = (voxels.predicted > 0) != (voxels.referenced > 0)
         return Score(
             region=region.name,
             dice=voxels.dice,
             iou=voxels.iou,
             nsd=surfaces.nsd(self.tolerance_mm),
-            hd95=surfaces.hausdorff(95.0),
-            assd=surfaces.assd(),
+            hd95=self.diagonal_mm if one_sided else surfaces.hausdorff(95.0),
+            assd=self.diagonal_mm if one_sided else surfaces.assd(),
             volume_reference_ml=voxels.referenced * voxel_ml,
             volume_prediction_ml=voxels.predicted * voxel_ml,
             volume_error_ml=more * voxel_ml,

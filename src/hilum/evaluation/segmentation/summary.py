@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from hilum.errors import DataError
+from hilum.errors import DataError, counted
 from hilum.evaluation.estimates import Estimate
-from hilum.evaluation.metric_table import LESION_METRICS, METRICS
+from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, METRICS
 from hilum.evaluation.records import Number, Record
-from hilum.metrics import bootstrap_interval
-from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES
+from hilum.metrics import bootstrap_interval, median_interval
+from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES, IntervalMethod
 from hilum.metrics.validation import mean_of_defined
 
 if TYPE_CHECKING:
@@ -34,29 +34,43 @@ class MetricSummary(Record):
 
     Args:
         mean: of the defined values.
-        median: of the defined values (overall: of each case's mean over its defined regions).
+        median: of the patients' mean values (overall: of those of each case's mean over its
+            defined regions).
+        median_low: lower end of its exact interval, see `hilum.metrics.median_interval`.
+        median_high: upper end.
         low: lower end of the bootstrap interval of the mean, patients resampled.
         high: upper end.
         std: standard deviation of the defined values (n - 1); NaN below two.
         n: cases with a defined value.
         undefined: cases without.
+        one_sided: of a distance, cases where only the reference or only the prediction has the
+            region: they count as the image's diagonal.
         patients: patients with a defined value.
         interval: how the interval was made.
     """
 
     mean: Number
     median: Number
+    median_low: Number = math.nan
+    median_high: Number = math.nan
     low: Number
     high: Number
     std: Number
     n: int
     undefined: int
+    one_sided: int = 0
     patients: int
-    interval: Literal["bca", "percentile", "none"]
+    interval: IntervalMethod
 
     def estimate(self, part: str, metric: str) -> Estimate:
         """Return the mean as a row of the table of estimates."""
-        left_out = f"undefined in {self.undefined} cases" if self.undefined else ""
+        counts = {
+            f"undefined in {counted(self.undefined, 'case')}": self.undefined,
+            f"{counted(self.one_sided, 'case')} with one surface only: the image's diagonal": (
+                self.one_sided
+            ),
+        }
+        notes = "; ".join(note for note, number in counts.items() if number)
         return Estimate(
             part=part,
             metric=metric,
@@ -66,7 +80,7 @@ class MetricSummary(Record):
             method=self.interval,
             n=self.n,
             patients=self.patients,
-            note=NO_INTERVAL if self.n and self.interval == "none" else left_out,
+            note=NO_INTERVAL if self.n and self.interval == "none" else notes,
         )
 
 
@@ -190,7 +204,11 @@ def _summarise_region(region: str, rows: list[Score], how: Resampling) -> Region
         invented=int((~in_reference & in_prediction).sum()),
         metrics={
             m: _summarise(
-                np.array([getattr(row, m) for row in rows], dtype=np.float64), groups, how
+                m,
+                np.array([getattr(row, m) for row in rows], dtype=np.float64),
+                groups,
+                how,
+                one_sided=_count_one_sided(rows, m),
             )
             for m in METRICS
         },
@@ -210,7 +228,14 @@ def _summarise_overall(
             groups.setdefault(key, group)
         columns.append({k: getattr(row, metric) for k, row in zip(keys, rows, strict=True)})
     values = np.array([[column.get(key, np.nan) for column in columns] for key in groups])
-    return _summarise(values, list(groups.values()), how)
+    one_sided = sum(_count_one_sided(rows, metric) for rows in by_region.values())
+    return _summarise(metric, values, list(groups.values()), how, one_sided=one_sided)
+
+
+def _count_one_sided(rows: Sequence[Score], metric: str) -> int:
+    """Count the rows whose distance is the image's diagonal."""
+    defined = (row for row in rows if not math.isnan(getattr(row, metric)))
+    return sum(row.one_sided for row in defined) if metric in DISTANCES else 0
 
 
 def _groups(rows: Sequence[Score]) -> list[str]:
@@ -221,19 +246,31 @@ def _groups(rows: Sequence[Score]) -> list[str]:
     ]
 
 
-def _summarise(values: NDArray[np.float64], groups: list[str], how: Resampling) -> MetricSummary:
+def _summarise(
+    metric: str,
+    values: NDArray[np.float64],
+    groups: list[str],
+    how: Resampling,
+    *,
+    one_sided: int,
+) -> MetricSummary:
     """Summarise values (N,) of one region, or (N, R) of all; groups (N,) say whose they are."""
     interval = bootstrap_interval(values, groups, "mean", **how)
     means = mean_of_defined(values) if values.ndim == 2 else values  # of each case
     defined = means[~np.isnan(means)]
+    kind = LABEL_METRICS[metric]
+    median = median_interval(means, groups, level=interval.level)
     return MetricSummary(
         mean=interval.estimate,
-        median=float(np.median(defined)) if defined.size else math.nan,
-        low=interval.low,
-        high=interval.high,
+        median=median.estimate,
+        median_low=median.low,
+        median_high=median.high,
+        low=float(np.clip(interval.low, kind.least, kind.most)),
+        high=float(np.clip(interval.high, kind.least, kind.most)),
         std=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
         n=int(defined.size),
         undefined=int(means.size - defined.size),
+        one_sided=one_sided,
         patients=interval.patients,
         interval=interval.method,
     )
