@@ -384,6 +384,9 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
     compared = hilum("compare", work.folder / "evaluation", work.folder / "evaluation")
     assert compared.code == 0
     assert "| liver | Dice |" in compared.out
+    same = [work.folder / "evaluation"] * 2
+    assert "Shown to be equivalent: Dice of" in hilum("compare", *same, "--margin", "dice=0.1").out
+    refused(hilum("compare", *same, "--margin", "dice"), 2, "margin 'dice'", "dice=0.01")
     refused(
         hilum("compare", work.folder / "evaluation", tmp_path / "e"),
         2,

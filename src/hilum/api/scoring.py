@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
+from hilum.errors import UsageError
 from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from hilum.api.data import CaseProgress
     from hilum.dataset.open import Labelling
@@ -104,7 +106,7 @@ def compare(
     a: Path | str,
     b: Path | str,
     *,
-    margins: Mapping[str, float] | None = None,
+    margins: Mapping[str, float] | Sequence[str] = (),
     out: Path | str | None = None,
 ) -> Comparison:
     """Compare two evaluations of the same cases by paired tests.
@@ -112,13 +114,14 @@ def compare(
     Args:
         a: a folder that `evaluate` wrote.
         b: another one.
-        margins: by metric ("dice": 0.01) the largest difference that does not matter: of these
-            metrics equivalence is tested.
+        margins: by metric ({"dice": 0.01}, or ["dice=0.01"]) the largest difference that does not
+            matter: of these metrics equivalence is tested.
         out: folder for comparison.json and comparison.md.
 
     Raises:
         HilumError: see `hilum.evaluation.compare`.
     """
+    margins = margins if isinstance(margins, Mapping) else _read_margins(margins)
     if out is None:
         return evaluations.compare(Path(a), Path(b), margins=margins)
     with OutputFolder(out, "compare") as folder:
@@ -126,3 +129,21 @@ def compare(
         comparison = evaluations.compare(Path(a), Path(b), margins=margins)
         comparison.save(out)
     return comparison
+
+
+def _read_margins(texts: Sequence[str]) -> dict[str, float]:
+    """Read margins from texts such as "dice=0.01".
+
+    Raises:
+        UsageError: one that is no metric and number.
+    """
+    margins = {}
+    for text in texts:
+        metric, _, number = text.partition("=")
+        try:
+            margins[metric.strip()] = float(number)
+        except ValueError:
+            raise UsageError(
+                f"margin {text!r}", needed="a metric and a number", cure="margin dice=0.01"
+            ) from None
+    return margins

@@ -17,7 +17,6 @@ from hilum.cli.options import (
     out_option,
 )
 from hilum.cli.output import print_json, shown_progress
-from hilum.errors import UsageError
 
 
 def evaluate(
@@ -113,21 +112,8 @@ def compare(
     """Compare two evaluations by paired tests of difference and, on request, of equivalence."""
     from hilum import api
 
-    result = api.compare(a, b, margins=dict(map(_margin, margins or [])), out=out)
+    result = api.compare(a, b, margins=margins or (), out=out)
     if as_json:
         print_json(result.model_dump_json(indent=2))
     else:
         typer.echo(result.markdown())
-
-
-def _margin(text: str) -> tuple[str, float]:
-    """Read METRIC=NUMBER."""
-    metric, _, number = text.partition("=")
-    try:
-        return metric.strip(), float(number)
-    except ValueError:
-        raise UsageError(
-            f"--margin {text}",
-            needed="a metric and a number, such as dice=0.01",
-            cure="--margin dice=0.01",
-        ) from None

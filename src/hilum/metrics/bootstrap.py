@@ -391,7 +391,7 @@ class _Resampling:
 
     @property
     def _student_quantile(self) -> float:
-        """How many standard errors a t interval reaches either way."""
+        """Number of standard errors that a t interval reaches either way."""
         from scipy.special import stdtrit
 
         return float(stdtrit(self.patients - 1, (1 + self.level) / 2))

@@ -119,9 +119,9 @@ def equivalence_p(difference: float, low: float, high: float, margin: float, lev
         return math.nan
     reach = float(ndtri((1 + level) / 2))
 
-    def one_sided(room: float, error: float) -> float:
-        """The chance of so much room or more, where the true difference is at the margin."""
-        return float(ndtr(-room / error)) if error > 0 else float(room <= 0)
+    def one_sided(distance: float, error: float) -> float:
+        """Chance of so large a distance or more, where the true difference is at the margin."""
+        return float(ndtr(-distance / error)) if error > 0 else float(distance <= 0)
 
     return max(
         one_sided(margin - difference, (high - difference) / reach),
