@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
 import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +82,53 @@ def config_of(folder: Path, model: Path, **changes) -> NodeConfig:
         "device": "cpu",
     } | changes
     return NodeConfig.model_validate(settings)
+
+
+def fetch(port: int, path: str) -> str:
+    """Read a page of this machine."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        return reply.read().decode()
+
+
+class RunningNode:
+    """A node in a process of its own, started by the command line as users do.
+
+    Args:
+        folder: its folder; `log` is beside it.
+        options: of `hilum node`.
+    """
+
+    def __init__(self, folder: Path, *options: object) -> None:
+        self.folder, self.log = folder, folder.with_suffix(".log")
+        self.port, self.status_port = free_port(), free_port()
+        command = [sys.executable, "-m", "hilum", "node", "--folder", folder, "--port", self.port]
+        command += ["--status-port", self.status_port, "--reserve", "1MB", "--device", "cpu"]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [str(one) for one in (*command, *options)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"},
+            )
+        wait_until(self.page, what=f"the node ({self.log})")
+
+    def page(self, path: str = "/") -> str:
+        return fetch(self.status_port, path)
+
+    def runs(self, state: str) -> int:
+        """Count the studies in a state, as Prometheus sees them."""
+        found = re.search(rf'hilum_node_runs{{state="{state}"}} (\d+)', self.page("/metrics"))
+        return int(found[1]) if found else 0
+
+    def wait_for(self, state: str, number: int = 1, seconds: float = 60.0) -> None:
+        wait_until(lambda: self.runs(state) >= number, seconds, f"{number} {state} ({self.log})")
+
+    def kill(self) -> None:
+        """End it as a power cut would, at once."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self) -> int:
+        """End it by SIGTERM; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(40)

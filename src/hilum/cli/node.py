@@ -74,7 +74,8 @@ def node(
         served = {"name": model.absolute().name, "folder": model, "rule": rule or ""}
         given["models"] = [served | ({"formats": formats} if formats else {})]
     settings |= {name: value for name, value in given.items() if value is not None}
-    logging.getLogger("hilum").setLevel(logging.INFO)
+    for handler in logging.root.handlers:
+        handler.setLevel(logging.INFO)  # the log is all that a service shows
     _run_until_stopped(Node(make_config(settings), retry_dead=retry_dead))
 
 

@@ -180,10 +180,9 @@ class Node:
         if run.attempts > len(self.config.retry_seconds) + 1:  # it crashed the node each time
             self._give_up_run(run, JobResult("failed", kind="crash", reason="the node crashed"))
             return True
-        model, out = self._models[run.model], self._out(run)
+        model, out = self._models[run.model], self._prepare_out(run)
         images = self.config.folder / "work" / run.study
         self._folder.link_into(images, run.study, self._queue.images(run.study))
-        shutil.rmtree(out, ignore_errors=True)  # of an attempt that was interrupted
         result = self._worker.predict(
             Job(model.folder, images, out, model.rule, model.formats, self.config.device),
             self.config.predict_minutes,
@@ -193,8 +192,19 @@ class Node:
         self._counters.predicted(run.model, result.status, time.time() - now)
         return True
 
-    def _out(self, run: Run) -> Path:
-        return self.config.folder / "results" / run.study / run.model / str(run.revision)
+    def _prepare_out(self, run: Run) -> Path:
+        """Prepare the folder of a run's results.
+
+        It begins as a copy of the earlier results, which the new ones then name as predecessors.
+        """
+        parent = self.config.folder / "results" / run.study / run.model
+        out = parent / str(run.revision)
+        shutil.rmtree(out, ignore_errors=True)  # of an attempt that was interrupted
+        earlier = [int(one.name) for one in parent.glob("*/") if one.name.isdecimal()]
+        latest = max((one for one in earlier if one < run.revision), default=None)
+        if latest is not None:
+            shutil.copytree(parent / str(latest), out)
+        return out
 
     def _record(self, run: Run, model: ServedModel, result: JobResult) -> None:
         """Enter the outcome of a prediction into the queue."""

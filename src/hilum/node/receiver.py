@@ -64,7 +64,9 @@ class Receiver:
         self._config, self._folder, self._queue = config, folder, queue
         self._counters = counters
         network.UNRESTRICTED_STORAGE_SERVICE = True  # any SOP class in any transfer syntax
-        network.LOG_HANDLER_LEVEL = "none"  # its messages quote what was received
+        network.LOG_HANDLER_LEVEL = "none"
+        for library in ("pynetdicom", "pydicom"):  # their messages quote what was received
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         self._entity = AE(config.title)
         self._entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
         self._entity.maximum_associations = config.associations

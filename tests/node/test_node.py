@@ -1,0 +1,187 @@
+"""The node as a whole, without other programs: predicting, stopping, logs, status, TLS."""
+
+import re
+import subprocess
+import time
+
+import pytest
+from node_samples import RunningNode, fetch, make_study, send, study_uid, wait_until
+
+# pynetdicom leaves the socket of a refused connection to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+PLANTED = ("Zebulon^Quux", "SYN-0000", "19700203")
+
+
+@pytest.mark.slow
+def test_a_study_is_predicted_when_it_is_quiet(start, tmp_path, model):
+    files = make_study(tmp_path / "study")
+    models = [{"name": "toy", "folder": model, "formats": ("nifti",)}]
+    node = start(quiet_seconds=0.5, models=models)
+    assert send([tmp_path / "study"], node.port) == 0
+    wait_until(lambda: node._queue.counts()["runs"].get("done"), 60)
+    uid = study_uid(files)
+    (result,) = (node.config.folder / "results" / uid / "toy" / "6").glob("*.nii.gz")
+    from hilum.io import read_labels, read_volume
+
+    assert read_labels(result).geometry.is_close(read_volume(tmp_path / "study").geometry)
+    assert not (node.config.folder / "work" / uid).exists()
+
+
+@pytest.mark.slow
+def test_the_log_holds_no_patient_data(tmp_path, model):
+    """Nor does the status page; also where a prediction fails and its message quotes a header."""
+    from pydicom import dcmread
+
+    files = make_study(tmp_path / "good", name=PLANTED[0])
+    broken = make_study(tmp_path / "bad", 1, name=PLANTED[0])
+    for file in (*files, *broken):
+        data = dcmread(file)
+        data.PatientID, data.PatientBirthDate = PLANTED[1], PLANTED[2]
+        data.SeriesDescription = f"for {PLANTED[0]}"
+        if file in broken:
+            data.PixelSpacing = "0\\0"
+            data.StudyDescription = f"of {PLANTED[0]}"
+        data.save_as(file)
+    node = RunningNode(
+        tmp_path / "node", "--model", model, "--format", "nifti", "--quiet-seconds", "0.5"
+    )
+    try:
+        assert send([tmp_path / "good", tmp_path / "bad"], node.port) == 0
+        node.wait_for("done")
+        node.wait_for("dead")
+        shown = node.page() + node.page("/metrics")
+    finally:
+        assert node.stop() == 0
+    log = node.log.read_text()
+    assert study_uid(files) in log
+    assert study_uid(broken) in shown
+    for text in PLANTED:
+        assert text not in log
+        assert text not in shown
+        assert text.encode() not in (node.folder / "queue.sqlite").read_bytes()
+    (reason,) = (node.folder / "dead").glob("*/reason.txt")
+    assert "hilum node --retry-dead" in reason.read_text()
+
+
+@pytest.mark.slow
+def test_a_stop_in_mid_prediction_goes_on_later(tmp_path, model):
+    make_study(tmp_path / "study")
+    options = ("--model", model, "--format", "nifti", "--quiet-seconds", "0.3")
+    node = RunningNode(tmp_path / "node", *options)
+    assert send([tmp_path / "study"], node.port) == 0
+    node.wait_for("predicting")
+    assert node.stop() == 0
+    assert "Stopped." in node.log.read_text()
+    again = RunningNode(tmp_path / "node", *options)
+    again.wait_for("done")
+    assert re.search(r"<td>done<td>6<td>[^<]*<td>1<td>", again.page())  # images, date, attempts
+    assert again.stop() == 0
+
+
+def test_what_crashes_the_worker_is_given_up_and_receiving_goes_on(start, tmp_path, model):
+    make_study(tmp_path / "study")
+    models = [{"name": "toy", "folder": model, "formats": ("nifti",)}]
+    node = start(quiet_seconds=0.3, models=models)
+    assert send([tmp_path / "study"], node.port) == 0
+
+    def kill_worker():
+        import contextlib
+        import os
+        import signal
+
+        with contextlib.suppress(TypeError, ProcessLookupError):
+            os.kill(node.worker_pid, signal.SIGKILL)
+        return node._queue.counts()["runs"].get("dead")
+
+    wait_until(kill_worker)
+    (state,) = node._queue.states(0.3, time.time())
+    assert state.attempts == 3
+    assert state.reason.startswith("crash, see dead/")
+    assert send([tmp_path / "study"], node.port) == 0
+
+
+def test_predictions_that_hang_are_stopped(start, tmp_path, model):
+    make_study(tmp_path / "study")
+    models = [{"name": "toy", "folder": model, "formats": ("nifti",)}]
+    node = start(quiet_seconds=0.3, models=models, predict_minutes=0.0001, retry_seconds=())
+    assert send([tmp_path / "study"], node.port) == 0
+    wait_until(lambda: node._queue.counts()["runs"].get("dead"))
+    assert node._queue.states(0.3, time.time())[0].reason.startswith("timeout, see dead/")
+
+
+def test_the_status_page_and_metrics_say_what_is_there(start, tmp_path):
+    from urllib.error import HTTPError
+
+    files = make_study(tmp_path / "study")
+    node = start(status_port=0)
+    assert send([tmp_path / "study"], node.port) == 0
+    page = fetch(node.status_port, "/")
+    assert f"<td>{study_uid(files)}<td><td>received<td>6" in page
+    text = fetch(node.status_port, "/metrics")
+    assert "hilum_node_received_total 6.0" in text
+    assert "hilum_node_instances 6.0" in text
+    assert float(re.search(r"hilum_node_free_bytes (\d\S+)", text)[1]) > 0
+    with pytest.raises(HTTPError, match="404"):
+        fetch(node.status_port, "/etc/passwd")
+
+
+def certificate(folder, name):
+    """Make a key and a certificate signed by itself for this machine."""
+    key, made = f"{folder}/{name}.key", f"{folder}/{name}.pem"
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    options = ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", names]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", made, *options],
+        check=True,
+        capture_output=True,
+    )
+    return folder / f"{name}.pem", folder / f"{name}.key"
+
+
+def test_connections_are_encrypted_and_show_their_certificates(start, tmp_path):
+    from pynetdicom import build_context
+
+    from hilum.errors import ResourceError
+    from hilum.node.config import Peer, Tls
+    from hilum.node.delivery import associate
+
+    mine, my_key = certificate(tmp_path, "node")
+    theirs, their_key = certificate(tmp_path, "sender")
+    node = start(tls=Tls(certificate=mine, key=my_key, authority=theirs))
+    echo = [build_context("1.2.840.10008.1.1")]
+    good = Tls(certificate=theirs, key=their_key, authority=mine)
+    association = associate(
+        Peer(title="HILUM", host="127.0.0.1", port=node.port, tls=good), "SENDER", echo
+    )
+    assert association.send_c_echo().Status == 0
+    association.release()
+    for tls in (None, Tls(authority=mine), Tls(certificate=theirs, key=their_key)):
+        with pytest.raises(ResourceError, match="cannot be reached"):
+            associate(
+                Peer(title="HILUM", host="127.0.0.1", port=node.port, tls=tls), "SENDER", echo
+            )
+
+
+def test_instances_that_a_crash_left_out_of_the_queue_are_entered(start, tmp_path, model):
+    files = make_study(tmp_path / "study")
+    node = start()
+    assert send([tmp_path / "study"], node.port) == 0
+    node.stop()
+    node._ending.pop_all()
+    for path in node.config.folder.glob("queue.sqlite*"):
+        path.unlink()
+    again = start()
+    assert len(again._queue.images(study_uid(files))) == len(files)
+
+
+@pytest.mark.slow
+def test_finished_studies_are_removed_after_their_days(start, tmp_path, model):
+    files = make_study(tmp_path / "study")
+    models = [{"name": "toy", "folder": model, "formats": ("nifti",)}]
+    node = start(quiet_seconds=0.3, models=models, keep_days=0)
+    assert send([tmp_path / "study"], node.port) == 0
+    wait_until(lambda: node._queue.counts()["runs"].get("done"))
+    node._clean()
+    assert node._queue.states(1, time.time()) == []
+    assert not (node.config.folder / "studies" / study_uid(files)).exists()
+    assert not (node.config.folder / "results" / study_uid(files)).exists()
