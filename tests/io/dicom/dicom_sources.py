@@ -184,11 +184,15 @@ def _planes_of(data: Dataset) -> list[dict[str, Any]]:
             }
         ]
     shared = data.SharedFunctionalGroupsSequence[0]
+
+    def of(group, name):
+        return (group.get(name) or shared[name].value)[0]
+
     return [
         {
-            "position": group.PlanePositionSequence[0].ImagePositionPatient,
-            "orientation": shared.PlaneOrientationSequence[0].ImageOrientationPatient,
-            "spacing": shared.PixelMeasuresSequence[0].PixelSpacing,
+            "position": of(group, "PlanePositionSequence").ImagePositionPatient,
+            "orientation": of(group, "PlaneOrientationSequence").ImageOrientationPatient,
+            "spacing": of(group, "PixelMeasuresSequence").PixelSpacing,
         }
         for group in data.PerFrameFunctionalGroupsSequence
     ]

@@ -1,11 +1,13 @@
 """Readers of DICOM Segmentations that hilum has no part in: what viewers show.
 
-Each gives labels by place, {label: voxel centres in LPS mm}, or on the source's own frames.
+Each gives labels by place, {label: voxel centres (n, 3) in LPS mm}, or on the source's own frames.
 """
 
 import base64
 import json
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +17,29 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.uid import SegmentationStorage
+from scipy.spatial import cKDTree
 
 from programs import require
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODE_MODULES = REPOSITORY / ".venv" / "viewers" / "node_modules"
 SCRIPT = Path(__file__).with_name("viewers") / "read_seg.mjs"
-PLACES = 3
-"""Decimals of mm that places are compared to: OHIF's own tolerance is 1e-3."""
+TOLERANCE_MM = 0.01
+"""Readers compute places in single precision; voxels are 50 times as far apart."""
 
 
 def places(labels, world):
-    """Label -> rounded places of its voxels, as a set."""
-    rounded = np.round(world.reshape(-1, 3), PLACES) + 0.0  # no negative zero
-    flat = labels.reshape(-1)
-    return {int(n): {*map(tuple, rounded[flat == n].tolist())} for n in np.unique(flat) if n}
+    """Label -> places (n, 3) of its voxels."""
+    flat, where = labels.reshape(-1), world.reshape(-1, 3)
+    return {int(n): where[flat == n] for n in np.unique(flat) if n}
+
+
+def assert_same_places(found, expected):
+    """The same voxels of the same labels, wherever the grid of the reader begins."""
+    assert found.keys() == expected.keys()
+    for label, where in expected.items():
+        assert len(found[label]) == len(where), label
+        assert cKDTree(where).query(found[label])[0].max() <= TOLERANCE_MM, label
 
 
 def by_highdicom(path, source):
@@ -60,7 +70,7 @@ def by_highdicom_volume(path):
 class DcmqiSegments:
     """What dcmqi gives: labels by place, and its description of each segment."""
 
-    places: dict[int, set]
+    places: dict[int, np.ndarray]
     segments: dict[int, dict]
 
 
@@ -85,14 +95,12 @@ def by_dcmqi(path, out):
         indices = np.moveaxis(np.indices(labels.shape), 0, -1)[..., ::-1]  # x, y, z
         world = indices @ affine.T + image.GetOrigin()
         for label, held in places(labels, world).items():
-            found[label] = found.get(label, set()) | held
+            found[label] = np.concatenate([found.get(label, np.empty((0, 3))), held])
     return DcmqiSegments(found, segments)
 
 
 def require_python_program(name):
     """A program that a Python package brought into the environment."""
-    import sys
-
     place = Path(sys.executable).with_name(name)
     assert place.is_file(), f"{name}: scripts/setup installs it"
     return str(place)
@@ -134,8 +142,6 @@ def by_cornerstone(path, source):
 
 def require_or_skip(missing):
     """Skip for want of something, in CI fail."""
-    import os
-
     if os.environ.get("HILUM_REQUIRE_PROGRAMS"):
         pytest.fail(missing)
     pytest.skip(missing)
@@ -171,12 +177,11 @@ def refuse_what_ohif_does(path, source):
     first = pydicom.dcmread(source.files[0], stop_before_pixels=True)
     assert series.SeriesInstanceUID == first.SeriesInstanceUID
     assert seg.StudyInstanceUID == first.StudyInstanceUID
-    assert seg.FrameOfReferenceUID == first.FrameOfReferenceUID
+    assert seg.FrameOfReferenceUID == first.get("FrameOfReferenceUID", seg.FrameOfReferenceUID)
     assert (seg.Rows, seg.Columns) == source.world.shape[1:3]
     assert not seg.file_meta.TransferSyntaxUID.is_compressed
-    assert {str(i.ReferencedSOPInstanceUID) for i in series.ReferencedInstanceSequence} == {
-        uid for uid, _ in source.frames
-    }
+    referenced = {str(i.ReferencedSOPInstanceUID) for i in series.ReferencedInstanceSequence}
+    assert referenced == {uid for uid, _ in source.frames}
     shared = seg.SharedFunctionalGroupsSequence[0]
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)

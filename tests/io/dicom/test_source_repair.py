@@ -123,6 +123,14 @@ def test_values_of_no_meaning_are_emptied(tmp_path, keyword, wrong):
     assert [r for r in source.repairs if r.startswith(keyword)]
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_an_age_of_no_meaning_is_left_out(tmp_path):
+    source = repaired(tmp_path / "s", **FULL, PatientAge="0Y")
+    assert "PatientAge" not in source.headers[0]
+    assert source.repairs == ("PatientAge is no age: left out (4 times)",)
+    assert repaired(tmp_path / "t", **FULL, PatientAge="045Y").headers[0].PatientAge == "045Y"
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_image_without_identity_is_refused(tmp_path, keyword):
     with pytest.raises(FormatError, match=f"without {keyword}"):

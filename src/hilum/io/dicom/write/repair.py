@@ -131,7 +131,7 @@ def read_source_images(frames: Sequence[Frame], *, spacing_mm: float) -> SourceI
     for frame in frames:
         header = headers[frame.path]
         several = _is_multi_frame(header)
-        geometry = _geometry(header, frame.index if several else None)
+        geometry = _geometry(header, frame.index if several else None, placed=frame.placed)
         plane = SourcePlane(header, geometry, frame, spacing_mm, len(frames))
         if frame.path not in mended:
             faults.update(rule.sentence for rule in HEADER_RULES if rule.repair(header, plane))
@@ -195,8 +195,11 @@ def _is_multi_frame(header: Dataset) -> bool:
     return int(header.get("NumberOfFrames") or 1) > 1 or header.get("SOPClassUID") in MULTI_FRAME
 
 
-def _geometry(header: Dataset, index: int | None) -> Dataset:
-    """Copy the elements `PLANE` of a frame, from its functional groups or the header itself."""
+def _geometry(header: Dataset, index: int | None, *, placed: bool) -> Dataset:
+    """Copy the elements `PLANE` of a frame, from its functional groups or the header itself.
+
+    Of a picture without a place in the patient only the spacing.
+    """
     from pydicom.dataset import Dataset
 
     copied = Dataset()
@@ -211,7 +214,7 @@ def _geometry(header: Dataset, index: int | None) -> Dataset:
             for item in group.get(f"{name}Sequence") or []
         ]
     for place in places:
-        for keyword in PLANE:
+        for keyword in PLANE if placed else ("PixelSpacing",):
             if keyword not in copied and place.get(keyword) not in (None, ""):
                 setattr(copied, keyword, place.get(keyword))
     return copied

@@ -215,6 +215,9 @@ class Segmentation:
         described = [item for item in made.SegmentSequence if item.SegmentNumber != 0]
         made.SegmentSequence = described  # without the background, which Slicer takes for a segment
         made.ContentCreatorName = None  # nobody
+        first = self.source.planes[0]
+        if not first.has_position:
+            made.PatientOrientation = first.header.get("PatientOrientation")
         finish(made, self.source)
 
 

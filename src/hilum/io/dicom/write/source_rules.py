@@ -53,6 +53,7 @@ _METHODS = {
 """How transfer syntaxes that always lose something compress."""
 _MAY_LOSE = {"1.2.840.10008.1.2.4.91": "ISO_15444_1", "1.2.840.10008.1.2.4.203": "ISO_15444_15"}
 _DATE = re.compile(r"[0-9]{8}")
+_AGE = re.compile(r"[0-9]{3}[DWMY]")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _FAR = 0.01
 """Part of the slice distance by which SpacingBetweenSlices may be off."""
@@ -135,13 +136,17 @@ def _missing(keyword: str) -> Rule:
     return Rule(keyword, "is missing", "empty", lambda p: keyword not in p.header, lambda _: "")
 
 
-def _no_value(keyword: str, kind: str, is_valid: Callable[[str], bool]) -> Rule:
-    """Make the rule for a value that is none of its kind."""
+def _no_value(
+    keyword: str, kind: str, is_valid: Callable[[str], bool], *, optional: bool = False
+) -> Rule:
+    """Make the rule for a value that is none of its kind; an optional element goes with it."""
 
     def applies(plane: SourcePlane) -> bool:
         text = _text(plane, keyword)
         return text != "" and not is_valid(text)
 
+    if optional:
+        return Rule(keyword, f"is {kind}", "left out", applies, lambda _: None)
     return Rule(keyword, f"is {kind}", "empty", applies, lambda _: "")
 
 
@@ -199,6 +204,7 @@ def _is_distance(plane: SourcePlane) -> bool:
 HEADER_RULES: tuple[Rule, ...] = (
     *(_no_value(keyword, "no date", valid_date) for keyword in ("PatientBirthDate", "StudyDate")),
     _no_value("StudyTime", "no time", valid_time),
+    _no_value("PatientAge", "no age", lambda text: bool(_AGE.fullmatch(text)), optional=True),
     _no_value("PatientSex", "not M, F or O", lambda text: text in {"M", "F", "O"}),
     *map(
         _missing,
@@ -229,7 +235,7 @@ HEADER_RULES: tuple[Rule, ...] = (
         "FrameOfReferenceUID",
         "is missing",
         "one for the series, derived from its UID",
-        lambda p: "ImagePositionPatient" in p.geometry and not _text(p, "FrameOfReferenceUID"),
+        lambda p: p.frame.placed and not _text(p, "FrameOfReferenceUID"),
         lambda p: derive_uid("frame of reference", _text(p, "SeriesInstanceUID")),
     ),
     Rule(
@@ -260,40 +266,35 @@ PLANE_RULES: tuple[Rule, ...] = (
         "ImagePositionPatient",
         "is missing",
         "the position that the volume was read with",
-        lambda p: p.frames > 1 and "ImagePositionPatient" not in p.geometry,
+        lambda p: p.frame.placed and "ImagePositionPatient" not in p.geometry,
         lambda p: [_decimal(v) for v in p.frame.position],
     ),
     Rule(
         "ImageOrientationPatient",
         "is missing",
         "the orientation that the volume was read with",
-        lambda p: (
-            "ImagePositionPatient" in p.geometry and "ImageOrientationPatient" not in p.geometry
-        ),
+        lambda p: p.frame.placed and "ImageOrientationPatient" not in p.geometry,
         lambda p: [_decimal(v) for v in p.frame.orientation.ravel()],
     ),
     Rule(
         "PixelSpacing",
         "is missing",
         "the spacing that the volume was read with",
-        lambda p: "ImagePositionPatient" in p.geometry and "PixelSpacing" not in p.geometry,
+        lambda p: p.frame.placed and "PixelSpacing" not in p.geometry,
         lambda p: [_decimal(v) for v in p.frame.pixel_spacing],
     ),
     Rule(
         "SliceThickness",
         "is missing or 0",
         "the distance of the slices",
-        lambda p: (
-            "ImagePositionPatient" in p.geometry
-            and not float(p.geometry.get("SliceThickness") or 0) > 0
-        ),
+        lambda p: p.frame.placed and not float(p.geometry.get("SliceThickness") or 0) > 0,
         lambda p: _decimal(p.spacing_mm),
     ),
     Rule(
         "SpacingBetweenSlices",
         "is not the distance of the slices",
         "that distance",
-        lambda p: p.frames > 1 and not _is_distance(p),
+        lambda p: p.frame.placed and p.frames > 1 and not _is_distance(p),
         lambda p: _decimal(p.spacing_mm),
     ),
 )
