@@ -165,8 +165,9 @@ def _rescale(target: NDArray[np.generic], pixels: NDArray[np.generic], frame: Fr
     if (slope, intercept) == (1, 0):
         target[...] = pixels
     elif whole:  # integers wrap around on the way, and are right at its end
-        np.multiply(pixels, int(slope), out=target, casting="unsafe", dtype=target.dtype)
-        np.add(target, np.array(int(intercept)).astype(target.dtype), out=target)
+        factor, shift = (np.array(int(n)).astype(target.dtype) for n in (slope, intercept))
+        np.multiply(pixels, factor, out=target, casting="unsafe", dtype=target.dtype)
+        np.add(target, shift, out=target)
     else:
         target[...] = pixels.astype(np.float64) * slope + intercept
 

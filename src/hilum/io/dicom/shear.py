@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DECIMALS = 6
+
 
 def straighten(
     slices: NDArray[np.generic], offsets: NDArray[np.float64], shape: tuple[int, int]
@@ -33,7 +35,8 @@ def straighten(
         wide = (1 - rows) * wide[1:] + rows * wide[:-1]
         wide = (1 - columns) * wide[:, 1:] + columns * wide[:, :-1]
         place = target[whole[0] :, whole[1] :][: wide.shape[0], : wide.shape[1]]
-        exact = wide if target.dtype.kind == "f" else np.rint(wide)
+        # what rounding leaves must not decide about halves
+        exact = wide if target.dtype.kind == "f" else np.rint(np.round(wide, _DECIMALS))
         place[...] = exact[: place.shape[0], : place.shape[1]]
     return moved
 

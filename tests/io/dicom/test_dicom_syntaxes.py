@@ -1,0 +1,151 @@
+"""Transfer syntaxes: each gives the numbers that the uncompressed file gives."""
+
+import base64
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from io_support import write_series
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+
+from hilum.errors import FormatError
+from hilum.io import read_volume
+from hilum.volume import Geometry, Volume
+from programs import require
+
+HTJ2K = base64.b64decode(
+    "/0//UQApQAAAAAAUAAAAGAAAAAAAAAAAAAAAFAAAABgAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBE"
+    "AB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAWYAAf+TwAAm0foF"
+    "B3QAwAATQAATQAATAN74Awd0AAr5Awd0AMj4Awd0AMAAE8AAE0AAEgApn/4Bi3QAWUsAYjQA/gBjAMAAFVAABaEAAE"
+    "j/H91/IgWYQrUA/3//f4tKXJ8KAAvMkPm4APmgcwDAABdFAABdFAABMP9//xek+P8/eHh4kK7h/3/gwYMHYmj9AH/B"
+    "ezguMH8xuwD/f/9//3//f/9A74H4AYMHVB6Y+gAhmIIAMX/+suh/Mb4A5voAAnUAwAAvRYAAXosAAJj/fx8MMKj/fw"
+    "8GOOT/fwcDLPr/fwMD+Aj/fx8YwED5/3/AAI7SYE716/WXnevX6y9L16/WXnevX6y8716/WXEFsxsxsAL/f/9//3//"
+    "f/9//3//f38gGwgH0oF4QH5AYEBiQGRAZoDoYGARjABkIQAMfr9ev1l+v16/WX6/Xr9Zfr9ev1l5sxsxswL+/2AEVQ"
+    "D/2Q=="
+)
+"""Made with OpenJPH from `numbers`, losslessly."""
+
+
+def numbers():
+    return (np.indices((24, 20)).sum(0) ** 2 * 2 + np.arange(20) * 3).astype(np.uint16)
+
+
+@pytest.fixture
+def smooth() -> Volume:
+    """Three slices of 12 bits, smooth enough for lossy encoders."""
+    z, y, x = np.indices((3, 48, 40))
+    array = (200 + 9 * x + 11 * y + 150 * z - 1024).astype(np.int16)[np.newaxis]
+    return Volume(array, Geometry.from_spacing((3, 48, 40), (2.5, 0.7, 0.9)))
+
+
+def by_dcmtk(folder, program, *options):
+    """Encode every file of a folder by a program of DCMTK."""
+    found = require(program)
+    for file in folder.iterdir():
+        subprocess.run([found, *options, file, file], check=True, capture_output=True)
+    return pydicom.dcmread(file).file_meta.TransferSyntaxUID
+
+
+@pytest.mark.parametrize(
+    ("program", "option", "syntax"),
+    [
+        ("dcmcjpeg", "+e1", "1.2.840.10008.1.2.4.70"),
+        ("dcmcjpeg", "+el", "1.2.840.10008.1.2.4.57"),
+        ("dcmcjpls", "+el", "1.2.840.10008.1.2.4.80"),
+        ("dcmcrle", "-q", "1.2.840.10008.1.2.5"),
+        ("dcmconv", "+ti", "1.2.840.10008.1.2"),
+        ("dcmconv", "+tb", "1.2.840.10008.1.2.2"),
+        ("dcmconv", "+td", "1.2.840.10008.1.2.1.99"),
+    ],
+)
+def test_lossless_files_of_dcmtk_hold_the_same_numbers(tmp_path, smooth, program, option, syntax):
+    write_series(tmp_path, smooth)
+    assert by_dcmtk(tmp_path, program, option) == syntax
+    np.testing.assert_array_equal(read_volume(tmp_path).array, smooth.array)
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "syntax", "worst"),
+    [
+        ("dcmcjpeg", ["+ee", "+q", "95"], "1.2.840.10008.1.2.4.51", 40),
+        ("dcmcjpls", ["+en", "+md", "3"], "1.2.840.10008.1.2.4.81", 3),
+    ],
+)
+def test_lossy_files_are_decoded_as_gdcm_does(tmp_path, smooth, program, options, syntax, worst):
+    files = write_series(tmp_path, smooth)
+    assert by_dcmtk(tmp_path, program, *options) == syntax
+    read = read_volume(tmp_path).array.astype(int)
+    assert 0 < np.abs(read - smooth.array).max() <= worst
+    for file in files:
+        z = round(float(pydicom.dcmread(file).ImagePositionPatient[2]) / 2.5)
+        other = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))[0]
+        assert np.abs(read[0, z] - other).max() <= 1
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize(
+    "syntax",
+    ["1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"],
+)
+def test_signed_and_unsigned_numbers_survive_each_encoder(tmp_path, smooth, syntax, signed):
+    write_series(tmp_path, smooth, syntax=syntax)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, smooth.array)
+    files = write_series(tmp_path / "s", smooth)
+    for file in files:
+        data = pydicom.dcmread(file)
+        data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 15, signed
+        stored = data.pixel_array.astype(np.int32) - 1000 * signed
+        data.PixelData = stored.astype(np.int16 if signed else np.uint16).tobytes()
+        data.compress(syntax)
+        data.save_as(file)
+    read = read_volume(tmp_path / "s").array
+    np.testing.assert_array_equal(read + 1000 * signed, smooth.array)
+
+
+@pytest.mark.parametrize("syntax", ["201", "202", "203"])
+def test_high_throughput_jpeg_2000_is_decoded(tmp_path, syntax):
+    geometry = Geometry.from_spacing((1, 24, 20), (2.5, 0.7, 0.9))
+    pixels = numbers()
+    plain = Volume(pixels[np.newaxis, np.newaxis].astype(np.int16) - 1024, geometry)
+    (file,) = write_series(tmp_path, plain)
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.4.{syntax}"
+    data.PixelData = encapsulate([HTJ2K])
+    data["PixelData"].VR = "OB"
+    data.save_as(file)
+    np.testing.assert_array_equal(read_volume(file).array, plain.array)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "plain"),
+    [
+        ("MR_small_RLE.dcm", "MR_small.dcm"),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm"),
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm"),
+        ("MR_small_bigendian.dcm", "MR_small.dcm"),
+        ("MR_small_implicit.dcm", "MR_small.dcm"),
+        ("SC_rgb_rle.dcm", "SC_rgb.dcm"),
+        ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb.dcm"),
+        ("SC_rgb_small_odd_big_endian.dcm", "SC_rgb_small_odd.dcm"),
+    ],
+)
+def test_pydicoms_files_hold_the_numbers_of_their_plain_twins(encoded, plain):
+    files = [get_testdata_file(name, download=False) for name in (encoded, plain)]
+    if None in files:
+        pytest.skip("pydicom-data is not installed")
+    one, other = (read_volume(Path(file)) for file in files)
+    np.testing.assert_array_equal(one.array, other.array)
+    assert one.geometry == other.geometry
+
+
+def test_pixels_that_cannot_be_decoded_name_the_syntax_and_the_cure(tmp_path, smooth):
+    files = write_series(tmp_path, smooth, syntax="1.2.840.10008.1.2.4.90")
+    data = pydicom.dcmread(files[1])
+    data.PixelData = encapsulate([b"no code stream"])
+    data.save_as(files[1])
+    with pytest.raises(FormatError, match=r"(?s)pixels in JPEG 2000.*export the series uncompr"):
+        read_volume(tmp_path)
