@@ -12,6 +12,13 @@ import numpy as np
 
 from hilum.errors import find_named
 from hilum.inference.case_predictor import Seconds
+from hilum.inference.dicom.names import (
+    DICOM,
+    KEY_IMAGES,
+    PAGE,
+    REPORT,
+    refuse_for_formats,
+)
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
@@ -64,6 +71,7 @@ class ClassPrediction:
             where none was asked for.
         seconds: how long each part took.
         promise: what the prediction set promises; None where there is none.
+        files: the file or DICOM folder of each channel; none where it was given as a volume.
     """
 
     score: ClassScore
@@ -73,6 +81,7 @@ class ClassPrediction:
     maps: Mapping[str, Volume] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
     promise: Promise | None = None
+    files: tuple[Path, ...] = ()
 
     @property
     def case(self) -> str:
@@ -124,11 +133,12 @@ class ClassPrediction:
         Args:
             path: a .json file, or a folder, made where it is missing, for `<case>.json` and
                 `<case>_<class>_map.nii.gz`.
-            formats: among "json" and "csv".
+            formats: among `CLASS_FORMATS`.
 
         Raises:
             UsageError: a format that does not exist, or a file in the way that hilum did not write.
             ResourceError: another process writes to the folder.
+            DataError: a DICOM format of a case that is no DICOM.
         """
         path = Path(path)
         for name in formats:
@@ -145,23 +155,29 @@ class ClassPrediction:
 
     def write(self, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
         """Write the files into a folder that is held already."""
-        names = class_files(self.case, self.table, formats, maps=self.maps)
-        files = [folder / name for name in names]
+        files: list[Path] = []
         if "json" in formats:
+            files.append(folder / f"{self.case}.json")
             atomic_write_text(files[0], self.as_json())
-        maps = files[len(files) - len(self.maps) :]
-        for file, volume in zip(maps, self.maps.values(), strict=True):
-            write_volume(volume, file)
+        if any(name.startswith(DICOM) for name in formats):
+            from hilum.inference.dicom.formats import write_classes
+
+            files += write_classes(self, folder, formats)
+        for name, volume in zip(
+            class_files(self.case, self.table, (), maps=self.maps), self.maps.values(), strict=True
+        ):
+            write_volume(volume, folder / name)
+            files.append(folder / name)
         return tuple(files)
 
 
 def class_files(
     case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]
 ) -> tuple[str, ...]:
-    """Name a case's own files: its prediction, then the maps of these classes."""
+    """Name a case's own files, those that it may have: its prediction, the maps of classes."""
     parts = in_file_names(table)
     return (
-        *([f"{case}.json"] if "json" in formats else []),
+        *(f"{case}{suffix}" for name in formats for suffix in _OWN_FILES.get(name, ())),
         *(f"{case}_{parts[name]}_map.nii.gz" for name in maps),
     )
 
@@ -173,8 +189,21 @@ def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
     return chosen or (int(np.argmax(prediction.score.best)),)
 
 
-CLASS_FORMATS: dict[str, str] = {"csv": "predictions.csv, one row a case", "json": "<case>.json"}
+CLASS_FORMATS: dict[str, str] = {
+    "csv": "predictions.csv, one row a case",
+    "json": "<case>.json",
+    "dicom-sr": f"<case>{REPORT}",
+    "dicom-sc": f"<case>{KEY_IMAGES[0]}, one for each heat map",
+    "dicom-pdf": f"<case>{PAGE}",
+}
 """How a classification is written, by the name users give."""
+_OWN_FILES: dict[str, tuple[str, ...]] = {
+    "json": (".json",),
+    "dicom-sr": (REPORT,),
+    "dicom-sc": KEY_IMAGES,
+    "dicom-pdf": (PAGE,),
+}
+"""Suffixes of the files of one case, by format."""
 _CASE = "case "
 """How the record of predictions.csv names what the row of a case was made from."""
 _TABLE_SECONDS = 5.0
@@ -231,7 +260,13 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
 
     def own_names(self, case: Case) -> tuple[str, ...]:
         """Name the file of a case's prediction; maps are made of the prediction's classes."""
-        return (f"{case.id}.json",) if "json" in self._formats else ()
+        return tuple(
+            f"{case.id}{_OWN_FILES[name][0]}" for name in self._formats if name in _OWN_FILES
+        )
+
+    def refuse(self, case: Case) -> None:
+        """Refuse a case that is no DICOM where a DICOM format is asked for."""
+        refuse_for_formats(case, self._formats)
 
     def is_written(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's prediction in every format."""
@@ -251,7 +286,9 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         """Name what may be there of a case's prediction, the table of all cases apart."""
         return tuple(
             self.out.path / name
-            for name in class_files(case, self._classes, ("json",), maps=self._classes.names)
+            for name in class_files(
+                case, self._classes, tuple(_OWN_FILES), maps=self._classes.names
+            )
         )
 
     def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:

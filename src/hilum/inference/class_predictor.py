@@ -183,7 +183,14 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         score = self._score(prepared, rows, verdict)
         seconds = replace(prepared.seconds, network=time.perf_counter() - start)
         prediction = ClassPrediction(
-            score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise()
+            score,
+            self._plan.classes,
+            self.model.id,
+            verdict,
+            {},
+            seconds,
+            self._promise(),
+            prepared.files,
         )
         if self.explain is None or self._left_to_explain <= 0:
             return prediction

@@ -107,7 +107,7 @@ def predict_many(
     with OutputFolder(out, "predict", inputs=inputs) as folder:
         writer = predictor.writer(folder, formats, probabilities=probabilities)
         kept = _up_to_date(predictor, cases, writer) if skip_existing else {}
-        refused = _refuse_names(cases, kept, writer)
+        refused = _refuse_cases(cases, kept, writer)
         wanted = [case for case in cases if case.id not in kept and case.id not in refused]
         trained_on |= writer.take_over(wanted, [*kept.values()], model=predictor.model.id)
         engine = predictor.engine
@@ -146,12 +146,15 @@ def predict_many(
         return report
 
 
-def _refuse_names(
+def _refuse_cases(
     cases: Sequence[Case], kept: Collection[str], writer: PredictionWriter[P]
 ) -> dict[str, CaseOutcome]:
-    """Refuse cases whose outputs the file system cannot name, or not apart, before any work."""
+    """Refuse cases before any work.
+
+    Those whose outputs the file system cannot name, or not apart, and those that a format cannot
+    hold.
+    """
     refused, folder = {}, writer.out
-    most = longest_name(folder.path)
     first_by_name: dict[str, str] = {}
     for case in cases:
         first = (
@@ -159,29 +162,37 @@ def _refuse_names(
             if folder.ignores_letter_case
             else case.id
         )
-        if case.id in kept:
-            continue
-        name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
-        if first != case.id:
-            error = DataError(
-                f"the output of this case would replace that of {first}: to the file system of"
-                f" {folder.path} their names are the same",
-                needed="ids of cases that differ in more than small and capital letters",
-                cure="predict this one into another folder, or rename the image",
-            )
-        elif len(os.fsencode(name)) > most:
-            error = DataError(
-                f"the output of this case would be named {name}, which is"
-                f" {len(os.fsencode(name))} bytes long",
-                needed=f"a name of at most {most} bytes, as the file system of {folder.path} has"
-                " them",
-                cure="give the image a shorter name",
-            )
-        else:
-            continue
-        _log.error("%s: %s", case.id, error)
-        refused[case.id] = CaseOutcome(case=case.id, status="failed", error=str(error))
+        error = None if case.id in kept else _fault_of(case, first, writer)
+        if error is not None:
+            _log.error("%s: %s", case.id, error)
+            refused[case.id] = CaseOutcome(case=case.id, status="failed", error=str(error))
     return refused
+
+
+def _fault_of(case: Case, first: str, writer: PredictionWriter[P]) -> DataError | None:
+    """Return why a case cannot be written; `first` is the case that already has its name."""
+    folder = writer.out.path
+    if first != case.id:
+        return DataError(
+            f"the output of this case would replace that of {first}: to the file system of"
+            f" {folder} their names are the same",
+            needed="ids of cases that differ in more than small and capital letters",
+            cure="predict this one into another folder, or rename the image",
+        )
+    most = longest_name(folder)
+    name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
+    if len(os.fsencode(name)) > most:
+        return DataError(
+            f"the output of this case would be named {name}, which is"
+            f" {len(os.fsencode(name))} bytes long",
+            needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
+            cure="give the image a shorter name",
+        )
+    try:
+        writer.refuse(case)
+    except DataError as error:
+        return error
+    return None
 
 
 def _up_to_date(

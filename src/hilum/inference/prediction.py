@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError, find_named
 from hilum.inference.case_predictor import Seconds
+from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT, refuse_for_formats
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from hilum.dataset.case import Case
+    from hilum.inference.dicom.measure import MeasuredCase
     from hilum.volume import LabelTable, Volume
 
 
@@ -41,6 +44,7 @@ class Prediction:
             `hilum.inference.empty`.
         unlike: what in the image is unlike the training data, see `hilum.inference.unlike`.
         picture: whether "auto" writes the labels as a picture, see `written_as_picture`.
+        files: the file or DICOM folder of each channel; none where it was given as a volume.
     """
 
     case: str
@@ -52,6 +56,18 @@ class Prediction:
     patches: Mapping[str, int] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
     picture: bool = False
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def measured(self) -> MeasuredCase:
+        """The labels on the frames of the DICOM series that they were predicted from, measured.
+
+        Raises:
+            DataError: it was predicted from something else, or the series cannot be read.
+        """
+        from hilum.inference.dicom.measure import MeasuredCase
+
+        return MeasuredCase.of(self)
 
     def save(self, path: Path | str, *, formats: Sequence[str] = (AUTO,)) -> tuple[Path, ...]:
         """Write the labels, and the probabilities where there are any.
@@ -67,6 +83,7 @@ class Prediction:
         Raises:
             UsageError: a format that does not exist, or a file in the way that hilum did not write.
             ResourceError: another process writes to the folder.
+            DataError: a DICOM format of a case that is no DICOM.
         """
         path = Path(path)
         one_file = bool(image_suffix(path)) and not path.is_dir()
@@ -80,7 +97,7 @@ class Prediction:
                 out.refuse_foreign(
                     label_files(self.case, chosen, probabilities=self.probabilities is not None)
                 )
-                files = tuple(file for one in chosen for file in one.write(self, path))
+                files = tuple(file for one in chosen for file in one.write(self, path, formats))
             out.record(*files)
         return files
 
@@ -92,20 +109,27 @@ class PredictionFormat:
     Args:
         suffix: the labels are in `<case><suffix>`.
         probabilities: they are in `<case>_probabilities<suffix>` of this suffix, as pictures hold
-            no fractions.
-        write: writes into a folder and returns its files.
+            no fractions; None: they are not written.
+        write: writes into a folder and returns its files; given the names of all formats that are
+            written, as one may refer to another.
+        more: suffixes of further files that a case may have.
     """
 
     suffix: str
-    probabilities: str
-    write: Callable[[Prediction, Path], tuple[Path, ...]]
+    probabilities: str | None
+    write: Callable[[Prediction, Path, Collection[str]], tuple[Path, ...]]
+    more: tuple[str, ...] = ()
 
 
 def _image(suffix: str) -> PredictionFormat:
     """Make the format that writes label maps, and probabilities, as images of a suffix."""
     beside = ".nii.gz" if suffix in PICTURE_SUFFIXES else suffix
 
-    def write(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
+    def write(
+        prediction: Prediction,
+        folder: Path,
+        together: Collection[str],  # noqa: ARG001  (refers to no other file)
+    ) -> tuple[Path, ...]:
         labels = folder / f"{prediction.case}{suffix}"
         write_labels(prediction.labels, labels, table=prediction.table)
         if prediction.probabilities is None:
@@ -117,12 +141,43 @@ def _image(suffix: str) -> PredictionFormat:
     return PredictionFormat(suffix, beside, write)
 
 
+def _write_report(
+    prediction: Prediction, folder: Path, together: Collection[str]
+) -> tuple[Path, ...]:
+    from hilum.inference.dicom.formats import write_report
+
+    return write_report(prediction, folder, together)
+
+
+def _write_key_images(
+    prediction: Prediction,
+    folder: Path,
+    together: Collection[str],  # noqa: ARG001  (refers to no other file)
+) -> tuple[Path, ...]:
+    from hilum.inference.dicom.formats import write_key_images
+
+    return write_key_images(prediction, folder)
+
+
+def _write_page(
+    prediction: Prediction,
+    folder: Path,
+    together: Collection[str],  # noqa: ARG001  (refers to no other file)
+) -> tuple[Path, ...]:
+    from hilum.inference.dicom.formats import write_page
+
+    return write_page(prediction, folder)
+
+
 FORMATS: dict[str, PredictionFormat] = {
     "nifti": _image(".nii.gz"),
     "nrrd": _image(".nrrd"),
     "mha": _image(".mha"),
     "png": _image(".png"),
     "tiff": _image(".tif"),
+    "dicom-sr": PredictionFormat(REPORT, None, _write_report),
+    "dicom-sc": PredictionFormat(KEY_IMAGES[0], None, _write_key_images, more=KEY_IMAGES[1:]),
+    "dicom-pdf": PredictionFormat(PAGE, None, _write_page),
 }
 """How a prediction is written, by the name users give."""
 
@@ -130,11 +185,11 @@ FORMATS: dict[str, PredictionFormat] = {
 def label_files(
     case: str, formats: Collection[PredictionFormat], *, probabilities: bool
 ) -> tuple[str, ...]:
-    """Name a segmentation's files."""
-    beside = (
-        [f"{case}_probabilities{one.probabilities}" for one in formats] if probabilities else []
-    )
-    return tuple(dict.fromkeys([*(f"{case}{one.suffix}" for one in formats), *beside]))
+    """Name a segmentation's files, those that it may have included."""
+    kinds = [one.probabilities for one in formats if probabilities and one.probabilities]
+    beside = [f"{case}_probabilities{kind}" for kind in kinds]
+    own = [f"{case}{suffix}" for one in formats for suffix in (one.suffix, *one.more)]
+    return tuple(dict.fromkeys([*own, *beside]))
 
 
 def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
@@ -191,6 +246,17 @@ class LabelWriter(PredictionWriter[Prediction]):
         chosen = _choose_formats(self._formats, picture=picture)
         return label_files(case.id, chosen, probabilities=self._probabilities)
 
+    def own_names(self, case: Case) -> tuple[str, ...]:
+        """Name those that always are there."""
+        picture = written_as_picture(tuple(case.images.values()), self._labels)
+        chosen = _choose_formats(self._formats, picture=picture)
+        always = [replace(one, more=()) for one in chosen]
+        return label_files(case.id, always, probabilities=self._probabilities)
+
+    def refuse(self, case: Case) -> None:
+        """Refuse a case that is no DICOM where a DICOM format is asked for."""
+        refuse_for_formats(case, self._formats)
+
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Name what may be there of a case's predictions, in any format."""
         names = label_files(case, FORMATS.values(), probabilities=True)
@@ -206,5 +272,9 @@ class LabelWriter(PredictionWriter[Prediction]):
         self.write_table()
         formats = _choose_formats(self._formats, picture=prediction.picture)
         return tuple(
-            dict.fromkeys(file for one in formats for file in one.write(prediction, self.out.path))
+            dict.fromkeys(
+                file
+                for one in formats
+                for file in one.write(prediction, self.out.path, self._formats)
+            )
         )

@@ -54,6 +54,13 @@ class PredictionWriter(ABC, Generic[P]):
         """Name those that always are the case's alone."""
         return self.names(case)
 
+    def refuse(self, case: Case) -> None:
+        """Refuse a case that a format cannot hold, before any work.
+
+        Raises:
+            DataError: it cannot.
+        """
+
     @abstractmethod
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Name the files that earlier predictions of a case may have left, in any format."""

@@ -214,6 +214,7 @@ class Predictor(CasePredictor[Prediction]):
             watch.tally.counts,
             prepared.unlike,
             written_as_picture(prepared.files, self._plan.labels),
+            prepared.files,
         )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from hilum.io.dispatch import in_colours as in_colours
 from hilum.io.dispatch import inspect_file as inspect_file
+from hilum.io.dispatch import is_dicom as is_dicom
 from hilum.io.dispatch import is_dicom_annotation as is_dicom_annotation
 from hilum.io.dispatch import read_channels as read_channels
 from hilum.io.dispatch import read_dicom_annotation as read_dicom_annotation

@@ -165,6 +165,13 @@ def read_modality(path: Path | str) -> str:
     return dicom.modality(source) if _format_of(source) is dicom.FORMAT else ""
 
 
+def is_dicom(path: Path | str) -> bool:
+    """Recognise a DICOM file or series; False where there is nothing that can be read."""
+    with suppress(FormatError):
+        return _format_of(Path(path)) is dicom.FORMAT
+    return False
+
+
 def write_volume(volume: Volume, path: Path | str) -> None:
     """Write an image, completely or not at all; the suffix decides the format.
 

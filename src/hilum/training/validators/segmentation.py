@@ -63,7 +63,7 @@ class SegmentationValidator(Validator[Score]):
                 prediction = predictor.predict(case)
                 labels = prediction.labels
                 if save_to is not None:
-                    FORMATS["nifti"].write(prediction, save_to)
+                    FORMATS["nifti"].write(prediction, save_to, ("nifti",))
             return score_case(labels, read_annotation(case), case, self.plan.labels)
 
         order = shuffled_order([case.id for case in self.cases])

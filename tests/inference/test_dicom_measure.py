@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hilum.inference.measurements import MOST_COMPONENTS, measure_labels
+from hilum.inference.dicom.measure import MOST_COMPONENTS, measure_labels
 from hilum.volume import Geometry, Label, LabelTable
 
 TABLE = LabelTable(

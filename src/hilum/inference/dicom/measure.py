@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.inference.dicom.source import DicomSource
 from hilum.io.dicom.write.codes import code_of_name
 from hilum.io.dicom.write.findings import Bidirectional, Finding, Line
 from hilum.metrics import components, widest_slice
@@ -21,12 +22,41 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hilum.inference.prediction import Prediction
     from hilum.metrics import Diameter
     from hilum.metrics.masks import Mask
     from hilum.volume import Geometry, Label, LabelTable
 
 MOST_COMPONENTS = 20
 """Components of a label that are measured one by one: a speckled label may have thousands."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCase:
+    """A predicted label map on the frames of its source, and what was measured of it.
+
+    Args:
+        source: the DICOM series.
+        labels: (N, rows, columns), ids of the label table.
+        findings: see `measure_labels`.
+    """
+
+    source: DicomSource
+    labels: NDArray[np.integer]
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> MeasuredCase:
+        """Open the source of a prediction, and measure its labels there.
+
+        Raises:
+            DataError: the case is no DICOM, or its series cannot be read.
+        """
+        source = DicomSource.open(prediction.case, prediction.files)
+        array = prediction.labels.array[0]
+        labels = np.asarray(source.stack.to_frames(array), dtype=array.dtype)
+        found = measure_labels(labels, source.stack.geometry, prediction.table)
+        return cls(source, labels, found)
 
 
 def measure_labels(

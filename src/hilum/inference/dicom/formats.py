@@ -1,0 +1,129 @@
+"""Predictions written as DICOM: structured report, key images, page of the case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import hilum
+from hilum.inference.dicom.classes import classification_of, key_images_of_classes, page_of_classes
+from hilum.inference.dicom.labels import key_images_of_labels, page_of_labels
+from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT
+from hilum.inference.dicom.page import print_page
+from hilum.inference.dicom.source import DicomSource
+from hilum.io import atomic_path
+from hilum.io.dicom.header import keep_quiet
+from hilum.io.dicom.write.key_image import make_key_images
+from hilum.io.dicom.write.pdf import make_encapsulated_pdf
+from hilum.io.dicom.write.producer import Producer
+from hilum.io.dicom.write.sr import make_classification_report, make_measurement_report
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+    from hilum.inference.class_prediction import ClassPrediction
+    from hilum.inference.dicom.page import Page
+    from hilum.inference.prediction import Prediction
+    from hilum.io.dicom.write.findings import SegReference
+    from hilum.io.dicom.write.key_image import KeyImage
+
+
+def write_report(
+    prediction: Prediction, folder: Path, together: Collection[str]
+) -> tuple[Path, ...]:
+    """Write the measurements of a segmentation as a structured report.
+
+    Args:
+        prediction: of a DICOM series.
+        folder: where to.
+        together: names of all formats that are written: the report refers to a SEG among them.
+
+    Raises:
+        DataError: the case is no DICOM, or its series cannot be read.
+    """
+    measured = prediction.measured
+    report = make_measurement_report(
+        measured.source.images,
+        _producer(prediction),
+        measured.findings,
+        seg=None,
+    )
+    return (_save(report, folder / f"{prediction.case}{REPORT}"),)
+
+
+def write_key_images(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
+    """Write the outlines on up to three frames as secondary captures.
+
+    Raises:
+        DataError: the case is no DICOM, or its series cannot be read.
+    """
+    pictures = key_images_of_labels(prediction)
+    return _save_pictures(prediction, prediction.measured.source, pictures, folder)
+
+
+def write_page(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
+    """Write the page of a segmentation as an encapsulated PDF.
+
+    Raises:
+        DataError: the case is no DICOM, or its series cannot be read.
+    """
+    page = page_of_labels(prediction)
+    return _save_page(prediction, prediction.measured.source, page, folder)
+
+
+def write_classes(
+    prediction: ClassPrediction, folder: Path, formats: Collection[str]
+) -> tuple[Path, ...]:
+    """Write a classification in the DICOM formats among `formats`.
+
+    Raises:
+        DataError: the case is no DICOM, or its series cannot be read.
+    """
+    source, files = DicomSource.open(prediction.case, prediction.files), []
+    if "dicom-sr" in formats:
+        found = classification_of(prediction)
+        report = make_classification_report(source.images, _producer(prediction), found)
+        files.append(_save(report, folder / f"{prediction.case}{REPORT}"))
+    if "dicom-sc" in formats:
+        pictures = key_images_of_classes(prediction, source)
+        files += _save_pictures(prediction, source, pictures, folder)
+    if "dicom-pdf" in formats:
+        files += _save_page(prediction, source, page_of_classes(prediction, source), folder)
+    return tuple(files)
+
+
+def _producer(prediction: Prediction | ClassPrediction) -> Producer:
+    return Producer(prediction.model, hilum.__version__)
+
+
+def _save_pictures(
+    prediction: Prediction | ClassPrediction,
+    source: DicomSource,
+    pictures: Sequence[KeyImage],
+    folder: Path,
+) -> tuple[Path, ...]:
+    """Write pictures as secondary captures, one file each."""
+    captures = make_key_images(source.images, _producer(prediction), pictures)
+    return tuple(
+        _save(data, folder / f"{prediction.case}{suffix}")
+        for data, suffix in zip(captures, KEY_IMAGES, strict=False)
+    )
+
+
+def _save_page(
+    prediction: Prediction | ClassPrediction, source: DicomSource, page: Page, folder: Path
+) -> tuple[Path, ...]:
+    """Write a page as an encapsulated PDF."""
+    document = make_encapsulated_pdf(
+        source.images, _producer(prediction), print_page(page), title=page.title
+    )
+    return (_save(document, folder / f"{prediction.case}{PAGE}"),)
+
+
+def _save(data: Dataset, path: Path) -> Path:
+    """Write a DICOM file, completely or not at all."""
+    with atomic_path(path) as temporary, keep_quiet():
+        data.save_as(temporary, enforce_file_format=True)
+    return path
