@@ -64,7 +64,10 @@ FILE_LIBRARIES = {
             "networks/weights/files.py",
         ),
     },
-    "matplotlib": {"report", "training/log.py"},
+    "matplotlib": {
+        *("report", "training/log.py"),
+        *("io/dicom/write/page.py", "io/dicom/write/display.py"),  # PDF; fonts and colours
+    },
 }
 
 

@@ -33,7 +33,7 @@ def test_each_label_is_measured_as_a_whole():
     assert (organ.name, organ.code, organ.label) == ("organ", ("10200004", "SCT", "Liver"), 3)
     assert organ.volume_mm3 == pytest.approx((4 * 10 * 17 - 9) * 4)
     assert (organ.frames, organ.components) == ((1, 2, 3, 4), 1)
-    assert organ.diameters is not None
+    assert organ.diameters is None  # anatomy
     assert (lesion.volume_mm3, lesion.components) == (9 * 4, 2)
     assert lesion.diameters is None  # its components are measured
     assert (cyst.name, cyst.frames, cyst.components) == ("cyst", (), 0)
@@ -55,9 +55,21 @@ def test_components_are_measured_largest_first():
     assert first.diameters.long.length_mm == pytest.approx(math.hypot(0.5, 4.0))
 
 
-def test_labels_without_a_code_get_one_of_their_name():
-    value, scheme, meaning = measure_labels(labelled(), GEOMETRY, TABLE)[1].code
-    assert (scheme, meaning, len(value)) == ("99HILUM", "lesion", 16)
+def test_labels_have_the_concepts_of_their_segments():
+    organ, lesion, *_ = measure_labels(labelled(), GEOMETRY, TABLE)
+    assert (lesion.code, lesion.site) == (("52988006", "SCT", "Lesion"), None)
+    assert organ.site is None
+
+
+def test_sites_and_sides_are_those_that_a_name_tells():
+    names = {1: "liver tumour", 2: "left kidney", 3: "xyz"}
+    table = LabelTable.from_names(names)
+    tumour, kidney, unknown = measure_labels(np.zeros((2, 3, 3), np.uint8), GEOMETRY, table)
+    assert (tumour.code[2], tumour.site.region[2], tumour.site.side) == ("Neoplasm", "Liver", None)
+    assert (kidney.code[2], kidney.site.region[2]) == ("Kidney", "Kidney")
+    assert kidney.site.side == ("7771000", "SCT", "Left")
+    value, scheme, meaning = unknown.code
+    assert (scheme, meaning, len(value), unknown.site) == ("99HILUM", "xyz", 16, None)
 
 
 def test_of_many_components_the_largest_are_measured():

@@ -20,6 +20,7 @@ from hilum.io.dicom.write.findings import (
     Finding,
     Line,
     SegReference,
+    Site,
 )
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.repair import read_source_images
@@ -42,6 +43,7 @@ FINDINGS = (
         40.25,
         components=1,
         diameters=Bidirectional(3, *LINES),
+        site=Site(("10200004", "SCT", "Liver"), ("7771000", "SCT", "Left")),
     ),
     Finding("Zyste Ä", ("abc", "99HILUM", "Zyste Ä"), 4, (), components=0),
 )
@@ -241,6 +243,9 @@ def test_dcmqi_reads_what_was_written(tmp_path, kind, seg):
     assert numbers(line) == {"Long Axis": (12.25, "mm"), "Short Axis": (4.5, "mm")}
     assert absent["qualitativeEvaluations"][0]["conceptValue"]["CodeMeaning"] == "Absent"
     assert lesion["Finding"]["CodeValue"] == "108369006"
+    assert lesion["FindingSite"]["CodeMeaning"] == line["FindingSite"]["CodeMeaning"] == "Liver"
+    assert lesion["Laterality"]["CodeMeaning"] == "Left"
+    assert "FindingSite" not in liver
     expected = (2, SEG.instance, source.series) if seg else (None, None, None)
     keys = ("ReferencedSegment", "segmentationSOPInstanceUID", "SourceSeriesForImageSegmentation")
     assert tuple(lesion.get(key) for key in keys) == expected

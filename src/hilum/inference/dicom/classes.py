@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.inference.dicom.draw import Words, draw_heat, with_caption
-from hilum.inference.dicom.page import Page, source_facts
+from hilum.io.dicom.write.display import Words, with_caption, with_heat
 from hilum.io.dicom.write.findings import ClassFinding, Classification
 from hilum.io.dicom.write.key_image import KeyImage
+from hilum.io.dicom.write.page import Page, source_facts
 from hilum.io.dicom.write.producer import NOT_A_DEVICE
 from hilum.targets.predictions import called
 
 if TYPE_CHECKING:
     from hilum.inference.class_prediction import ClassPrediction
-    from hilum.inference.dicom.draw import Pixels
     from hilum.inference.dicom.source import DicomSource
+    from hilum.io.dicom.write.display import Pixels
 
 MOST_PICTURES = 3
 
@@ -105,11 +105,11 @@ def _pictures(prediction: ClassPrediction, source: DicomSource) -> list[tuple[in
     """Draw a frame for each heat map: its number, the class, the picture."""
     if not prediction.maps:
         middle = len(source.stack.frames) // 2
-        return [(middle, "", source.drawable(middle).pixels)]
+        return [(middle, "", source.display(middle).pixels)]
     drawn = []
     for name, volume in list(prediction.maps.items())[:MOST_PICTURES]:
         heat = source.stack.to_frames(volume.array[0])  # (N, rows, columns)
         number = int(heat.sum(axis=(1, 2)).argmax()) if heat.any() else len(heat) // 2
-        pixels = draw_heat(source.drawable(number), heat[number], float(heat.max()))
+        pixels = with_heat(source.display(number), heat[number], float(heat.max()))
         drawn.append((number, name, pixels))
     return drawn

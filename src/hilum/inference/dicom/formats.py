@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import TYPE_CHECKING
 
-import hilum
 from hilum.inference.dicom.classes import classification_of, key_images_of_classes, page_of_classes
 from hilum.inference.dicom.labels import key_images_of_labels, page_of_labels
 from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT
-from hilum.inference.dicom.page import print_page
 from hilum.inference.dicom.source import DicomSource
-from hilum.io import atomic_path
-from hilum.io.dicom.header import keep_quiet
 from hilum.io.dicom.write.key_image import make_key_images
+from hilum.io.dicom.write.page import print_page
 from hilum.io.dicom.write.pdf import make_encapsulated_pdf
-from hilum.io.dicom.write.producer import Producer
+from hilum.io.dicom.write.producer import Producer, save
+from hilum.io.dicom.write.seg import Segmentation
 from hilum.io.dicom.write.sr import make_classification_report, make_measurement_report
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from pydicom.dataset import Dataset
-
     from hilum.inference.class_prediction import ClassPrediction
-    from hilum.inference.dicom.page import Page
+    from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.prediction import Prediction
     from hilum.io.dicom.write.findings import SegReference
     from hilum.io.dicom.write.key_image import KeyImage
+    from hilum.io.dicom.write.page import Page
 
 
 def write_report(
@@ -48,9 +46,9 @@ def write_report(
         measured.source.images,
         _producer(prediction),
         measured.findings,
-        seg=None,
+        seg=_reference(measured, prediction) if "dicom-seg" in together else None,
     )
-    return (_save(report, folder / f"{prediction.case}{REPORT}"),)
+    return (save(report, folder / f"{prediction.case}{REPORT}"),)
 
 
 def write_key_images(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
@@ -85,7 +83,7 @@ def write_classes(
     if "dicom-sr" in formats:
         found = classification_of(prediction)
         report = make_classification_report(source.images, _producer(prediction), found)
-        files.append(_save(report, folder / f"{prediction.case}{REPORT}"))
+        files.append(save(report, folder / f"{prediction.case}{REPORT}"))
     if "dicom-sc" in formats:
         pictures = key_images_of_classes(prediction, source)
         files += _save_pictures(prediction, source, pictures, folder)
@@ -95,7 +93,15 @@ def write_classes(
 
 
 def _producer(prediction: Prediction | ClassPrediction) -> Producer:
-    return Producer(prediction.model, hilum.__version__)
+    return Producer(prediction.model, metadata.version("hilum"))
+
+
+def _reference(measured: MeasuredCase, prediction: Prediction) -> SegReference:
+    """Refer to the SEG that is written of the same prediction: its UIDs follow from its content."""
+    source = measured.source
+    return Segmentation.of(
+        prediction.labels, prediction.table, source.stack, source.images, _producer(prediction)
+    ).reference
 
 
 def _save_pictures(
@@ -107,7 +113,7 @@ def _save_pictures(
     """Write pictures as secondary captures, one file each."""
     captures = make_key_images(source.images, _producer(prediction), pictures)
     return tuple(
-        _save(data, folder / f"{prediction.case}{suffix}")
+        save(data, folder / f"{prediction.case}{suffix}")
         for data, suffix in zip(captures, KEY_IMAGES, strict=False)
     )
 
@@ -119,11 +125,4 @@ def _save_page(
     document = make_encapsulated_pdf(
         source.images, _producer(prediction), print_page(page), title=page.title
     )
-    return (_save(document, folder / f"{prediction.case}{PAGE}"),)
-
-
-def _save(data: Dataset, path: Path) -> Path:
-    """Write a DICOM file, completely or not at all."""
-    with atomic_path(path) as temporary, keep_quiet():
-        data.save_as(temporary, enforce_file_format=True)
-    return path
+    return (save(document, folder / f"{prediction.case}{PAGE}"),)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.inference.dicom.draw import Words, draw_outlines, with_caption
-from hilum.inference.dicom.page import Page, source_facts
+import numpy as np
+
+from hilum.io.dicom.write.display import Words, with_caption, with_outlines
 from hilum.io.dicom.write.key_image import KeyImage
+from hilum.io.dicom.write.page import Page, source_facts
 from hilum.io.dicom.write.producer import NOT_A_DEVICE
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def key_images_of_labels(prediction: Prediction) -> list[KeyImage]:
     measured = prediction.measured
     pictures = []
     for number in _key_frames(measured):
-        grey = measured.source.drawable(number)
+        grey = measured.source.display(number)
         there = [one for one in measured.findings if _is_widest_on(one, number)]
         lines = [
             line
@@ -32,7 +34,7 @@ def key_images_of_labels(prediction: Prediction) -> list[KeyImage]:
             if one.diameters
             for line in (one.diameters.long, one.diameters.short)
         ]
-        picture = draw_outlines(grey, measured.labels[number], prediction.table.colours, lines)
+        picture = with_outlines(grey, measured.labels[number], prediction.table.colours, lines)
         title = f"Frame {number + 1} of {len(measured.labels)}"
         rows = [
             [Words(title), *(Words(f"{one.name}: {_diameters(one)}") for one in there)],
@@ -47,15 +49,17 @@ def key_images_of_labels(prediction: Prediction) -> list[KeyImage]:
 def page_of_labels(prediction: Prediction) -> Page:
     """Lay out the page of a segmentation: a row a label or component."""
     measured = prediction.measured
-    rows = tuple((one.name, _size(one), _number(one), _diameters(one)) for one in measured.findings)
+    whole = [one for one in measured.findings if one.components is not None]
+    parts = [one for one in measured.findings if one.components is None]
+    rows = tuple((one.name, _size(one), _number(one), _diameters(one)) for one in whole + parts)
     return Page(
         title=f"Segmentation of {prediction.case}",
         facts=(*source_facts(measured.source.images), ("Model", prediction.model)),
         head=("Finding", "Volume", "Components", "Diameters"),
         rows=rows,
         pictures=tuple(
-            draw_outlines(
-                measured.source.drawable(number),
+            with_outlines(
+                measured.source.display(number),
                 measured.labels[number],
                 prediction.table.colours,
             )
@@ -66,13 +70,22 @@ def page_of_labels(prediction: Prediction) -> Page:
 
 
 def _key_frames(measured: MeasuredCase) -> Sequence[int]:
-    """Choose up to three frames: the last labels are what is looked for, organs come first."""
-    widest: dict[int, int] = {}
-    for finding in measured.findings:  # a label's components: largest first
+    """Choose up to three frames: the last labels are what is looked for, organs come first.
+
+    Of a label the one where its largest lesion is widest, of anatomy the one with most of it.
+    """
+    largest: dict[int, int] = {}
+    for finding in measured.findings:  # a label as a whole, then its components, largest first
         if finding.diameters is not None:
-            widest.setdefault(finding.label, finding.diameters.frame)
-    chosen = list(dict.fromkeys(reversed(widest.values())))[:MOST_PICTURES]
-    return sorted(chosen) or [len(measured.labels) // 2]
+            largest.setdefault(finding.label, finding.diameters.frame)
+    chosen: list[int] = []
+    for finding in reversed(measured.findings):
+        if finding.components and finding.label not in largest:
+            areas = [(measured.labels[n] == finding.label).sum() for n in finding.frames]
+            largest[finding.label] = finding.frames[int(np.argmax(areas))]
+        if finding.label in largest:
+            chosen.append(largest[finding.label])
+    return sorted(list(dict.fromkeys(chosen))[:MOST_PICTURES]) or [len(measured.labels) // 2]
 
 
 def _is_widest_on(finding: Finding, frame: int) -> bool:

@@ -1,7 +1,8 @@
 """Measurements of a predicted label map on the frames of its DICOM source.
 
-A lesion is a 26-connected component, as lesion-wise metrics count them, of whatever label. Every
-label is measured as a whole; where it has several components, the largest are measured one by one.
+Every label is measured as a whole, and its 26-connected components are counted, as lesion-wise
+metrics count them. Of labels that are no anatomical structure each component is a lesion: the
+largest are measured one by one, with the diameters of each.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from hilum.inference.dicom.source import DicomSource
 from hilum.io.dicom.write.codes import code_of_name
-from hilum.io.dicom.write.findings import Bidirectional, Finding, Line
+from hilum.io.dicom.write.concepts import ANATOMY, concepts_of
+from hilum.io.dicom.write.findings import Bidirectional, Finding, Line, Site
 from hilum.metrics import components, widest_slice
 from hilum.volume import label_boxes
 
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.inference.prediction import Prediction
+    from hilum.io.dicom.write.concepts import SegmentConcepts
     from hilum.metrics import Diameter
     from hilum.metrics.masks import Mask
     from hilum.volume import Geometry, Label, LabelTable
 
+_SIDES = ("7771000", "24028007", "51440002")
+"""SNOMED CT: left, right, both."""
 MOST_COMPONENTS = 20
 """Components of a label that are measured one by one: a speckled label may have thousands."""
 
@@ -62,7 +67,7 @@ class MeasuredCase:
 def measure_labels(
     labels: NDArray[np.integer], geometry: Geometry, table: LabelTable
 ) -> tuple[Finding, ...]:
-    """Measure every label of a table, and the components of those that have several.
+    """Measure every label of a table, and the components of those that are no anatomy.
 
     Volumes are voxels counted; diameters are measured in the plane of the frames. Nothing is
     measured in millimetres of a picture without a scale.
@@ -111,16 +116,26 @@ def _measure_label(
     scale: _Scale,
 ) -> Iterator[Finding]:
     """Measure a label as a whole, then its components where it has several."""
-    code = label.code or code_of_name(label.name)
+    concepts = concepts_of(label)
+    found = Finding(
+        label.name,
+        code_of_name(label.name) if concepts.generic else concepts.kind,
+        label.id,
+        (),
+        components=0,
+        site=_site(concepts),
+    )
     if box is None:
-        yield Finding(label.name, code, label.id, (), components=0)
+        yield found
         return
     mask = labels[box] == label.id
     numbered, count = components(mask)
     corner = tuple(side.start for side in box)
-    piece = _Piece(label.name, code, label.id, scale)
-    yield piece.measure(mask, corner, components=count)
-    if count == 1:
+    piece = _Piece(found, scale)
+    lesion = concepts.category != ANATOMY
+    one = lesion and count == 1
+    yield piece.measure(mask, corner, label.name, components=count, diameters=one)
+    if one or not lesion:
         return
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
     largest = np.argsort(-sizes, kind="stable")[:MOST_COMPONENTS]
@@ -128,34 +143,46 @@ def _measure_label(
     for place, number in enumerate(largest.tolist(), start=1):
         part = parts[number + 1]
         at = tuple(start + side.start for start, side in zip(corner, part, strict=True))
-        named = replace(piece, name=f"{label.name} #{place}")
-        yield named.measure(numbered[part] == number + 1, at)
+        part_mask = numbered[part] == number + 1
+        yield piece.measure(part_mask, at, f"{label.name} #{place}", diameters=True)
+
+
+def _site(concepts: SegmentConcepts) -> Site | None:
+    """Return where a finding lies: a region that its name names, or an organ's side."""
+    sides = [one for one in concepts.modifiers if one[0] in _SIDES]
+    side = sides[0] if sides else None
+    if concepts.region is not None:
+        return Site(concepts.region, side)
+    return None if side is None else Site(concepts.kind, side)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A label or component to be measured."""
+    """A label whose mask or components are measured."""
 
-    name: str
-    code: tuple[str, str, str]
-    label: int
+    label: Finding
     scale: _Scale
 
     def measure(
-        self, mask: Mask, corner: tuple[int, ...], *, components: int | None = None
+        self,
+        mask: Mask,
+        corner: tuple[int, ...],
+        name: str,
+        *,
+        diameters: bool,
+        components: int | None = None,
     ) -> Finding:
         """Measure a mask (Z, Y, X) in the box of the labels that begins at a corner."""
         voxels = int(np.count_nonzero(mask))
         spans = np.flatnonzero(mask.any(axis=(1, 2))) + corner[0]
-        return Finding(
-            self.name,
-            self.code,
+        return replace(
             self.label,
-            tuple(spans.tolist()),
+            name=name,
+            frames=tuple(spans.tolist()),
             volume_mm3=self.scale.volume(voxels),
             area_mm2=self.scale.area(voxels),
             components=components,
-            diameters=None if (components or 1) > 1 else self._diameters(mask, corner),
+            diameters=self._diameters(mask, corner) if diameters else None,
         )
 
     def _diameters(self, mask: Mask, corner: tuple[int, ...]) -> Bidirectional | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hilum.errors import DataError
-from hilum.inference.dicom.draw import DrawnFrame, grey_of
 from hilum.io import is_dicom
-from hilum.io.dicom.header import number_of, text_of
-from hilum.io.dicom.pixels import dtype_of, fill
+from hilum.io.dicom.header import keep_quiet, number_of
+from hilum.io.dicom.picture import header_is_coloured
+from hilum.io.dicom.pixels import read_colours, read_grey
 from hilum.io.dicom.stack import open_stack
+from hilum.io.dicom.write.display import DisplayFrame, grey_of
 from hilum.io.dicom.write.repair import read_source_images
 
 if TYPE_CHECKING:
@@ -47,20 +46,24 @@ class DicomSource:
         spacing, *_ = stack.geometry.spacing
         return cls(stack, read_source_images(stack.frames, spacing_mm=spacing))
 
-    def drawable(self, number: int) -> DrawnFrame:
+    def display(self, number: int) -> DisplayFrame:
         """Decode a frame and map its values to grey, by the window that its header states.
 
-        Without one from the 1st to the 99th percentile.
+        Without one from the 1st to the 99th percentile. Colours stay as they are.
         """
         frame, header = self.stack.frames[number], self.images.planes[number].header
-        pixels = np.empty(frame.shape, dtype=dtype_of([frame]))
-        fill(pixels, frame)
+        with keep_quiet():
+            if header_is_coloured(frame.file.header):
+                return DisplayFrame(grey_of(read_colours(frame), (127.5, 255)), frame.pixel_spacing)
+            pixels = read_grey([frame])[0]
         centre, width = (number_of(header, f"Window{name}") for name in ("Center", "Width"))
         window = (centre, width) if centre is not None and width else None
+        if not frame.placed:  # a picture whose low numbers are white was inverted when it was read
+            window = None if frame.file.inverted else window
+            return DisplayFrame(grey_of(pixels, window), frame.pixel_spacing)
         grey = grey_of(pixels, window)
-        if text_of(header, "PhotometricInterpretation") == "MONOCHROME1":
-            grey = 1 - grey
-        return DrawnFrame(grey, frame.pixel_spacing)
+        grey = 1 - grey if frame.file.inverted else grey
+        return DisplayFrame(grey, frame.pixel_spacing)
 
 
 def refuse_other_than_dicom(case: str, files: Sequence[Path]) -> None:

@@ -42,6 +42,19 @@ class Bidirectional:
 
 
 @dataclass(frozen=True)
+class Site:
+    """Place of a finding, as coded concepts (value, scheme, meaning).
+
+    Args:
+        region: the anatomy.
+        side: left or right; None where it has none, or it is not known.
+    """
+
+    region: tuple[str, str, str]
+    side: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """Measurements of a label, or of one of its components.
 
@@ -54,8 +67,9 @@ class Finding:
         area_mm2: number of pixels by the area of one; None on several frames, and where the size of
             a pixel is not known.
         components: number of components of a label; None for one component.
-        diameters: None of a label with several components, which are measured one by one, and
-            where the size of a pixel is not known.
+        diameters: None of anatomy, of a label with several components, which are measured one by
+            one, and where the size of a pixel is not known.
+        site: where it lies; None where that is not known.
     """
 
     name: str
@@ -66,6 +80,7 @@ class Finding:
     area_mm2: float | None = None
     components: int | None = None
     diameters: Bidirectional | None = None
+    site: Site | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.io.dicom.header import keep_quiet
+from hilum.io.files import atomic_path
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from highdicom import sr
     from pydicom.dataset import Dataset
 
@@ -52,3 +57,10 @@ def finish(data: Dataset, source: SourceImages) -> None:
     for equipment in data.get("ContributingEquipmentSequence") or []:
         if "ContributionDateTime" in equipment:
             equipment.ContributionDateTime = date + time
+
+
+def save(data: Dataset, path: Path) -> Path:
+    """Write a DICOM file, completely or not at all."""
+    with atomic_path(path) as temporary, keep_quiet():
+        data.save_as(temporary, enforce_file_format=True)
+    return path

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Finding,
         Line,
         SegReference,
+        Site,
     )
     from hilum.io.dicom.write.repair import SourceImages
 
@@ -86,7 +87,9 @@ class GroupMaker:
             absent = sr.QualitativeEvaluation(
                 coded("705057003", "SCT", "Presence"), coded("2667000", "SCT", "Absent")
             )
-            return self._group(finding.name, code=finding.code, evaluations=[absent])
+            return self._group(
+                finding.name, code=finding.code, site=finding.site, evaluations=[absent]
+            )
         measurements = []
         if finding.volume_mm3 is not None:
             method, unit = codes.DCM.SumOfSegmentedVoxelMethodForVolume, codes.UCUM.CubicMillimeter
@@ -105,6 +108,7 @@ class GroupMaker:
             return self._group(
                 finding.name,
                 code=finding.code,
+                site=finding.site,
                 measurements=measurements,
                 frames=finding.frames,
             )
@@ -117,6 +121,7 @@ class GroupMaker:
                 source_series=sr.SourceSeriesForSegmentation(self.source.series),
             ),
             finding_type=coded(*finding.code),
+            finding_sites=_sites(finding.site),
             algorithm_id=self.algorithm,
             measurements=measurements,
         )
@@ -132,6 +137,7 @@ class GroupMaker:
         return self._group(
             f"{HYDRATED}:{finding.name}",
             code=finding.code,
+            site=finding.site,
             measurements=[
                 self._line(coded(value, "SCT", meaning), line, found.frame)
                 for value, meaning, line in lines
@@ -181,6 +187,7 @@ class GroupMaker:
         name: str,
         *,
         code: tuple[str, str, str] | None = None,
+        site: Site | None = None,
         measurements: list[sr.Measurement] | None = None,
         evaluations: list[sr.QualitativeEvaluation] | None = None,
         frames: tuple[int, ...] = (),
@@ -191,6 +198,7 @@ class GroupMaker:
         return sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=self._tracking(name),
             finding_type=None if code is None else coded(*code),
+            finding_sites=_sites(site),
             algorithm_id=self.algorithm,
             measurements=measurements or None,
             qualitative_evaluations=evaluations or None,
@@ -215,6 +223,16 @@ class GroupMaker:
 
         uid = tracking_uid(self.source.series, self.model, name)
         return sr.TrackingIdentifier(uid=uid, identifier=name)
+
+
+def _sites(site: Site | None) -> list[sr.FindingSite] | None:
+    """Make the content item of a finding's site."""
+    from highdicom import sr
+
+    if site is None:
+        return None
+    side = None if site.side is None else coded(*site.side)
+    return [sr.FindingSite(anatomic_location=coded(*site.region), laterality=side)]
 
 
 def _number(name: str, value: float, *, method: str) -> sr.Measurement:

@@ -46,48 +46,47 @@ class Words:
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnFrame:
+class DisplayFrame:
     """A source frame to draw on.
 
     Args:
-        grey: (rows, columns), 0..1.
+        shown: (rows, columns), or with three colours (rows, columns, 3), 0..1.
         pixel_mm: mm between (rows, columns).
     """
 
-    grey: NDArray[np.float32]
+    shown: NDArray[np.float32]
     pixel_mm: tuple[float, float]
 
     @property
     def size(self) -> tuple[int, int]:
         """(Y, X) of the picture: square pixels, the longer side fixed."""
-        high, wide = (n * mm for n, mm in zip(self.grey.shape, self.pixel_mm, strict=True))
+        high, wide = (n * mm for n, mm in zip(self.shown.shape[:2], self.pixel_mm, strict=True))
         scale = _SIDE / max(high, wide)
         return max(1, round(high * scale)), max(1, round(wide * scale))
 
     @property
     def pixels(self) -> Pixels:
-        """The frame enlarged, grey in three channels."""
+        """The frame enlarged, in three channels."""
         y, x = self.size
-        stored = Image.fromarray(np.rint(self.grey * 255).astype(np.uint8))
-        grey = np.asarray(stored.resize((x, y), Image.Resampling.BILINEAR))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        stored = Image.fromarray(np.rint(self.shown * 255).astype(np.uint8)).convert("RGB")
+        return np.array(stored.resize((x, y), Image.Resampling.BILINEAR))
 
     def enlarge(self, values: NDArray[T]) -> NDArray[T]:
         """Enlarge values (rows, columns) to the picture's pixels, each the nearest one's."""
-        (rows, columns), (y, x) = self.grey.shape, self.size
+        (rows, columns), (y, x) = self.shown.shape[:2], self.size
         down = ((np.arange(y) + 0.5) * rows / y).astype(int)
         along = ((np.arange(x) + 0.5) * columns / x).astype(int)
         return np.asarray(values[down[:, None], along])
 
     def place(self, point: tuple[float, float]) -> tuple[float, float]:
         """Find the picture's (x, y) of a frame's (row, column); whole numbers are pixel centres."""
-        (rows, columns), (y, x) = self.grey.shape, self.size
+        (rows, columns), (y, x) = self.shown.shape[:2], self.size
         row, column = point
         return (column + 0.5) * x / columns - 0.5, (row + 0.5) * y / rows - 0.5
 
 
-def draw_outlines(
-    frame: DrawnFrame,
+def with_outlines(
+    frame: DisplayFrame,
     labels: NDArray[np.integer],
     colours: Mapping[int, Colour],
     lines: Sequence[Line] = (),
@@ -107,7 +106,7 @@ def draw_outlines(
     return np.array(image)
 
 
-def draw_heat(frame: DrawnFrame, heat: NDArray[np.float32], most: float) -> Pixels:
+def with_heat(frame: DisplayFrame, heat: NDArray[np.float32], most: float) -> Pixels:
     """Draw a heat map (rows, columns) over a frame; `most` is the largest value of the map."""
     from matplotlib import colormaps
 
@@ -141,7 +140,7 @@ def with_caption(picture: Pixels, rows: Sequence[Sequence[Words]]) -> Pixels:
 
 
 def grey_of(values: NDArray[np.generic], window: tuple[float, float] | None) -> NDArray[np.float32]:
-    """Map values (rows, columns) to 0..1: a window (centre, width), or 1st to 99th percentile."""
+    """Map values to 0..1: a window (centre, width), or 1st to 99th percentile."""
     shown = np.nan_to_num(values.astype(np.float32))
     if window is None:
         low, high = (float(v) for v in np.percentile(shown, (1, 99)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from hilum.inference.dicom.draw import Pixels
+    from hilum.io.dicom.write.display import Pixels
     from hilum.io.dicom.write.repair import SourceImages
 
     Row = tuple[str, ...]
@@ -26,7 +26,7 @@ _LINE = 0.018
 """Height of a line of text as a part of the page."""
 _PICTURES = 0.27
 """Height of the row of pictures as a part of the page."""
-_ROWS, _MORE_ROWS = 18, 44
+_ROWS, _MORE_ROWS = 22, 44
 """Rows of the table on the first page, and on each further one."""
 _FIELDS = (
     *(("Patient", "PatientName"), ("Patient ID", "PatientID"), ("Born", "PatientBirthDate")),
@@ -38,7 +38,7 @@ _FIELDS = (
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What stands on the page of a case.
+    """The contents of the page of a case.
 
     Args:
         title: of the page.
@@ -87,7 +87,7 @@ def _first(page: Page) -> Figure:
         column, below = number % 2, number // 2
         x = _LEFT + column * 0.43
         _write(sheet, x, line - below * _LINE, f"{name}:", weight="bold")
-        _write(sheet, x + 0.1, line - below * _LINE, _short(value, 42))
+        _write(sheet, x + 0.11, line - below * _LINE, _short(value, 42))
     line -= ((len(page.facts) + 1) // 2 + 1) * _LINE
     for warning in page.warnings:
         for part in _wrapped(warning):
