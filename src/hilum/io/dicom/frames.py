@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.errors import FormatError, counted
 from hilum.io.dicom.functional_groups import FrameHeader, frame_headers
-from hilum.io.dicom.header import number_of, numbers_of, read_file, text_of, texts_of, whole_of
+from hilum.io.dicom.header import number_of, numbers_of, read_to_pixels, text_of, texts_of, whole_of
 from hilum.io.dicom.picture import PICTURE_TAGS, header_is_coloured, picture_spacing
 from hilum.io.dicom.suv import SUV_TAGS
 from hilum.io.record import damage_refused
@@ -48,6 +48,7 @@ _TAGS: tuple[str | int, ...] = (
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsAllocated", "BitsStored"),
     *("PixelRepresentation", "HighBit", "PhotometricInterpretation", "PresentationLUTShape"),
+    "PlanarConfiguration",
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "GantryDetectorTilt"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *_B_VALUES,
@@ -72,6 +73,8 @@ class ImageFile:
         modality: "CT", "MR".
         bits: bits stored.
         signed: whether stored numbers are signed.
+        pixels_at: the byte at which the element of its pixels begins; None where the file has to be
+            read whole to come to it.
         frames: how many it holds.
         padding: the lowest and the highest stored number that stand for no measurement; None where
             there are none.
@@ -89,6 +92,7 @@ class ImageFile:
     modality: str
     bits: int
     signed: bool
+    pixels_at: int | None = None
     frames: int = 1
     padding: tuple[int, int] | None = None
     inverted: bool = False
@@ -204,7 +208,7 @@ def read_image_file(path: Path) -> ImageFile | None:
     from pydicom.uid import UID
 
     with damage_refused(path, "DICOM"):
-        header = read_file(path, tags=_TAGS)
+        header, pixels_at = read_to_pixels(path, _TAGS)
         kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")
         if "Rows" not in header and "Image Storage" in UID(str(kind)).name:
             raise FormatError(
@@ -226,6 +230,7 @@ def read_image_file(path: Path) -> ImageFile | None:
             modality=modality,
             bits=whole_of(header, "BitsStored") or 0,
             signed=signed,
+            pixels_at=pixels_at,
             frames=whole_of(header, "NumberOfFrames") or 1,
             padding=_padding(header, signed=signed),
             inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1"

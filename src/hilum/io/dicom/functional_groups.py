@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.errors import FormatError
+from hilum.io.dicom.header import tag_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,14 +42,14 @@ class FrameHeader:
             if isinstance(layer, FrameHeader):
                 self.holders |= layer.holders
             else:
-                self.holders |= dict.fromkeys(layer.keys(), layer)
+                self.holders |= dict.fromkeys(map(int, layer.keys()), layer)
 
     def __contains__(self, tag: str | int) -> bool:
-        return _number(tag) in self.holders
+        return int(tag_of(tag)) in self.holders
 
     def __getitem__(self, tag: str | int) -> DataElement:
-        number = _number(tag)
-        return self.holders[number][number]
+        number = tag_of(tag)
+        return self.holders[int(number)][number]
 
 
 def frame_headers(header: Dataset, path: Path) -> list[FrameHeader]:
@@ -81,13 +82,3 @@ def _groups(item: Dataset) -> list[Dataset]:
             found.append(group)
             found += [one for inner in _INNER for one in group.get(inner) or ()]
     return found
-
-
-def _number(tag: str | int) -> int:
-    """Return the number of a tag or keyword; -1 of an unknown keyword."""
-    from pydicom.datadict import tag_for_keyword
-
-    if isinstance(tag, int):
-        return tag
-    number = tag_for_keyword(tag)
-    return -1 if number is None else number

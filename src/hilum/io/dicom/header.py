@@ -7,7 +7,8 @@ import math
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from hilum.io.dicom.start import PREAMBLE, UNUSUAL_STARTS, USUAL_START, data_start
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from hilum.io.dicom.functional_groups import FrameHeader
 
-    Header = Dataset | FrameHeader
+    Header: TypeAlias = Dataset | FrameHeader
 
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
@@ -42,10 +43,7 @@ def read_file(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDat
     Raises:
         InvalidDicomError: the file is no DICOM.
     """
-    from pydicom.tag import Tag
-
-    wanted = None if tags is None else [Tag(tag) for tag in tags]
-    return _read(path, pixels=tags is None, tags=wanted)
+    return _read(path, pixels=tags is None, tags=None if tags is None else tuple(tags))[0]
 
 
 def read_header(path: Path) -> FileDataset:
@@ -54,23 +52,48 @@ def read_header(path: Path) -> FileDataset:
     Raises:
         InvalidDicomError: the file is no DICOM.
     """
-    return _read(path, pixels=False)
+    return _read(path, pixels=False)[0]
 
 
-def _read(path: Path, *, pixels: bool, tags: list[BaseTag] | None = None) -> FileDataset:
+def read_to_pixels(path: Path, tags: tuple[str | int, ...]) -> tuple[FileDataset, int | None]:
+    """Read these tags of a file's header.
+
+    Returns:
+        They, and the byte at which the element of the pixels begins; None where the file has to be
+        read whole to come to them.
+
+    Raises:
+        InvalidDicomError: the file is no DICOM.
+    """
+    return _read(path, pixels=False, tags=tags)
+
+
+def _read(
+    path: Path, *, pixels: bool, tags: tuple[str | int, ...] | None = None
+) -> tuple[FileDataset, int | None]:
     """Read a file by pydicom, also one without DICOM's preamble or prefix."""
     import pydicom
 
     start = data_start(path)
     odd = start in UNUSUAL_STARTS
-    source = io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path
-    data = pydicom.dcmread(source, stop_before_pixels=not pixels, specific_tags=tags)
+    wanted = None if tags is None else [tag_of(tag) for tag in tags]
+    with io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path.open("rb") as stream:
+        data = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=wanted)
+        at = None if odd or pixels else stream.tell()
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
         data.file_meta.TransferSyntaxUID = (
             pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
         )
-    return data
+    return data, None if data.file_meta.TransferSyntaxUID.is_deflated else at
+
+
+@cache
+def tag_of(tag: str | int) -> BaseTag:
+    """Return the tag of a keyword, or of a number."""
+    from pydicom.tag import Tag
+
+    return Tag(tag)
 
 
 def read_until(path: Path, tag: int) -> Dataset:
@@ -120,9 +143,10 @@ def _values(data: Header, tag: str | int) -> tuple[object, ...]:
     """Return the values of an element by its keyword or tag; () where it is absent or empty."""
     from pydicom.multival import MultiValue
 
-    if tag not in data:
+    number = tag_of(tag)
+    if number not in data:
         return ()
-    value = data[tag].value
+    value = data[number].value
     if isinstance(value, bytes):  # a private element whose kind is not stated
         value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
     if isinstance(value, MultiValue | list | tuple):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hilum.io.dicom.frames import Frame
 
+_PIXEL_DATA = bytes.fromhex("e07f1000")
 _CURE = "export the series again from the source"
 _THREADS = 2  # of decoders that release Python's lock, as copying does; more do not help
 
@@ -93,14 +94,31 @@ def _fill(
     """
     place_of = {frames[place].index: place for place in places}
     first, found = frames[places[0]], []
-    data = _open(first)
+    plain = _plain_pixels(first)
+    data = _open(first) if plain is None else first.file.header
     with _decoding(first, data):
-        for index, pixels in _decoded(data, sorted(place_of), raw=True):
+        for index, pixels in _decoded(data, sorted(place_of), raw=True, plain=plain):
             frame, target = frames[place_of[index]], array[place_of[index]]
             _refuse_shape(frame, pixels, target.shape)
             _rescale(target, pixels, frame)
             found.append((place_of[index], _padding_of(frame, pixels)))
     return found
+
+
+def _plain_pixels(frame: Frame) -> bytes | None:
+    """Read the bytes of little-endian pixels that are not compressed; None of others."""
+    encoding, at = frame.file.header.file_meta.TransferSyntaxUID, frame.file.pixels_at
+    if at is None or encoding.is_encapsulated or not encoding.is_little_endian:
+        return None
+    with frame.path.open("rb") as stream:
+        stream.seek(at)
+        head = stream.read(12)  # of an explicit element: tag 4, VR 2, unused 2, length 4
+        if head[:4] != _PIXEL_DATA:
+            return None
+        if encoding.is_implicit_VR:
+            stream.seek(at + 8)
+            return stream.read(int.from_bytes(head[4:8], "little"))
+        return stream.read(int.from_bytes(head[8:], "little"))
 
 
 def _open(frame: Frame) -> Dataset:
@@ -127,16 +145,19 @@ def _decoding(frame: Frame, data: Dataset) -> AbstractContextManager[None]:
 
 
 def _decoded(
-    data: Dataset, indices: Sequence[int], *, raw: bool
+    data: Dataset, indices: Sequence[int], *, raw: bool, plain: bytes | None = None
 ) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """Decode frames of a file one after another."""
+    """Decode frames of a file one after another, from `plain` where its bytes are there."""
     from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
 
     decoder = get_decoder(data.file_meta.TransferSyntaxUID)
+    options = {} if plain is None else as_pixel_options(data, pixel_keyword="PixelData")
+    source = data if plain is None else plain
     if int(data.get("NumberOfFrames") or 1) == 1:
-        yield indices[0], decoder.as_array(data, raw=raw)[0]
+        yield indices[0], decoder.as_array(source, raw=raw, **options)[0]
         return
-    frames = decoder.iter_array(data, indices=list(indices), raw=raw)
+    frames = decoder.iter_array(source, indices=list(indices), raw=raw, **options)
     yield from zip(indices, (pixels for pixels, _ in frames), strict=True)
 
 
