@@ -12,11 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hilum.api import ClassificationOptions as ClassificationOptions
+    from hilum.api import DeidentifyOptions as DeidentifyOptions
     from hilum.api import Labelling as Labelling
     from hilum.api import NetworkOptions as NetworkOptions
     from hilum.api import SegmentationOptions as SegmentationOptions
     from hilum.api import check as check
     from hilum.api import compare as compare
+    from hilum.api import deidentify as deidentify
     from hilum.api import demo as demo
     from hilum.api import evaluate as evaluate
     from hilum.api import export as export

@@ -3,6 +3,8 @@
 from hilum.api.data import CheckResult as CheckResult
 from hilum.api.data import check as check
 from hilum.api.data import plan as plan
+from hilum.api.deidentification import DeidentifyOptions as DeidentifyOptions
+from hilum.api.deidentification import deidentify as deidentify
 from hilum.api.demonstration import DemoResult as DemoResult
 from hilum.api.demonstration import demo as demo
 from hilum.api.learning import TuneResult as TuneResult

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hilum.cli.deidentify import deidentify
 from hilum.cli.evaluation import compare, evaluate
 from hilum.cli.node import node
 from hilum.cli.options import Json
@@ -105,7 +106,20 @@ def doctor(*, as_json: Json = False) -> None:
         typer.echo(f"{name:18} {value}")
 
 
-for verb in (check, plan, train, predict, evaluate, compare, tune, export, node, demo, doctor):
+for verb in (
+    check,
+    plan,
+    train,
+    predict,
+    evaluate,
+    compare,
+    tune,
+    export,
+    deidentify,
+    node,
+    demo,
+    doctor,
+):
     app.command()(verb)
 imports = typer.Typer(no_args_is_help=True, help="Import models of other programs.")
 imports.command("nnunet")(import_nnunet)

@@ -1,0 +1,1 @@
+"""The second pass: it searches the output for what the first one removed, by code of its own."""
