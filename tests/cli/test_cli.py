@@ -35,6 +35,7 @@ VERBS = (
     "tune",
     "export",
     "import",
+    "deidentify",
 )
 
 

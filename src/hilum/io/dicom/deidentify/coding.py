@@ -60,6 +60,11 @@ class Coding:
         return struct.Struct(">L" if self.big else "<L")
 
     @cached_property
+    def item_start(self) -> bytes:
+        """Return the tag of an item."""
+        return self.tag_struct.pack(ITEM >> 16, ITEM & 0xFFFF)
+
+    @cached_property
     def item_end(self) -> bytes:
         """Return the delimiter of an item."""
         return self.head(ITEM_END, "", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pydicom.fileset import FileSet
 from hilum.io.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 NAME = "DICOMDIR"
 
@@ -30,7 +31,7 @@ def write_directory(folder: Path, files: Mapping[Path, str]) -> tuple[str, ...]:
         What could not be entered, in words.
     """
     directory, remarks = FileSet(), []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _cleaned(directory):
         warnings.simplefilter("ignore")  # pydicom's remarks on values that it copies
         for path in files:
             try:
@@ -51,3 +52,12 @@ def write_directory(folder: Path, files: Mapping[Path, str]) -> tuple[str, ...]:
         made.save_as(buffer, enforce_file_format=True)
     atomic_write_bytes(folder / NAME, buffer.getvalue())
     return tuple(remarks)
+
+
+@contextmanager
+def _cleaned(directory: FileSet) -> Iterator[None]:
+    """Remove the temporary folder of a file set, which pydicom leaves to the garbage collector."""
+    try:
+        yield
+    finally:
+        directory._stage["t"].cleanup()  # noqa: SLF001  (there is no public way)

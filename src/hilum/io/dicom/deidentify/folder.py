@@ -137,7 +137,7 @@ class _Run:
     def _write(self, name: str, result: Deidentified) -> FileResult:
         """Write one file."""
         if result.is_directory:
-            return FileResult(source=name, output=DIRECTORY)
+            return FileResult(source=name, remark="directory of media: made anew")
         *folders, last = result.names
         place = self.folder.path.joinpath(*folders, last + self._suffix)
         if place in self.outputs:  # two files of one instance
@@ -165,6 +165,7 @@ class _Run:
         if (self.folder.path / DIRECTORY).exists():
             self.folder.record(DIRECTORY)
             self.outputs[self.folder.path / DIRECTORY] = ""
+            self.results.append(FileResult(source="", output=DIRECTORY, remark="made anew"))
         self.results += [FileResult(source=DIRECTORY, error=remark) for remark in remarks]
 
     def search(self, question: Question, workers: int | None) -> dict[int, list[str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hilum.errors import FormatError
 from hilum.io.dicom.deidentify.coding import (
     IMPLICIT,
     ITEM,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from hilum.io.dicom.deidentify.removed import Removed
 
+_ITEM_START = b"\xfe\xff\x00\xe0"
 _STRICTEST = Options(dates="remove")
 _SHORT, _LONG, _SEQUENCE, _END = range(4)
 _Head = tuple[int, Attribute | None]
@@ -94,6 +97,18 @@ class Harvest:
             at = self._elements(at + 8, inside, coding, private=private)
         return at
 
+    def unknown(self, at: int, length: int) -> bool:
+        """Note the texts of a private value that may be a sequence whose VR was lost.
+
+        Returns:
+            True if it is one.
+        """
+        try:
+            end = self.sequence(at, length, IMPLICIT, private=True)
+        except (FormatError, struct.error):
+            return False
+        return end == at + length
+
     def _elements(self, at: int, length: int, coding: Coding, *, private: bool) -> int:
         """Note the texts of one item, and return where it ends."""
         data, size, explicit = self.data, coding.key_bytes, coding.explicit
@@ -119,6 +134,8 @@ class Harvest:
                 continue
             at = value + count
             if take is not None and count:
+                if data.startswith(_ITEM_START, value) and self.unknown(value, count):
+                    continue
                 take(data[value:at])
         if length == UNDEFINED or at > end:
             raise cut_short(at, len(data) - at)

@@ -41,7 +41,6 @@ _BY_OPTION: tuple[tuple[str, Kind], ...] = (
     ("patient", "patient"),
     ("descriptors", "description"),
 )
-_OFTEN_COMMON = frozenset({"private", "text", "description", "patient"})
 _LEAST, _LETTER = 6, re.compile(rb"[A-Za-z\x80-\xff]")
 
 
@@ -94,12 +93,12 @@ class Removed:
         self.written |= other.written
 
     def drop_common(self) -> None:
-        """Drop texts of descriptions and private blocks that say too little; count them.
+        """Drop texts of private blocks that say too little; count them.
 
         A scanner writes thousands of numbers and short codes into each file.
         """
         for (attribute, charset), values in list(self.values.items()):
-            if attribute.kind in _OFTEN_COMMON:
+            if attribute.kind == "private":
                 worth = {raw for raw in values if len(raw) >= _LEAST and _LETTER.search(raw)}
                 self.common[attribute.kind] += len(values) - len(worth)
                 self.values[attribute, charset] = worth

@@ -41,12 +41,14 @@ class FileResult(_Record):
         output: path below the output folder; "" for one that was not written.
         error: why it was not; "" for one that was.
         warnings: kinds of warnings.
+        remark: what else is to be said.
     """
 
     source: Readable
     output: str = ""
     error: Readable = ""
     warnings: tuple[str, ...] = ()
+    remark: str = ""
 
 
 class ValueResult(_Record):
@@ -208,7 +210,7 @@ def _files(report: DeidentificationReport) -> Iterator[str]:
     yield f"\n## Files ({len(report.files)})\n"
     yield "| source | output | remarks |\n|---|---|---|"
     for one in report.files[:_SHOWN]:
-        remarks = one.error or ", ".join(one.warnings)
+        remarks = one.error or ", ".join(filter(None, (*one.warnings, one.remark)))
         yield f"| {_cell(one.source)} | {one.output} | {_cell(remarks)} |"
     if len(report.files) > _SHOWN:
         yield f"\nand {len(report.files) - _SHOWN} more in report.json."

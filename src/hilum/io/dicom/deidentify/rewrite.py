@@ -210,6 +210,9 @@ class _Rewriter:
         if plan.action is not Action.REMOVE and new == strip_padding(raw):
             return None, after
         self.acted.append(plan)
+        lost = attribute.vr == "UN" and raw.startswith(coding.item_start)
+        if lost and self.harvest.unknown(element.value, element.length):
+            return b"", after  # a private sequence
         if plan.action not in {Action.CLEAN, Action.AGE}:
             self.removed.note(attribute, self.source.charset, raw)
         if plan.action is Action.REMOVE:

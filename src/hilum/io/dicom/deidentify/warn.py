@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pydicom.datadict import tag_for_keyword
@@ -41,7 +42,10 @@ _CLASS, _WEIGHT, _CONVERSION, _DESCRIPTION = (
     tag_for_keyword(name) or 0
     for name in ("SOPClassUID", "PatientWeight", "ConversionType", "StudyDescription")
 )
-_BITS_ALLOCATED, _PROTOCOL = 0x00280100, 0x00181030
+_PROTOCOL = 0x00181030
+_OVERLAY_BITS = re.compile(rb"[\0-\x1e]\x60\0\x01(?:US\x02\0|\x02\0\0\0)(..)", re.DOTALL)
+"""Bits Allocated of an overlay, found as bytes: it stands behind the frames, and pixels in which
+these eight bytes stand by chance are no loss. One of its own has 1."""
 _OFTEN_BURNED = {"US", "SC", "XA", "RF", "XC", "OT", "ES", "GM", "IVUS", "ECG", "BDUS", "DOC"}
 _SCREENS = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3.")
 _DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
@@ -59,7 +63,7 @@ def warnings_of(file: DicomFile, options: Options) -> tuple[str, ...]:
         FACE: modality in {"CT", "MR", "PT", "NM"} and _is_head(file),
         DOCUMENT: sop_class.startswith(_DOCUMENTS),
         REPORT: sop_class.startswith(_REPORTS) and options.clean_structured_content,
-        OVERLAY: any(tag >> 24 == 0x60 and _in_pixels(file, tag) for tag in file.top),
+        OVERLAY: any(bits != b"\x01\0" for bits in _OVERLAY_BITS.findall(file.data)),
         WEIGHT: modality == "PT" and not options.retain_patient,
         DATES: modality == "PT" and options.dates == "remove",
         CAMERA: sop_class.startswith(_VISIBLE) and modality in {"XC", "OP", "ES", "GM"},
@@ -83,8 +87,3 @@ def _is_head(file: DicomFile) -> bool:
         return True
     words = " ".join(file.text(tag).upper() for tag in (_BODY, _DESCRIPTION, _PROTOCOL))
     return any(head in words for head in _HEADS)
-
-
-def _in_pixels(file: DicomFile, tag: int) -> bool:
-    """Return True for an overlay whose bits lie among the pixels'."""
-    return tag & 0xFFFF == 0x0100 and file.top[tag] not in {b"", b"\1", b"\1\0"}

@@ -24,9 +24,9 @@ LEAST_NAME, LEAST_ID, LEAST_TEXT, LEAST_DIGITS = 3, 4, 6, 6
 RULE = (
     f"Not searched for: parts of names under {LEAST_NAME} letters and titles (Dr, van); numbers"
     f" under {LEAST_DIGITS} digits; ids under {LEAST_ID} and other texts under {LEAST_TEXT}"
-    " characters; one repeated character; texts without a letter; dates that are also moved dates"
-    " of another study; times of day, unless all times were removed; UIDs of the standard itself;"
-    " binary values. They are too common to mean anything when found."
+    " characters; one repeated character; numbers of private attributes; dates that are also moved"
+    " dates of another study; times of day, unless all times were removed; UIDs of the standard"
+    " itself; binary values. They are too common to mean anything when found."
 )
 """The rule of what is searched for, in words."""
 TITLES = frozenset(
@@ -91,7 +91,7 @@ def too_common(kind: str, text: str) -> bool:
         return digits < LEAST_DIGITS or text.startswith(_STANDARD)
     if kind in {"id", "address", "institution", "device"}:
         return len(text) < LEAST_ID or (not letters and digits < LEAST_DIGITS)
-    return len(text) < LEAST_TEXT or not letters
+    return len(text) < LEAST_TEXT or not (letters or (kind != "private" and digits >= LEAST_DIGITS))
 
 
 def _forms(attribute: Attribute, text: str) -> Iterator[str]:
