@@ -370,6 +370,7 @@ def test_each_command_calls_one_verb():
         "api.Labelling",
         "api.SegmentationOptions",
         "api.ClassificationOptions",
+        "api.DeidentifyOptions",
     }
     commands = {}
     for callback in registered_commands():
@@ -389,6 +390,7 @@ def test_each_command_calls_one_verb():
         "demo",
         "export",
         "import_nnunet",
+        "deidentify",
     }
     assert set(commands) == verbs
     assert all(called == {f"api.{name}"} for name, called in commands.items()), commands

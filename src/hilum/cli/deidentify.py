@@ -11,7 +11,7 @@ from hilum.cli.output import print_json, shown_progress, with_options
 
 
 class Dates(StrEnum):
-    """What becomes of dates."""
+    """Treatments of dates."""
 
     shift = "shift"
     keep = "keep"

@@ -226,8 +226,8 @@ def lose_vrs(path: Path, planter: Planter) -> None:
         (0x00324000, str(planter.value("LT")).encode()),
         (0x0040A730, item),
     ):
-        value += b" " * (len(value) % 2)
-        lost += struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"UN", 0, len(value)) + value
+        padded = value + b" " * (len(value) % 2)
+        lost += struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"UN", 0, len(padded)) + padded
     raw = path.read_bytes()
     pixels = raw.index(b"\xe0\x7f\x10\x00OW")
     path.write_bytes(raw[:pixels] + lost + raw[pixels:])

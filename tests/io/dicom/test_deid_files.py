@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from deid_planted import Planter, base, plant_nested, plant_private, write
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from deid_planted import Planter, base, plant_nested, plant_private, write
 from hilum import (
     DataError,
     DeidentifyOptions,
@@ -189,7 +189,8 @@ def test_failed_file_never_costs_the_others(tmp_path):
     assert report.written == 1
     reasons = {one.source: one.error for one in report.failed}
     assert "ends too early" in reasons["short"]
-    assert reasons["text"] == "no DICOM file"
+    assert set(reasons) == {"short"}
+    assert report.left_aside == 1
     with pytest.raises(DataError, match="no file could be de-identified"):
         deidentify(tmp_path / "in" / "short", tmp_path / "none", key=tmp_path / "key")
 
@@ -215,8 +216,8 @@ def test_cut_and_altered_files_are_refused_or_read(tmp_path, seed):
         assert isinstance(result, str) or result.data[128:132] == b"DICM"
 
 
-def element(tag, vr, value, coding=Coding()):
-    return coding.element(tag, vr, value)
+def element(tag, vr, value, coding=None):
+    return (coding or Coding()).element(tag, vr, value)
 
 
 def test_damage_is_named():
@@ -262,9 +263,9 @@ def test_folders_in_each_other_are_refused(tmp_path):
         deidentify(tmp_path / "in", tmp_path / "in" / "out", key=tmp_path / "key")
     with pytest.raises(UsageError, match="lie in each other"):
         deidentify(tmp_path / "in", tmp_path, key=tmp_path / "key")
-    with pytest.raises(UsageError, match="the key .* would lie in the output"):
+    with pytest.raises(UsageError, match=r"the key .* would lie in the output"):
         deidentify(tmp_path / "in", tmp_path / "out", key=tmp_path / "out" / "key")
-    with pytest.raises(UsageError, match="the report .* would lie in the output"):
+    with pytest.raises(UsageError, match=r"the report .* would lie in the output"):
         deidentify(
             tmp_path / "in",
             tmp_path / "out",
@@ -335,7 +336,7 @@ def same_pixels(source, output):
     after = pydicom.dcmread(output)
     try:
         expected = before.pixel_array
-    except Exception:  # what pydicom cannot decode in the source
+    except Exception:  # noqa: BLE001  (what pydicom cannot decode in the source)
         assert after.PixelData == before.PixelData
         return False
     np.testing.assert_array_equal(expected, after.pixel_array)

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pydicom
 import pytest
+from deid_planted import plant_study
 from pydicom.fileset import FileSet
 
-from deid_planted import plant_study
 from hilum import DeidentifyOptions, deidentify
 
 

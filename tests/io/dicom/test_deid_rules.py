@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pydicom
 import pytest
+from deid_planted import Planter, base, write
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.datadict import tag_for_keyword
@@ -12,7 +13,6 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, CTImageStorage, PositronEmissionTomographyImageStorage
 
-from deid_planted import Planter, base, write
 from hilum import DataError, DeidentifyOptions, UsageError, deidentify
 from hilum.io.dicom.deidentify.dates import limit_age, shift_date, shift_date_time
 from hilum.io.dicom.deidentify.key import Key, open_key, read_key

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from deid_planted import Planter, base, write
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 import hilum.io.dicom.deidentify.search as second
-from deid_planted import Planter, base, write
 from hilum.io.dicom.deidentify.removed import Attribute, Removed
 from hilum.io.dicom.deidentify.search.second_pass import IN_BYTES, Finder, ask
 from hilum.io.dicom.deidentify.search.values import needles_of, too_common

@@ -29,7 +29,7 @@ _SHORT_VRS = frozenset(
 
 @dataclass(frozen=True)
 class Coding:
-    """How data elements are written.
+    """Way in which data elements are written.
 
     Args:
         explicit: value representations stand in the file.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 VERB = "deidentify"
+_OF_DICOM = {".dcm", ".ima"}
 
 
 def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
@@ -109,7 +110,7 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
 
 @dataclass
 class _Run:
-    """What a run has done so far."""
+    """State of a run."""
 
     root: Path
     folder: OutputFolder
@@ -125,7 +126,9 @@ class _Run:
         """Write each file as it comes, and note what it lost."""
         for number, (path, result) in enumerate(zip(paths, results, strict=True), start=1):
             name = os.path.relpath(path, self.root)
-            if isinstance(result, str):
+            if result == NO_DICOM and path.suffix.lower() not in _OF_DICOM:
+                self.results.append(FileResult(source=name, remark=NO_DICOM))
+            elif isinstance(result, str):
                 self.results.append(FileResult(source=name, error=result))
             else:
                 self.removed.add(result.removed)
@@ -224,7 +227,7 @@ def _refuse_nested(source: Path, out: Path, key: Path, report: Path) -> None:
 
 def _first_reason(results: list[FileResult]) -> str:
     """Say why the first file was not written."""
-    reasons = [one.error for one in results if one.error != NO_DICOM]
+    reasons = [one.error for one in results if one.error]
     return reasons[0] if reasons else f"{len(results)} files are no DICOM files"
 
 

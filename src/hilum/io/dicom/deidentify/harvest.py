@@ -36,7 +36,7 @@ _Taker = tuple[int, "Callable[[bytes], None] | None"]
 
 @dataclass
 class Heads:
-    """What stands at a header, found once for its first bytes."""
+    """Meanings of headers, found once for their first bytes."""
 
     _found: dict[tuple[bytes, Coding, bool], _Head] = field(default_factory=dict)
 

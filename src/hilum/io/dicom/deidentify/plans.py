@@ -17,7 +17,7 @@ PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 class Plan(NamedTuple):
-    """What is done at a header.
+    """Decision about a header.
 
     Args:
         attribute: kind, tag and value representation; by the dictionary where the latter was lost.

@@ -64,7 +64,7 @@ Source = tuple[Attribute, str]
 
 @dataclass
 class Removed:
-    """What one or more files lost.
+    """Values and numbers of what one or more files lost.
 
     Args:
         values: bytes as they were, each once.

@@ -1,4 +1,4 @@
-"""What a de-identification did, for people and programs. It holds identifiers: keep it apart."""
+"""Report of a de-identification, for people and programs. It holds identifiers: keep it apart."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ValueResult(_Record):
 
 
 class DeidentificationReport(_Record):
-    """What was done.
+    """Record of one de-identification.
 
     Args:
         options: of the profile.
@@ -112,6 +112,11 @@ class DeidentificationReport(_Record):
         return tuple(one for one in self.files if one.error)
 
     @property
+    def left_aside(self) -> int:
+        """Count the files that are no DICOM files: they were not copied."""
+        return sum(not one.output and not one.error for one in self.files)
+
+    @property
     def found(self) -> tuple[ValueResult, ...]:
         """Return the identifying values that stand in the output."""
         return tuple(one for one in self.values if one.places and one.identifies)
@@ -130,6 +135,8 @@ class DeidentificationReport(_Record):
         """Say in a few lines what was done and what is left to do."""
         written, failed = counted(self.written, "file"), len(self.failed)
         lines = [f"{written} written, {failed} failed ({self.options}; {self.profile})."]
+        if self.left_aside:
+            lines.append(f"Not copied, as no DICOM files: {self.left_aside}.")
         lines += [f"Not de-identified: {one.source}: {one.error}" for one in self.failed[:3]]
         lines.append(self._search_result())
         lines += [f"{kind} ({n}): {MEANINGS[kind]}" for kind, n in self.warnings().items()]

@@ -1,4 +1,4 @@
-"""What may still show who a patient is, and no program here takes away: said, never claimed."""
+"""Warnings of what may still show who a patient is, and no program here takes away."""
 
 from __future__ import annotations
 
