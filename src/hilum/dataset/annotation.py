@@ -1,4 +1,4 @@
-"""Annotations as they are stored: one label map, or a file for each label."""
+"""Annotations as they are stored: one label map, a file for each label, or a DICOM annotation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import GeometryError
-from hilum.io import read_geometry, read_labels
+from hilum.io import read_dicom_annotation, read_geometry, read_labels
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -42,14 +42,38 @@ class MaskFiles:
         return next(iter(self.masks.values())).parent.name
 
 
-Annotation = Path | MaskFiles
-"""A label map, or one mask a label."""
+@dataclass(frozen=True)
+class DicomSegments:
+    """An annotation in a DICOM SEG or RTSTRUCT.
+
+    Where structures overlap, a voxel belongs to the one of fewer voxels.
+
+    Args:
+        file: the file.
+        ids: number of a segment or structure to its label id; the others are not the data set's.
+        source: the series that it was drawn on.
+    """
+
+    file: Path
+    ids: Mapping[int, int]
+    source: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the file, for people."""
+        return self.file.name
+
+
+Annotation = Path | MaskFiles | DicomSegments
+"""A label map, one mask a label, or a DICOM annotation."""
 
 
 def annotation_files(annotation: Annotation | None) -> tuple[Path, ...]:
     """Return the files of an annotation; () where there is none."""
     if annotation is None:
         return ()
+    if isinstance(annotation, DicomSegments):
+        return (annotation.file,)
     return (annotation,) if isinstance(annotation, Path) else tuple(annotation.masks.values())
 
 
@@ -61,6 +85,9 @@ def read_label_map(annotation: Annotation) -> Volume:
         LabelError: it holds fractions.
         GeometryError: the masks of a case lie on different grids.
     """
+    if isinstance(annotation, DicomSegments):
+        ids, source = annotation.ids, annotation.source
+        return read_dicom_annotation(annotation.file, ids=ids, source=source)
     return read_labels(annotation) if isinstance(annotation, Path) else compose_masks(annotation)[0]
 
 

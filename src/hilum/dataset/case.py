@@ -103,7 +103,8 @@ class Dataset:
         name: for people.
         root: the folder or file it was opened from.
         layout: which layout it has ("nnunet", "decathlon", "table", "class-folders",
-            "paired-folders", "medmnist", "patient-folders", "patient-masks", "bids").
+            "paired-folders", "medmnist", "patient-folders", "patient-masks", "bids",
+            "dicom-studies").
         cases: annotated cases, by id; for classification those whose label is known.
         unlabelled: the others (imagesTs, rows with an empty label), by id.
         channels: channel names in order, e.g. ("PET", "CT").
@@ -114,6 +115,7 @@ class Dataset:
         tests: ids of annotated cases that the data set keeps for testing: `make_folds` puts them
             into no fold.
         orphans: images without annotation and annotations without image.
+        reasons: why files are left out, where the layout knows.
         files: the account of every file of the data set; None before it is opened wholly.
         notes: what the reader had to assume, for the user to see ("no patient column: each case
             counts as one patient").
@@ -131,6 +133,7 @@ class Dataset:
     tests: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = field(default=(), compare=False)
+    reasons: Mapping[Path, str] = field(default_factory=dict, compare=False)
     files: Inventory | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

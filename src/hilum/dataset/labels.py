@@ -23,7 +23,7 @@ from hilum.io import segments_of
 from hilum.volume import Label, LabelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hilum.dataset.case import Dataset
     from hilum.dataset.classes import ClassTable
@@ -249,23 +249,30 @@ def segments_in(annotation: object) -> tuple[Segment, ...]:
         return ()
 
 
-def table_of_segments(annotations: Sequence[Path]) -> LabelTable | None:
+def table_of_segments(annotations: Iterable[object]) -> LabelTable | None:
+    """Make the label table of the segments that annotations name; None where none names any."""
+    return table_of(map(segments_in, annotations))
+
+
+def table_of(files: Iterable[Sequence[Segment]]) -> LabelTable | None:
     """Give each segment name an id: that of the first file with it, or the next free one.
 
     Its code and colour are those of the first file that states them.
 
+    Args:
+        files: the segments of each file.
+
     Returns:
-        None where no annotation names segments.
+        None where there are no segments.
     """
     labels: dict[str, Label] = {}
-    for annotation in annotations:
-        for one in segments_in(annotation):
-            held = [label.id for label in labels.values()]
-            free = one.value if one.value not in held else max(held) + 1
-            plain = plain_name(one.name)
-            known = labels.setdefault(plain, Label(id=free, name=one.name))
-            stated = {"code": known.code or one.code, "colour": known.colour or one.colour}
-            labels[plain] = known.model_copy(update=stated)
+    for one in (segment for segments in files for segment in segments):
+        held = [label.id for label in labels.values()]
+        free = one.value if one.value not in held else max(held) + 1
+        plain = plain_name(one.name)
+        known = labels.setdefault(plain, Label(id=free, name=one.name))
+        stated = {"code": known.code or one.code, "colour": known.colour or one.colour}
+        labels[plain] = known.model_copy(update=stated)
     if not labels:
         return None
     ordered = sorted(labels.values(), key=lambda label: label.id)

@@ -100,7 +100,10 @@ def open_dataset(
     files = take_inventory(
         [root],
         [*images, *masks, *describing_files(root, opened.layout)],
-        reasons={opened.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")},
+        reasons={
+            **{opened.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")},
+            **opened.reasons,
+        },
     )
     files.log()
     return replace(opened, files=files)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from hilum.io.dicom.series import series_header
 from hilum.io.dicom.start import is_dicom_file
 from hilum.io.files import Readable, file_of, header_of, image_suffix
 from hilum.io.output import JOURNAL, LEDGER, LOCK, is_output
@@ -258,15 +259,22 @@ def is_text(path: Path) -> bool:
 def _by_kind(path: Path) -> NotTaken:
     """Judge by name and first bytes why a file that no case names is left out."""
     name = path.name.lower()
+    if image_suffix(path) in {"", ".dcm"} and (kind := _companion(path)):
+        return NotTaken(path, f"a DICOM object that is no image ({kind})")
     if image_suffix(path):
         empty = path.stat().st_size == 0
         return NotTaken(path, EMPTY if empty else UNUSED, image=True, readable=not empty)
-    if name.endswith(_TABLES):
-        return NotTaken(path, "a table that is not used")
-    if is_text(path):
-        return NotTaken(path, "text")
+    if name.endswith(_TABLES) or is_text(path):
+        table = name.endswith(_TABLES)
+        return NotTaken(path, "a table that is not used" if table else "text")
     if name.endswith(_UNREAD_IMAGES):
         return NotTaken(path, "a format that is not read", image=True)
     if is_dicom_file(path) and name != "dicomdir":
         return NotTaken(path, UNUSED, image=True)
     return NotTaken(path, "no image")
+
+
+def _companion(path: Path) -> str:
+    """Return the modality of a DICOM object that is no image; "" for any other file."""
+    header = series_header(path)
+    return "" if header is None or header.image else header.modality

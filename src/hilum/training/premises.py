@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from hilum.dataset.annotation import Annotation, annotation_files
+from hilum.dataset.annotation import (
+    Annotation,
+    DicomSegments,
+    MaskFiles,
+    annotation_files,
+)
 from hilum.dataset.channels import plain_name
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
@@ -20,7 +24,8 @@ from hilum.plan.plan import Record
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from hilum.dataset import Case, Dataset
     from hilum.plan import Plan
@@ -243,7 +248,11 @@ def _of_case(case: Case) -> CasePremises:
 def _hash(annotation: Annotation | None) -> str:
     if annotation is None:
         return ""
-    ids = [] if isinstance(annotation, Path) else list(annotation.masks)
+    ids: Sequence[object] = ()
+    if isinstance(annotation, MaskFiles):
+        ids = list(annotation.masks)
+    elif isinstance(annotation, DicomSegments):
+        ids = sorted(annotation.ids.items())
     return digest((ids, [content_hash(file) for file in annotation_files(annotation)]))
 
 

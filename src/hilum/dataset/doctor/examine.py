@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.annotation import annotation_files, compose_masks
+from hilum.dataset.annotation import DicomSegments, annotation_files, compose_masks
 from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred, is_jpeg, kind_of
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, HilumError, LabelError, ResourceError, counted
 from hilum.io import image_suffix, in_colours, inspect_file, palette_of, read_labels, read_volume
+from hilum.io.dicom.annotation import read_annotation
 from hilum.io.files import PICTURE_SUFFIXES
 from hilum.volume import MOST_LABELS
 
@@ -164,6 +165,10 @@ class _Examiner:
     def _label_map(self, source: Annotation) -> Volume:
         if isinstance(source, Path):
             return read_labels(source)
+        if isinstance(source, DicomSegments):
+            decoded = read_annotation(source.file, ids=source.ids, source=source.source)
+            self.notes.extend(decoded.notes)
+            return decoded.volume
         volume, overlapping = compose_masks(source)
         if overlapping:
             self.add(

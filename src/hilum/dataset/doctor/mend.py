@@ -109,9 +109,11 @@ def mended_annotation(
     try:
         labels = read_label_map(source)
     except LabelError:
+        if not isinstance(source, Path):
+            raise
         volume = read_volume(path)
         conversion = convert(volume.array, table)
-        if conversion is None or not isinstance(source, Path):
+        if conversion is None:
             raise
         _refuse_unasked(conversion.kind, path, kinds)
         labels = volume.with_array(conversion.array)

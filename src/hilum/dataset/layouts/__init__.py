@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from hilum.dataset.layouts import (
     bids,
     class_folders,
+    dicom_studies,
     medmnist,
     nnunet,
     paired_folders,
@@ -60,6 +61,9 @@ _BIDS = (
 _TABLE = "a CSV table with the columns case, patient, image, mask, label"
 _MASKS = "PATIENT/ct.nii.gz, PATIENT/segmentations/LABEL.nii.gz"
 _PATIENTS = "PATIENT/PATIENT_t1.nii.gz, PATIENT/PATIENT_seg.nii.gz"
+_STUDIES = (
+    "DICOM studies: STUDY/ct/*.dcm, STUDY/seg.dcm (SEG or RTSTRUCT that refers to the images)"
+)
 _PAIRS = "images/CASE.png, masks/CASE.png"
 
 LAYOUTS: dict[str, Layout] = {
@@ -71,6 +75,7 @@ LAYOUTS: dict[str, Layout] = {
     "paired-folders": Layout(_PAIRS, paired_folders.recognises, paired_folders.read),
     "patient-masks": Layout(_MASKS, patient_masks.recognises, patient_masks.read),
     "patient-folders": Layout(_PATIENTS, patient_folders.recognises, patient_folders.read),
+    "dicom-studies": Layout(_STUDIES, dicom_studies.recognises, dicom_studies.read),
     "class-folders": Layout("CLASS/CASE.png", class_folders.recognises, class_folders.read),
 }
 """Every layout, in the order in which a path is tried."""

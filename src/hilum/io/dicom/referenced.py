@@ -11,6 +11,7 @@ from hilum.errors import FormatError
 from hilum.io.dicom.header import keep_quiet, read_file, text_of
 from hilum.io.dicom.series import Series, series_in
 from hilum.io.dicom.start import is_dicom_file
+from hilum.io.files import image_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 def _find_series(folders: tuple[Path, ...], uid: str) -> Path | None:
     """Find a series by its UID, first by the first file of each folder, then by all of them."""
     for folder in folders:
-        files = _files(folder)[:1]
+        files = files_in(folder)[:1]
         if any(one.uid == uid for one in series_in(folder, files)[0]):
             return _source_in(folder, uid)
     return next((found for folder in folders if (found := _source_in(folder, uid))), None)
@@ -116,16 +117,26 @@ def series_of(folder: Path) -> tuple[Series, ...]:
 
 @lru_cache(maxsize=4096)
 def _series_at(folder: Path, _: int) -> tuple[Series, ...]:
-    return series_in(folder, _files(folder))[0]
+    return series_in(folder, files_in(folder))[0]
 
 
-def _files(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """List the DICOM files of a folder, by name; read again only when the folder has changed."""
     with suppress(OSError):
-        entries = sorted(folder.iterdir())
-        return [
-            one for one in entries if one.is_file() and one.name[0] != "." and is_dicom_file(one)
-        ]
+        return list(_files_at(folder, folder.stat().st_mtime_ns))
     return []
+
+
+@lru_cache(maxsize=4096)
+def _files_at(folder: Path, _: int) -> tuple[Path, ...]:
+    return tuple(
+        one
+        for one in sorted(folder.iterdir())
+        if one.name[0] != "."
+        and image_suffix(one) in {"", ".dcm"}
+        and one.is_file()
+        and is_dicom_file(one)
+    )
 
 
 def belonging(file: Path) -> tuple[str, str]:

@@ -106,7 +106,7 @@ def _make(
 ) -> Dataset:
     """Make the DICOM object; made again it is the same."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     uids = _uids(labels, table, source, producer)
     header, (date, time) = source.headers[0], source.moment
@@ -136,8 +136,8 @@ def _make(
     _add_structures(data, labels, table, grid, source)
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = SOP_CLASS
-    data.file_meta.MediaStorageSOPInstanceUID = uids.instance
+    data.file_meta.MediaStorageSOPClassUID = UID(SOP_CLASS)
+    data.file_meta.MediaStorageSOPInstanceUID = UID(uids.instance)
     finish(data, source)
     return data
 

@@ -1,0 +1,260 @@
+"""A folder of DICOM studies: series of images, and a SEG or RTSTRUCT that refers to each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset.annotation import DicomSegments
+from hilum.dataset.case import Case, Dataset, Orphan
+from hilum.dataset.channels import plain_name
+from hilum.dataset.labels import table_of
+from hilum.dataset.layouts.naming import stated_labels
+from hilum.errors import DataError, LabelError, counted, some
+from hilum.io.dicom.studies import find_studies, holds_annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hilum.io.dicom.studies import AnnotationFile, Studies, StudySeries
+    from hilum.volume import LabelTable
+
+_UNSAFE = re.compile(r"[^\w.+-]+")
+_SHOWN = 8
+OTHER_SERIES = "a series that no annotation refers to"
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A series with the annotations that were drawn on it; () where there is none."""
+
+    series: StudySeries
+    annotations: tuple[AnnotationFile, ...]
+
+
+def recognises(path: Path) -> bool:
+    """Recognise a folder below which a DICOM annotation lies."""
+    return path.is_dir() and holds_annotations(path)
+
+
+def read(path: Path, *, values: bool = True) -> Dataset:
+    """Open a folder of DICOM studies.
+
+    A case is a series of images to which a SEG or RTSTRUCT refers, wherever both lie: in one folder
+    or in folders of their own. Of several series in a study those without an annotation are left
+    out; a study without any annotation is unlabelled where it has one series. Labels are the names
+    of segments and structures over all cases, where letter case, blanks, underscores and hyphens do
+    not count; a labels.json or dataset.json in the folder says which of them are learnt and by what
+    id. Patients are those of the headers.
+
+    Args:
+        path: the folder, studies at any depth.
+        values: whether the labels are wanted.
+
+    Raises:
+        DataError: no annotation refers to a series that is there.
+        LabelError: the label file names none of the structures.
+    """
+    found = find_studies(path)
+    studies = _studies(found)
+    annotated = [study for study in studies if study.annotations]
+    if values and not annotated:
+        faults = some(f"{one.path.name}: {one.fault}" for one in found.annotations)
+        raise DataError(
+            f"no DICOM annotation of {path} refers to images that are there ({faults})",
+            needed="a CT or MR series and a SEG or RTSTRUCT that refers to it, in each study",
+            cure="copy the images into the folder too",
+        )
+    names = _names(path, studies)
+    table, notes = _labels(path, annotated) if values else (None, ())
+    modalities = Counter(study.series.modality for study in annotated or studies)
+    channel = next(iter(modalities)) if len(modalities) == 1 else ""
+    cases = [
+        _case(path, names[study.series.source], study, channel or "image", table)
+        for study in studies
+    ]
+    ordered = sorted(cases, key=lambda case: case.id)
+    return Dataset(
+        name=path.absolute().name,
+        root=path,
+        layout="dicom-studies",
+        cases=tuple(case for case in ordered if case.annotation is not None),
+        channels=(channel or "image",),
+        labels=table,
+        unlabelled=tuple(case for case in ordered if case.annotation is None),
+        notes=tuple(filter(None, (*notes, *_mixture(modalities), *_notes(found, studies)))),
+        orphans=tuple(
+            Orphan(one.path.stem, one.path, "orphan-annotation")
+            for one in found.annotations
+            if one.series is None
+        ),
+        reasons=_reasons(found, studies),
+    )
+
+
+def _studies(found: Studies) -> list[_Study]:
+    """List the series that are cases: those with an annotation, and the only one of a study."""
+    by_source: dict[Path, list[AnnotationFile]] = defaultdict(list)
+    for one in found.annotations:
+        if one.series is not None:
+            by_source[one.series.source].append(one)
+    referred = {one.study for one in found.series if one.source in by_source}
+    alone = Counter(one.study for one in found.series)
+    return [
+        _Study(one, tuple(by_source.get(one.source, ())))
+        for one in found.series
+        if one.source in by_source or (one.study not in referred and alone[one.study] == 1)
+    ]
+
+
+def _names(root: Path, studies: Sequence[_Study]) -> dict[Path, str]:
+    """Name the cases after the folder of series and annotation, the patient, or the series."""
+    parts: dict[Path, tuple[str, ...]] = {}
+    for study in studies:
+        folders = [study.series.folder, *(one.path.parent for one in study.annotations)]
+        common = Path(os.path.commonpath(folders))
+        parts[study.series.source] = common.relative_to(root).parts if common != root else ()
+    tops = Counter(own[:1] for own in parts.values())
+    often = Counter(parts.values())
+    names: dict[Path, str] = {}
+    for study in studies:
+        series, own = study.series, parts[study.series.source]
+        words = own[:1] if own and tops[own[:1]] == 1 else own
+        if not own or often[own] > 1:  # several series of one folder
+            words = (*own, series.patient or f"study_{series.study.rpartition('.')[2]}")
+        names[series.source] = _UNSAFE.sub("_", "__".join(words)).strip("_.") or "study"
+    return _distinct(names, studies)
+
+
+def _distinct(names: Mapping[Path, str], studies: Sequence[_Study]) -> dict[Path, str]:
+    """Add the series' number, or else the end of its UID, to names that several cases have."""
+    distinct = dict(names)
+    for number in (True, False):
+        often = Counter(name.casefold() for name in distinct.values())
+        for study in studies:
+            series, name = study.series, distinct[study.series.source]
+            added = series.number if number else series.series.uid.rpartition(".")[2]
+            if often[name.casefold()] > 1 and added:
+                distinct[series.source] = f"{name}_{_UNSAFE.sub('_', added)}"
+    return distinct
+
+
+def _labels(root: Path, studies: Sequence[_Study]) -> tuple[LabelTable, tuple[str, ...]]:
+    """Make the labels of all structures' names, or take those that a label file states."""
+    files = {one.path: one.segments for study in studies for one in study.annotations}
+    stated, file = stated_labels(root)
+    table = stated or table_of(files.values())
+    if table is None:
+        raise LabelError(
+            f"the annotations of {root} name no structure with a voxel or contour",
+            needed="segments or structures",
+            cure="hilum check lists what each annotation holds",
+        )
+    known = {plain_name(label.name): label.name for label in table.foreground}
+    held = {path: {plain_name(one.name) for one in segments} for path, segments in files.items()}
+    counts = Counter(name for names in held.values() for name in names)
+    if not known.keys() & counts.keys():
+        raise LabelError(
+            f"{file} names {some(known.values())}; the annotations hold"
+            f" {some((one.name for held in files.values() for one in held), shown=_SHOWN)}",
+            needed="names of structures, spelt as in the annotations",
+            cure=f"correct {file}, or remove it: all structures are then learnt",
+        )
+    lacking = [
+        f"{label} (in {counts[name]} of {len(files)})"
+        for name, label in known.items()
+        if counts[name] < len(files)
+    ]
+    spelt = {plain_name(one.name): one.name for held in files.values() for one in held}
+    others = [spelt[name] for name in counts if name not in known]
+    names = some((f"{label.id} = {label.name}" for label in table.foreground), shown=20)
+    return table, (
+        f"labels are named by the structures of the annotations: {names}" if stated is None else "",
+        "structures that not every annotation has, so that their voxels count as background where"
+        f" nobody outlined them: {some(lacking, shown=_SHOWN)}"
+        if lacking
+        else "",
+        f"structures that {file.name} does not name are left out: {some(others, shown=_SHOWN)}"
+        if others
+        else "",
+    )
+
+
+def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable | None) -> Case:
+    """Make a case; one of several annotations has a fault, for nothing says which is meant."""
+    series = study.series
+    case = Case(name, series.patient or None, {channel: series.source})
+    if not study.annotations:
+        return case
+    first = study.annotations[0]
+    known = {} if table is None else {plain_name(one.name): one.id for one in table.foreground}
+    ids = {
+        one.stored: known[plain_name(one.name)]
+        for one in first.segments
+        if plain_name(one.name) in known
+    }
+    case = replace(case, annotation=DicomSegments(first.path, ids, series.source))
+    if len(study.annotations) == 1:
+        return case
+    fault = _several_annotations(root, name, study)
+    return replace(case, fault=fault)
+
+
+def _several_annotations(root: Path, name: str, study: _Study) -> DataError:
+    """List the annotations of one series, and the ways to choose one."""
+    paths = [os.path.relpath(one.path, root) for one in study.annotations]
+    held = [some((own.name for own in one.segments), shown=_SHOWN) for one in study.annotations]
+    listed = "; ".join(f"{path} ({names})" for path, names in zip(paths, held, strict=True))
+    row = f"{name},{os.path.relpath(study.series.source, root)},{paths[0]}"
+    return DataError(
+        f"{len(paths)} annotations of case {name}: {listed}",
+        needed="one annotation for each series of images",
+        cure=(
+            "move all but one out of the folder, or write a cases.csv of the columns"
+            f" case,image,mask that names the one to take: {row}"
+        ),
+    )
+
+
+def _mixture(modalities: Mapping[str, int]) -> tuple[str, ...]:
+    """Note series of several modalities."""
+    if len(modalities) < 2:
+        return ()
+    counts = ", ".join(f"{count} {name or 'unknown'}" for name, count in modalities.items())
+    return (f"series of several modalities are read as one channel: {counts}",)
+
+
+def _notes(found: Studies, studies: Sequence[_Study]) -> tuple[str, ...]:
+    """Note annotations without images, and studies without annotation."""
+    faults = [f"{one.path.name} ({one.fault})" for one in found.annotations if one.series is None]
+    bare = sum(not study.annotations for study in studies)
+    taken = {study.series.study for study in studies}
+    unclear = {one.study for one in found.series} - taken
+    return (
+        f"annotations that are left out: {some(faults, shown=_SHOWN)}" if faults else "",
+        f"{counted(bare, 'study')} without annotation counted as unlabelled" if bare else "",
+        f"{counted(len(unclear), 'study')} of several series and no annotation left out"
+        if unclear
+        else "",
+    )
+
+
+def _reasons(found: Studies, studies: Sequence[_Study]) -> dict[Path, str]:
+    """Say of the files of series that are no case why they are left out."""
+    taken = {study.series.source for study in studies}
+    used = {one.path for study in studies for one in study.annotations[:1]}
+    reasons = {
+        file: OTHER_SERIES
+        for one in found.series
+        if one.source not in taken
+        for file in one.series.files
+    }
+    return reasons | {
+        one.path: one.fault or "one of several annotations of a case"
+        for one in found.annotations
+        if one.path not in used
+    }

@@ -1,0 +1,240 @@
+"""Folders of DICOM studies: every annotation finds its series, or it is said."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from hilum.dataset import check, open_dataset, read_annotation, read_case
+from hilum.dataset.annotation import DicomSegments
+from hilum.errors import DataError, LabelError
+from hilum.examples import write_dicom_series
+from hilum.examples.dicom import SeriesTags
+from hilum.io import read_geometry
+from hilum.io.dicom.rtstruct.write import write_rtstruct
+from hilum.io.dicom.write.producer import Producer
+from hilum.io.dicom.write.seg import write_segmentation
+from hilum.volume import Geometry, LabelTable, Volume
+
+PRODUCER = Producer("m0de1", "1.0")
+NAMES = {1: "Liver", 2: "Tumour"}
+
+
+def write_images(folder, patient, number=2):
+    """Write a series; its grid as it is read."""
+    rng = np.random.default_rng(hash((patient, number)) % 1000)
+    geometry = Geometry.from_spacing((5, 8, 12), (3, 1, 1), origin=(-20, 5, 100))
+    array = rng.integers(-500, 500, (1, 5, 8, 12)).astype(np.int16)
+    tags = SeriesTags(patient_id=patient, series_number=number, uid_seed=patient)
+    write_dicom_series(Volume(array, geometry), folder, tags=tags)
+    return read_geometry(folder)
+
+
+def sample_labels(geometry, ids=(1, 2), seed=0):
+    """A block of the first label and a smaller one of the second inside."""
+    array = np.zeros((1, *geometry.shape), dtype=np.uint8)
+    array[0, 1:4, 1:6, 2 : 9 + seed] = ids[0]
+    if len(ids) > 1:
+        array[0, 2, 2:4, 3:6] = ids[1]
+    return Volume(array, geometry)
+
+
+def write_study(folder, patient, *, kind="seg", names=NAMES, where="annotation"):
+    """Write a study with an annotation; the labels."""
+    geometry = write_images(folder / "ct", patient)
+    labels = sample_labels(geometry, tuple(names))
+    write = {"seg": write_segmentation, "rtstruct": write_rtstruct}[kind]
+    (folder / where).mkdir(exist_ok=True)
+    path = folder / where / f"{kind}.dcm"
+    write(labels, LabelTable.from_names(names), folder / "ct", path, producer=PRODUCER)
+    return labels
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Four studies, SEG and RTSTRUCT in turn, each annotation in a folder of its own."""
+    root = tmp_path / "data"
+    for number in range(4):
+        kind = ("seg", "rtstruct")[number % 2]
+        write_study(root / f"case{number}" / "study", f"P{number % 3}", kind=kind)
+    return root
+
+
+def test_studies_are_cases_with_patients_channel_and_labels(studies):
+    dataset = open_dataset(studies)
+    assert dataset.layout == "dicom-studies"
+    assert [case.id for case in dataset.cases] == ["case0", "case1", "case2", "case3"]
+    assert [case.patient for case in dataset.cases] == ["P0", "P1", "P2", "P0"]
+    assert dataset.channels == ("CT",)
+    assert dataset.labels is not None
+    assert [(one.id, one.name) for one in dataset.labels.foreground] == [
+        (1, "Liver"),
+        (2, "Tumour"),
+    ]
+    assert dataset.labels.labels[1].code == ("10200004", "SCT", "Liver")
+    for case in dataset.cases:
+        labels = read_annotation(case)
+        assert labels.geometry == read_case(case).geometry
+        np.testing.assert_array_equal(labels.array, sample_labels(labels.geometry).array)
+
+
+def test_check_accounts_for_every_file(studies):
+    report = studies / "case1" / "study" / "report.pdf"
+    report.write_bytes(b"%PDF")
+    write_images(studies / "case1" / "study" / "second", "P1", number=3)
+    dataset = open_dataset(studies)
+    files = dataset.files
+    assert files is not None
+    count = sum(path.is_file() for path in studies.rglob("*"))
+    assert files.taken + len(files.others) == count
+    reasons = {one.path.name: one.reason for one in files.others}
+    assert reasons["report.pdf"] == "text"
+    assert reasons["0001.dcm"] == "a series that no annotation refers to"
+    assert not [one for one in check(dataset) if one.severity == "error"]
+
+
+def test_images_and_annotation_may_lie_in_one_folder(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "data" / f"p{number}"
+        write_study(folder, f"P{number}", where="ct")
+        for file in (folder / "ct").iterdir():
+            file.rename(folder / file.name)
+        (folder / "ct").rmdir()
+    dataset = open_dataset(tmp_path / "data")
+    assert [case.id for case in dataset.cases] == ["p0", "p1"]
+    assert read_annotation(dataset.cases[1]).array.any()
+
+
+def test_all_files_of_all_patients_may_lie_in_one_folder(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    for number in range(2):
+        write_study(tmp_path / "x", f"P{number}", kind="rtstruct")
+        for place, file in enumerate(sorted((tmp_path / "x").rglob("*.dcm"))):
+            file.rename(root / f"{number}{place}.dcm")
+        shutil.rmtree(tmp_path / "x")
+    dataset = open_dataset(root)
+    assert [case.id for case in dataset.cases] == ["P0", "P1"]
+    for case in dataset.cases:
+        assert read_annotation(case).array.any()
+        assert read_case(case).array.shape == (1, 5, 8, 12)
+    files = dataset.files
+    assert files is not None
+    assert (files.taken, files.others) == (12, ())
+
+
+def test_labels_go_by_name_whatever_their_numbers_and_spelling(tmp_path):
+    root = tmp_path / "data"
+    write_study(root / "a", "A")
+    write_study(root / "b", "B", names={7: "LIVER", 3: "tumour"}, kind="rtstruct")
+    dataset = open_dataset(root)
+    assert dataset.labels is not None
+    assert dataset.labels.ids == (0, 1, 2)
+    first, second = map(read_annotation, dataset.cases)
+    np.testing.assert_array_equal(first.array, second.array)
+
+
+def test_missing_structures_are_named(tmp_path):
+    root = tmp_path / "data"
+    write_study(root / "a", "A")
+    write_study(root / "b", "B", names={1: "Liver"})
+    notes = " ".join(open_dataset(root).notes)
+    assert "structures that not every annotation has" in notes
+    assert "Tumour (in 1 of 2)" in notes
+
+
+def test_label_file_chooses_structures_and_the_others_hide_nothing(studies):
+    (studies / "labels.json").write_text(json.dumps({"1": "liver"}))
+    dataset = open_dataset(studies)
+    assert dataset.labels is not None
+    assert dataset.labels.ids == (0, 1)
+    assert "structures that labels.json does not name are left out: Tumour" in dataset.notes
+    case = dataset.cases[0]
+    assert isinstance(case.annotation, DicomSegments)
+    assert case.annotation.ids == {1: 1}
+    assert not {2} & {*np.unique(read_annotation(case).array).tolist()}
+
+
+def test_label_file_without_a_known_name_is_refused(studies):
+    (studies / "labels.json").write_text(json.dumps({"1": "spleen"}))
+    with pytest.raises(LabelError, match=r"labels\.json names spleen; the annotations hold Liver"):
+        open_dataset(studies)
+
+
+def test_several_annotations_of_a_series_are_listed_with_the_way_to_choose(studies):
+    study = studies / "case0" / "study"
+    labels = sample_labels(read_geometry(study / "ct"), seed=1)
+    table = LabelTable.from_names(NAMES)
+    write_rtstruct(labels, table, study / "ct", study / "second.dcm", producer=PRODUCER)
+    dataset = open_dataset(studies)
+    with pytest.raises(
+        DataError, match=r"2 annotations of case case0: case0/study/second\.dcm .*seg\.dcm"
+    ) as one:
+        dataset.refuse_faults()
+    assert "cases.csv" in one.value.cure
+    found = [finding for finding in check(dataset) if finding.case == "case0"]
+    assert any("2 annotations of case case0" in finding.found for finding in found)
+    row = one.value.cure.rpartition(": ")[2]
+    others = [
+        f"{case.id},{case.images['CT']},{case.annotation.file}"
+        for case in dataset.cases[1:]
+        if isinstance(case.annotation, DicomSegments)
+    ]
+    (studies / "cases.csv").write_text("\n".join(["case,image,mask", row, *others]))
+    chosen = open_dataset(studies)
+    assert chosen.layout == "table"
+    assert len(chosen.cases) == 4
+    chosen.refuse_faults()
+    for case in chosen.cases:
+        expected = sample_labels(read_case(case).geometry, seed=int(case.id == "case0"))
+        np.testing.assert_array_equal(read_annotation(case).array, expected.array)
+    files = chosen.files
+    assert files is not None
+    assert [(one.path.name, one.reason) for one in files.others] == [
+        ("seg.dcm", "a DICOM object that is no image (SEG)")
+    ]
+
+
+def test_annotations_without_images_or_damaged_are_named(studies):
+    shutil.rmtree(studies / "case1" / "study" / "ct")
+    damaged = studies / "case2" / "study" / "annotation" / "seg.dcm"
+    data = damaged.read_bytes()
+    damaged.write_bytes(data.replace(b"BINARY", b"BANANA"))
+    shutil.rmtree(studies / "case2" / "study" / "ct")
+    dataset = open_dataset(studies)
+    assert [case.id for case in dataset.cases] == ["case0", "case3"]
+    note = next(note for note in dataset.notes if note.startswith("annotations that are left out"))
+    assert "rtstruct.dcm (the images that it was drawn on are not here)" in note
+    assert "BANANA" in note
+    assert {one.kind for one in dataset.orphans} == {"orphan-annotation"}
+    assert len(dataset.orphans) == 2
+
+
+def test_study_without_annotation_is_unlabelled_unless_it_has_several_series(studies):
+    write_images(studies / "plain" / "ct", "Q")
+    write_images(studies / "double" / "a", "R", number=1)
+    write_images(studies / "double" / "b", "R", number=2)
+    dataset = open_dataset(studies)
+    assert [case.id for case in dataset.unlabelled] == ["plain"]
+    assert "1 study without annotation counted as unlabelled" in dataset.notes
+    assert "1 study of several series and no annotation left out" in dataset.notes
+
+
+def test_no_annotation_of_images_that_are_there_is_refused(studies):
+    for folder in studies.glob("*/study/ct"):
+        shutil.rmtree(folder)
+    with pytest.raises(
+        DataError, match=r"no DICOM annotation of .* refers to images that are there"
+    ):
+        open_dataset(studies)
+
+
+def test_annotations_of_nothing_are_refused(tmp_path):
+    root = tmp_path / "data"
+    geometry = write_images(root / "a" / "ct", "A")
+    empty = Volume(np.zeros((1, *geometry.shape), dtype=np.uint8), geometry)
+    table = LabelTable.from_names({1: "Liver"})
+    write_rtstruct(empty, table, root / "a" / "ct", root / "a" / "rs.dcm", producer=PRODUCER)
+    with pytest.raises(LabelError, match="name no structure with a voxel or contour"):
+        open_dataset(root)
