@@ -333,7 +333,7 @@ def _is_even(frames: Sequence[Frame]) -> bool:
 
 
 def _named(parts: Sequence[Sequence[Frame]]) -> tuple[Group, ...]:
-    """Name each group by the facts that are one within it and differ between groups."""
+    """Name each group by the first facts that are one within it and differ between groups."""
     if len(parts) == 1:
         return (Group("", tuple(parts[0])),)
     keys, labels = [""] * len(parts), [""] * len(parts)
@@ -341,14 +341,15 @@ def _named(parts: Sequence[Sequence[Frame]]) -> tuple[Group, ...]:
         values = [{fact.of(frame) for frame in part} for part in parts]
         if any(len(one) > 1 for one in values) or len(set(map(frozenset, values))) < 2:
             continue
-        told = [next(iter(one)) for one in values]
+        stated = [next(iter(one)) for one in values]
+        if len(set(keys)) == len(keys):
+            break
         labels = [
             f"{label}, {fact.words} {_in_words(value)}".lstrip(", ") if value is not None else label
-            for label, value in zip(labels, told, strict=True)
+            for label, value in zip(labels, stated, strict=True)
         ]
-        if len(set(keys)) < len(keys):
-            slugs = _slugs(fact, told)
-            keys = [f"{key}-{slug}".strip("-") for key, slug in zip(keys, slugs, strict=True)]
+        slugs = _slugs(fact, stated)
+        keys = [f"{key}-{slug}".strip("-") for key, slug in zip(keys, slugs, strict=True)]
     return _numbered(parts, keys, labels)
 
 
