@@ -187,13 +187,23 @@ def test_images_of_other_modalities_are_no_cases(tmp_path, name):
     assert len(ids(tmp_path, channels=("image",))) == 4
 
 
-def test_a_series_in_two_folders_is_told(series, tmp_path, caplog):
+def test_parts_of_a_series_in_two_folders_are_one_case(series, tmp_path):
     folder = place(series / "s1", tmp_path / "a")
     (tmp_path / "b").mkdir()
     for file in sorted(folder.iterdir())[:2]:
         file.rename(tmp_path / "b" / file.name)
+    found = find([tmp_path], ["CT"])
+    (case,) = found.cases
+    assert case.id == tmp_path.name
+    assert found.files.others == ()
+    assert np.array_equal(read_volume(case.images["CT"]).array, read_volume(series / "s1").array)
+
+
+def test_copies_of_a_series_in_two_folders_are_told(series, tmp_path, caplog):
+    place(series / "s1", tmp_path / "a")
+    place(series / "s1", tmp_path / "b")
     assert ids(tmp_path) == ["a", "b"]
-    assert "one DICOM series lies in 2 folders" in caplog.text
+    assert "images of one DICOM series lie in 2 folders" in caplog.text
 
 
 def test_a_link_to_nothing_is_a_case_that_fails(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.api.web import local_sources, store_results
 from hilum.io import OutputFolder
+from hilum.io.archive import unpacked
 from hilum.pipelines import (
     ClassificationOptions,
     RunOptions,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.api.data import CaseProgress
-    from hilum.dataset import Case
     from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
     from hilum.inference.forecast import Advance
     from hilum.inference.predictors import AnyPredictor
@@ -46,6 +46,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     segmentation: SegmentationOptions | None = None,
     classification: ClassificationOptions | None = None,
     skip_existing: bool = False,
+    series: str | None = None,
     device: str = "auto",
     study: str | None = None,
     store: bool = False,
@@ -56,8 +57,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     Args:
         model: a trained model or an exported one, or its folder.
-        inputs: files, folders of files, DICOM folders, data sets; or one DICOMweb service as
-            "dicomweb://HOST:PORT/PATH" (http), "dicomwebs://..." (https).
+        inputs: files, folders of files, DICOM folders, zip archives of them, a DICOMDIR, data sets; or
+            one DICOMweb service as "dicomweb://HOST:PORT/PATH" (http), "dicomwebs://..." (https).
         out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for
             predictions.csv and `<case>.json`.
         formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of
@@ -75,6 +76,9 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         segmentation: options that only a segmentation model has.
         classification: options that only a classifier has.
         skip_existing: leave out cases that are already there.
+        series: which DICOM series of each study is taken: its number, UID, or a rule such as
+            "description~portal and slices>50" (`hilum.io.dicom.rule`); None: the one that suits the
+            model best.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
             it is.
         study: UID of the study that is fetched from the DICOMweb service.
@@ -86,7 +90,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
-    from hilum.inference import find_cases, predict_many
+    from hilum.inference import predict_many
+    from hilum.inference.many import find_for
     from hilum.inference.prediction_writer import PICTURES
 
     loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
@@ -96,11 +101,9 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     run = RunOptions(engine, wanted, tta, most_pictures if pictures else 0)
     prediction = prediction_of(loaded, segmentation, classification)
     predictor: AnyPredictor = prediction.make_predictor(loaded, run)
-    with local_sources(given, study, store=store) as sources:
-        cases: dict[str, Case] = {}
-        if pictures:
-            found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
-            cases = {case.id: case for case in found}
+    with local_sources(given, study, store=store) as local, unpacked(local) as sources:
+        found = find_for(predictor, sources, series=series)
+        cases = {case.id: case for case in found.cases} if pictures else {}
         pictured = {case: out / PICTURES / f"{case}.png" for case in cases}
         files = [file for case in cases.values() for file in case.files]
         with OutputFolder(out, "predict", inputs=files) as folder:
@@ -119,7 +122,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
             report = predict_many(
                 predictor,
-                sources,
+                found,
                 out,
                 formats=formats,
                 probabilities=probabilities,

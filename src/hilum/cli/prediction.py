@@ -26,7 +26,9 @@ def predict(
     model: Annotated[Path, argument("MODEL", "Folder of a model: trained or exported.")],
     inputs: Annotated[
         list[str],
-        argument("INPUT...", "Images, folders, DICOM folders; or dicomweb://HOST:PORT/PATH."),
+        argument(
+            "INPUT...", "Images, folders, DICOM studies (folder, zip, DICOMDIR); or dicomweb://..."
+        ),
     ],
     *,
     out: Annotated[Path, out_option("DIR", "Folder for the predictions.")],
@@ -81,6 +83,14 @@ def predict(
     skip_existing: Annotated[
         bool, flag("--skip-existing", "Skip cases that are predicted already.")
     ] = False,
+    series: Annotated[
+        str | None,
+        option(
+            "DICOM series of each study: number, UID, or a rule as 'description~portal and"
+            " slices>50' (default: the one that suits the model; see `hilum series`).",
+            metavar="RULE",
+        ),
+    ] = None,
     study: Annotated[
         str | None, option("UID of the study to fetch from the DICOMweb service.", metavar="UID")
     ] = None,
@@ -108,6 +118,7 @@ def predict(
             segmentation=api.SegmentationOptions(overlap, every_patch, memory),
             classification=api.ClassificationOptions(explain, sets_per_class),
             skip_existing=skip_existing,
+            series=series,
             device=device,
             study=study,
             store=store,

@@ -1,8 +1,8 @@
-"""Writing a volume as a DICOM CT series, one file a slice, as a scanner would send it."""
+"""Writing a volume as a DICOM series, one file a slice, as a scanner would send it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import numpy as np
 from hilum.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
     from pydicom.valuerep import DSfloat
@@ -31,6 +33,9 @@ class SeriesTags:
         study_description: (0008,1030).
         series_number: (0020,0011).
         series_description: (0008,103E).
+        modality: (0008,0060): CT, MR or PT; the last two store numbers from 0 on.
+        acquisition: (0020,0012); several write the same series again, with other images.
+        attributes: further elements by keyword, the same in each slice: "ConvolutionKernel".
         uid_seed: the UIDs are derived from it: same seed and tags, same UIDs.
     """
 
@@ -40,15 +45,18 @@ class SeriesTags:
     study_description: str = "CT abdomen (synthetic)"
     series_number: int = 2
     series_description: str = "Portal venous 5.0"
+    modality: str = "CT"
+    acquisition: int = 1
+    attributes: Mapping[str, object] = field(default_factory=dict)
     uid_seed: str = "hilum"
 
 
 def write_dicom_series(
     volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None
 ) -> tuple[Path, ...]:
-    """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z.
+    """Write a CT, MR or PET volume as single-frame files, one for each slice along Z.
 
-    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1,
+    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024 for CT, slope 1,
     Explicit VR Little Endian. The grid is written as it is, oblique or not; a reader sorts slices
     along the normal of row and column direction, so a grid whose Z axis runs against that normal
     comes back with Z reversed. File names and instance numbers rise along Z.
@@ -71,11 +79,13 @@ def write_dicom_series(
             needed="one channel",
             cure="write one series for each channel",
         )
-    stored = np.rint(volume.array[0].astype(np.float64)) - _RESCALE_INTERCEPT
+    tags = tags or SeriesTags()
+    least = _RESCALE_INTERCEPT if tags.modality == "CT" else 0
+    stored = np.rint(volume.array[0].astype(np.float64)) - least
     if not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > 65535:
         low, high = volume.array.min(), volume.array.max()
-        raise UsageError(f"values from {low} to {high}", needed="finite HU from -1024 to 64511")
-    tags = tags or SeriesTags()
+        needed = f"finite HU from {least} to {65535 + least}"
+        raise UsageError(f"values from {low} to {high}", needed=needed)
     folder = Path(folder)
     paths = [folder / f"{index + 1:04d}.dcm" for index in range(len(stored))]
     refuse_existing(folder, *(path.name for path in paths))
@@ -110,14 +120,23 @@ def refuse_existing(folder: Path, *names: str) -> None:
 def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:
     """Make the data set of one slice, without its pixels."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import (
+        CTImageStorage,
+        ExplicitVRLittleEndian,
+        MRImageStorage,
+        PositronEmissionTomographyImageStorage,
+    )
 
     geometry = volume.geometry
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = _uid(tags, f"slice {index}")
+    kinds = {"MR": MRImageStorage, "PT": PositronEmissionTomographyImageStorage}
+    data.SOPClassUID = kinds.get(tags.modality, CTImageStorage)
+    again = "" if tags.acquisition == 1 else f" of acquisition {tags.acquisition}"
+    data.SOPInstanceUID = _uid(tags, f"slice {index}{again}")
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
     _describe(data, tags, index)
     data.FrameOfReferenceUID = geometry.frame_of_reference or _uid(tags, "frame of reference")
     data.ImagePositionPatient = [_decimal(v) for v in geometry.index_to_world((index, 0, 0))]
@@ -128,9 +147,12 @@ def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:
     ]
     data.PixelSpacing = [_decimal(geometry.spacing[1]), _decimal(geometry.spacing[2])]
     data.SliceThickness = _decimal(geometry.spacing[0])
-    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _RESCALE_INTERCEPT, 1, "HU"
+    if tags.modality == "CT":
+        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _RESCALE_INTERCEPT, 1, "HU"
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.WindowCenter, data.WindowWidth = 40, 400
+    for keyword, value in tags.attributes.items():
+        setattr(data, keyword, value)
     return data
 
 
@@ -145,10 +167,10 @@ def _describe(data: Dataset, tags: SeriesTags, index: int) -> None:
     data.StudyTime = data.SeriesTime = data.ContentTime = "080000"
     data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "1", "", ""
     data.StudyDescription, data.SeriesDescription = tags.study_description, tags.series_description
-    data.Modality, data.Manufacturer = "CT", "hilum"
+    data.Modality, data.Manufacturer = tags.modality, "hilum"
     data.ManufacturerModelName = "synthetic abdomen"
     data.BodyPartExamined, data.PatientPosition = "ABDOMEN", "HFS"
-    data.SeriesNumber, data.AcquisitionNumber = tags.series_number, 1
+    data.SeriesNumber, data.AcquisitionNumber = tags.series_number, tags.acquisition
     data.InstanceNumber = index + 1
     data.KVP, data.PositionReferenceIndicator = 120, ""
 

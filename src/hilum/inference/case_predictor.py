@@ -168,6 +168,17 @@ class CasePredictor(ABC, Generic[P]):
         memory = self.plan_memory(prepared, probabilities=probabilities)
         return self.predict_prepared(prepared, memory=memory)
 
+    def unlike_training(self, file: Path) -> tuple[str, ...]:
+        """List what is unlike the training images in a file or DICOM series, by its voxels.
+
+        The model's own check, with which a series is chosen among others that suit it.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        plan = self.model.plan
+        return unlike(read_source(file, plan.channels), plan, (file,))
+
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
         """Read and preprocess.
 

@@ -29,6 +29,7 @@ from hilum.targets.class_score import ClassScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from pydantic import JsonValue
@@ -125,6 +126,25 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         return ClassWriter(
             out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None
         )
+
+    def unlike_training(self, file: Path) -> tuple[str, ...]:
+        """List what is unlike the training images, by voxels and, where they are learnt, features.
+
+        Features are those of the input window, which only a model that asks for no mask or point
+        can cut out.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        found = super().unlike_training(file)
+        if self._plan.region.value.kind in {"mask", "centre"}:
+            return found
+        array = self.prepare(file).array
+        features = [torch.from_numpy(one)[None] for one in self.features(array)]
+        verdict = self._judge(array, features)
+        if verdict is None or not verdict.refuse:
+            return found
+        return (*found, verdict.because)
 
     def preprocess(self, image: Volume, source: Source) -> tuple[NDArray[np.float32], InputWindow]:
         """Cut out the network's input (C, Z, Y, X) around the mask or point that the plan wants."""

@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from hilum.dataset.layouts import class_folders
 from hilum.dataset.layouts.listing import by_words, image_files, is_mask_word
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
-from hilum.errors import UsageError, readable, some
+from hilum.errors import UsageError, readable
+from hilum.inference.studies import FoundSeries, SeriesChoice, study_cases
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom.series import series_in
 from hilum.io.files import PICTURE_SUFFIXES
@@ -28,6 +29,7 @@ from hilum.plan.fingerprint import named_kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from hilum.io.dicom.choose import Choice
     from hilum.io.dicom.series import Series
     from hilum.io.inventory import Inventory
 
@@ -45,10 +47,19 @@ OTHER_CHANNEL = "an image of a channel that the model does not use"
 
 @dataclass(frozen=True)
 class Found:
-    """The cases in what the user named, by id, and the account of every file there."""
+    """The cases in what the user named, by id, and the account of every file there.
+
+    Args:
+        cases: by id.
+        files: every file.
+        choices: of the DICOM series of a study, by case, where it holds several.
+        rule: of the user for the series; "" where there is none.
+    """
 
     cases: tuple[Case, ...]
     files: Inventory
+    choices: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,14 @@ class _Place:
         parts: folders below the source, and that id.
         source: what the user named.
         series: whether it is a DICOM series, which its folders name.
+        choices: of the series of a study.
     """
 
     case: Case
     parts: tuple[str, ...]
     source: Path
     series: bool = False
+    choices: tuple[Choice, ...] = ()
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -81,18 +94,23 @@ def find_cases(
 
 
 def find(
-    sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False
+    sources: Sequence[Path | str],
+    channels: Sequence[str],
+    *,
+    annotated: bool = False,
+    choice: SeriesChoice | None = None,
 ) -> Found:
     """Find every case in what the user named, and account for every file there.
 
     A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one
     case, named by a dataset.json beside them; where there is no 0000, as in `amos_0019.nii.gz`, the
     number is a part of the case's name); a table (.csv) or archive (.npz); or a folder, which is
-    looked through to any depth: each DICOM series is a case, each image file, and each data set as
-    for training (its cases without annotation where it has any, else all). Annotations, pictures
-    beside a DICOM series and what hilum wrote are no cases.
+    looked through to any depth: each DICOM study is a case, each image file, and each data set as
+    for training (its cases without annotation where it has any, else all). Of a study with several
+    series the model takes one a channel (`hilum.inference.studies`). Annotations, pictures beside a
+    DICOM series and what hilum wrote are no cases. A DICOMDIR stands for its folder.
 
-    A case is named after its file; a DICOM series after the folders that tell it from the others
+    A case is named after its file; a DICOM study after the folders that tell it from the others
     (patient, study, series). Where names repeat, the folders that differ come before them:
     `site1__scan`, `site2__scan`; or stand for them, where the file is named after the model's
     channel (`s0001/ct.nii.gz`). Class folders and a patient's folder give the ids of a training.
@@ -103,13 +121,16 @@ def find(
             found all the same: reading it says what is wrong, and the others go on.
         annotated: take all cases of a data set, also where some have no annotation: a mask is no
             label of a classifier.
+        choice: how the series of a study are chosen; None: by the names of the channels.
 
     Raises:
         UsageError: a source does not exist or holds no image.
         DataError: a data set cannot be opened.
     """
-    finder, files = _Finder(channels, annotated=annotated), list[Path]()
-    for source in map(Path, sources):
+    choice = choice or SeriesChoice.of_channels(channels)
+    finder, files = _Finder(channels, choice, annotated=annotated), list[Path]()
+    named = [_folder_of_list(Path(source)) for source in sources]
+    for source in named:
         if not source.exists() and not source.is_symlink():
             raise UsageError(
                 f"{source}: no such file or folder", cure=nearest(source) or "check the path"
@@ -121,21 +142,29 @@ def find(
         else:
             files.append(source)
     finder.files(files)
-    return Found(finder.named(), finder.account(map(Path, sources)))
+    cases = finder.named()
+    rule = "" if choice.rule is None else choice.rule.text
+    return Found(cases, finder.account(named), finder.choices(cases), rule)
+
+
+def _folder_of_list(source: Path) -> Path:
+    """Return the folder of a DICOMDIR, which lists its files; any other path as it is."""
+    return source.parent if source.name.upper() == "DICOMDIR" and source.is_file() else source
 
 
 class _Finder:
     """State of a search: cases with their places, and reasons for files that are left out."""
 
-    def __init__(self, channels: Sequence[str], *, annotated: bool) -> None:
-        self._channels, self._annotated = channels, annotated
+    def __init__(self, channels: Sequence[str], choice: SeriesChoice, *, annotated: bool) -> None:
+        self._channels, self._choice, self._annotated = channels, choice, annotated
         self._places: list[_Place] = []
+        self._found_series: list[FoundSeries] = []
+        self._taken: list[Path] = []
         self._regions: list[Path] = []
         self._described: list[Path] = []
         self._entered: set[tuple[int, int]] = set()
         self._reasons: dict[Path, str] = {}
         self._ids: dict[Path, str] = {}
-        self._folders_of: dict[str, list[Path]] = {}
 
     def folder(self, source: Path) -> None:
         """Look through a folder that the user named."""
@@ -147,6 +176,7 @@ class _Finder:
                 for file in case.images.values()
             }
         self._below(source, source)
+        self._take_studies()
         if len(self._places) == before:
             raise UsageError(
                 f"{source}: no image in it; {self.account([source])}",
@@ -204,6 +234,7 @@ class _Finder:
             self._reasons |= {file: reason for file, reason in reasons.items() if file in named}
             whole = [one for one in found if len(one.files) > 1 and {*one.files} <= {*slices}]
             self._series(folder, whole, folder)
+            self._take_studies()
             taken = {file for one in whole for file in one.files} | reasons.keys()
             self._group([file for file in named if file not in taken], folder)
 
@@ -240,16 +271,27 @@ class _Finder:
                 self._below(below, source)
 
     def _series(self, folder: Path, series: Iterable[Series], source: Path) -> None:
-        for one in series:
-            if one.uid:
-                self._folders_of.setdefault(one.uid, []).append(folder)
-            name = one.name or folder.absolute().name
-            parts = (*folder.relative_to(source).parts, *([one.name] if one.name else []))
-            known = self._ids.get(one.source)
-            case = Case(known or name, None, dict.fromkeys(self._channels, one.source))
+        """Note the series of a folder."""
+        self._found_series += [
+            FoundSeries(one, folder, source, self._ids.get(one.source, "")) for one in series
+        ]
+
+    def _take_studies(self) -> None:
+        """Make a case of each study of the series that were noted."""
+        named = set(self._ids.values())
+        for one in study_cases(self._found_series, self._channels, self._choice):
+            self._taken += one.taken
+            self._reasons |= one.aside
             self._places.append(
-                _Place(case, (*parts[:-1], known) if known else parts, source, series=known is None)
+                _Place(
+                    one.case,
+                    one.parts,
+                    one.source,
+                    series=one.case.id not in named,
+                    choices=one.choices,
+                )
             )
+        self._found_series.clear()
 
     def _images(self, images: Sequence[Path], source: Path) -> None:
         """Take the image files of a folder; files that differ by a channel's name are one case."""
@@ -335,14 +377,6 @@ class _Finder:
 
         Where two have the same, the suffix of their files, or else a number, is added.
         """
-        for folders in self._folders_of.values():
-            if len(folders) > 1:
-                _log.warning(
-                    "one DICOM series lies in %d folders (%s): each is a case; if these are parts"
-                    " of it, put them together",
-                    len(folders),
-                    some(readable(folder) for folder in folders),
-                )
         alike: dict[str, list[Case]] = {}
         for place, name in zip(self._places, _names(self._places, self._channels), strict=True):
             held = alike.setdefault(replace(place.case, id=name).id, [])
@@ -362,11 +396,23 @@ class _Finder:
                 )
         return tuple(known[name] for name in sorted(known))
 
+    def choices(self, cases: Iterable[Case]) -> dict[str, tuple[Choice, ...]]:
+        """Return the choices of series by the case that they were made for."""
+        made = {
+            tuple(place.case.images.values()): place.choices
+            for place in self._places
+            if place.choices
+        }
+        by_case = ((case.id, made.get(tuple(case.images.values()), ())) for case in cases)
+        return {case: choices for case, choices in by_case if choices}
+
     def account(self, sources: Iterable[Path]) -> Inventory:
         """Account for every file below the sources."""
         images = [file for place in self._places for file in place.case.images.values()]
         return take_inventory(
-            sources, [*images, *self._regions, *self._described], reasons=self._reasons
+            sources,
+            [*images, *self._taken, *self._regions, *self._described],
+            reasons=self._reasons,
         )
 
 

@@ -22,10 +22,11 @@ from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.made_from import changes, made_from
 from hilum.inference.prediction_writer import REPORT, P
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
+from hilum.inference.studies import SeriesChoice, describe_choices
 from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hilum.inference.case_predictor import CasePredictor, Prepared
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.prediction_writer import PredictionWriter
+    from hilum.io.dicom.study import SeriesVolume
 
     _Read = tuple[Prepared, dict[str, str]]
     """A case that was read, and the hashes of its files."""
@@ -67,7 +69,7 @@ def predict_many(
 
     Args:
         predictor: the model, ready.
-        sources: see `hilum.inference.find_cases`; or what `hilum.inference.find.find` gave.
+        sources: see `hilum.inference.find_cases`; or what `find_for` gave.
         out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
         formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and
             NIfTI of all else, of a classification both.
@@ -90,9 +92,11 @@ def predict_many(
     channels = predictor.model.plan.channels
     formats = predictor.usual_formats if formats is None else tuple(formats)
     if not isinstance(sources, Found):
-        sources = find(sources, channels, annotated=predictor.asks_annotated)
+        sources = find_for(predictor, sources)
     cases, files = sources.cases, sources.files
     files.log()
+    chosen = {case: describe_choices(choices) for case, choices in sources.choices.items()}
+    _log_choices(chosen, len(cases))
     predictor.refuse_all(cases)
     _warn_of_channel_order(cases, channels)
     trained_on = _warn_of_training_cases(predictor, cases)
@@ -100,6 +104,7 @@ def predict_many(
     outcomes: list[CaseOutcome] = []
 
     def done(outcome: CaseOutcome) -> None:
+        outcome = outcome.model_copy(update={"series": chosen.get(outcome.case, ())})
         outcomes.append(outcome)
         if progress is not None:
             progress(outcome, len(outcomes), len(cases))
@@ -115,6 +120,7 @@ def predict_many(
             "formats": list(formats),
             "probabilities": probabilities,
             **predictor.run_options,
+            **({"series": sources.rule} if sources.rule else {}),
             "skip_existing": skip_existing,
             "engine_because": engine.because,
         }
@@ -144,6 +150,41 @@ def predict_many(
             )
             folder.write({REPORT: report.as_json()})
         return report
+
+
+def find_for(
+    predictor: CasePredictor[P], sources: Sequence[Path | str], *, series: str | None = None
+) -> Found:
+    """Find the cases for a model, of DICOM studies with the series that suits it.
+
+    Raises:
+        HilumError: as `find`, or the rule for the series cannot be read.
+    """
+
+    def judge(volume: SeriesVolume) -> tuple[str, ...]:
+        try:
+            return predictor.unlike_training(volume.source)
+        except HilumError as error:
+            return (f"it cannot be judged: {error.found}",)
+
+    plan = predictor.model.plan
+    choice = SeriesChoice.of_plan(plan, rule=series, judge=judge)
+    return find(sources, plan.channels, annotated=predictor.asks_annotated, choice=choice)
+
+
+def _log_choices(chosen: Mapping[str, Sequence[str]], cases: int) -> None:
+    """Log which series were chosen: of a few studies one by one, of many their number."""
+    if len(chosen) > _NAMED:
+        _log.warning(
+            "of %d of %d studies one of several series was chosen; which and why: %s",
+            len(chosen),
+            cases,
+            REPORT,
+        )
+    for case, words in chosen.items():
+        for line in words:
+            level = logging.INFO if len(chosen) > _NAMED else logging.WARNING
+            _log.log(level, "%s: %s", case, line)
 
 
 def _refuse_cases(

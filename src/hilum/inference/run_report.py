@@ -57,6 +57,9 @@ class CaseOutcome(Record):
     (`hilum.inference.empty`)."""
     unlike: tuple[str, ...] = ()
     """What in the image is unlike the training data (`hilum.inference.unlike`)."""
+    series: tuple[Readable, ...] = ()
+    """Which DICOM series of its study was taken for each channel, and why, where there are several
+    (`hilum.inference.studies`)."""
 
 
 def message_kind(case: str, message: str) -> str:

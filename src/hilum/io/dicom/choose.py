@@ -7,7 +7,7 @@ rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, counted
@@ -29,12 +29,21 @@ _JUDGED = 4  # volumes of equal points whose voxels are looked at
 
 @dataclass(frozen=True)
 class Choice:
-    """The volume that was chosen for a channel, and the scores of all, the best first."""
+    """The volume that was chosen for a channel, and why.
+
+    Args:
+        channel: its name.
+        volume: of the study.
+        because: in words.
+        scores: of all volumes that were compared, the best first.
+        by_rule: whether a rule left only this one.
+    """
 
     channel: str
     volume: SeriesVolume
     because: str
     scores: tuple[Score, ...]
+    by_rule: bool = False
 
 
 def choose(
@@ -66,7 +75,10 @@ def choose(
             [Score(volume) for volume in volumes],
         )
     if len(wanted) == 1:
-        return (_choose_one(kept, wanted[0], where, judge),)
+        choice = _choose_one(kept, wanted[0], where, judge)
+        if rule is not None and len(kept) == 1:
+            choice = replace(choice, because=f"it alone fulfils {rule.text!r}", by_rule=True)
+        return (choice,)
     chosen: list[tuple[float, tuple[Choice, ...]]] = []
     errors: list[DataError] = []
     for frame in dict.fromkeys(volume.frame_of_reference for volume in kept):

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _SERIES_TAGS = [
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "Modality",
+    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("StudyInstanceUID", "PatientID", "SOPInstanceUID"),
 ]
 _LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
 
@@ -38,6 +36,9 @@ class SeriesHeader:
     number: str
     description: str
     modality: str
+    study: str
+    patient: str
+    instance: str
     image: bool
 
 
@@ -58,10 +59,14 @@ def series_header(path: Path) -> SeriesHeader | None:
                 data = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
         else:
             data = read_file(path, tags=_SERIES_TAGS)
-        uid, number, words, modality = (str(data.get(tag) or "") for tag in _SERIES_TAGS)
+        uid, number, words, kind, study, patient, instance = (
+            str(data.get(tag) or "") for tag in _SERIES_TAGS
+        )
         if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            return SeriesHeader(uid, number, words, "a list of files, as DICOMDIR", image=False)
-        return SeriesHeader(uid, number, words, modality, modality not in COMPANIONS)
+            kind, image = "a list of files, as DICOMDIR", False
+        else:
+            image = kind not in COMPANIONS
+        return SeriesHeader(uid, number, words, kind, study, patient, instance, image)
     return None
 
 
@@ -75,12 +80,16 @@ class Series:
         name: number and description, safe in a file name; "" where it is the folder's only series.
         files: its images.
         uid: SeriesInstanceUID; "" where it cannot be read.
+        study: patient and StudyInstanceUID; "" where it is not stated.
+        instances: SOPInstanceUIDs of its images.
     """
 
     source: Path
     name: str
     files: tuple[Path, ...]
     uid: str = ""
+    study: str = ""
+    instances: frozenset[str] = frozenset()
 
 
 def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], dict[Path, str]]:
@@ -97,26 +106,29 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
     """
     found: dict[str, list[Path]] = defaultdict(list)
     first: dict[str, SeriesHeader] = {}
+    instances: dict[str, set[str]] = defaultdict(set)
     reasons: dict[Path, str] = {}
     for file in sorted(files):
         header = series_header(file)
         if header is not None and header.image:
             found[header.uid].append(file)
             first.setdefault(header.uid, header)
+            instances[header.uid].add(header.instance)
         elif header is not None:
             reasons[file] = f"a DICOM object that is no image ({header.modality})"
     if not found and (
         named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]
     ):
         return (Series(folder, "", tuple(named)),), reasons  # reading it says what is wrong
-    if len(found) == 1:
-        uid, held = next(iter(found.items()))
-        return (Series(folder, "", tuple(held), uid),), reasons
     names = [_name(header) for header in first.values()]
     series = []
     for name, (uid, held) in zip(names, found.items(), strict=True):
         own = name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}"
-        series.append(Series(Path(f"{folder}{SERIES_MARK}{uid}"), own, tuple(held), uid))
+        source = Path(f"{folder}{SERIES_MARK}{uid}")
+        if len(found) == 1:
+            own, source = "", folder
+        study = f"{first[uid].patient} {first[uid].study}" if first[uid].study else ""
+        series.append(Series(source, own, tuple(held), uid, study, frozenset(instances[uid])))
     return tuple(series), reasons
 
 

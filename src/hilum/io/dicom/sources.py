@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,28 @@ def series_folder(folder: Path) -> Path | None:
 
 
 def files_of(source: Path) -> list[Path]:
-    """List the files among which those of a source lie."""
-    place, _, _ = parts_of(source)
+    """List the files among which those of a source lie: of a series at any depth below."""
+    place, uid, _ = parts_of(source)
     if not place.is_dir():
         return [place]
+    if uid:
+        return files_below(place)
     entries = (series_folder(place) or place).iterdir()
     return sorted(one for one in entries if not one.is_dir() and one.name[0] != ".")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List the files below a folder at any depth, hidden files and folders aside."""
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        state = Path(place).stat()
+        folders[:] = [] if (state.st_dev, state.st_ino) in entered else folders
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (state.st_dev, state.st_ino) not in entered:
+            found += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
+        entered.add((state.st_dev, state.st_ino))
+    return found
 
 
 def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
@@ -52,10 +69,13 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     """
     files, (_, uid, _) = files_of(source), parts_of(source)
     images, aside, bare = [], 0, 0
+    lost: list[Path] = []
     for path in files:
         start = data_start(path)
         if start is None:
-            _refuse_lost_slice(path)
+            if not uid:
+                _refuse_lost_slice(path)
+            lost.append(path)
             aside += 1
             continue
         image = read_image_file(path)
@@ -66,6 +86,10 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
         else:
             images.append(image)
             bare += start != USUAL_START
+    folders = {image.path.parent for image in images}
+    for path in lost:
+        if path.parent in folders:
+            _refuse_lost_slice(path)
     if not images:
         raise FormatError(
             f"{source}: no DICOM image among {counted(len(files), 'file')}",

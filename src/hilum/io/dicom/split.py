@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SAME_DIRECTION = 1e-3  # largest difference of a cosine
 _SAME_PLACE_MM = 0.01
 _UNEVEN = 0.1  # part of the slice distance that a slice may lie off its even place
+_THICKER = 1.1  # times the thinnest slice, from which thicknesses differ
 _FEWEST = 3  # slices of a part where slices are uneven: two are always even
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and with further digits its multi-frame kinds
 _GREY = {"CT", "MR", "PT", "NM"}
@@ -320,7 +321,10 @@ def _most_at_one_place(frames: Sequence[Frame]) -> int:
 
 
 def _is_even(frames: Sequence[Frame]) -> bool:
-    """Return True if slices lie at even distances along their normal, each once."""
+    """Return True if slices of one thickness lie evenly along their normal, each place once."""
+    thick = [frame.thickness for frame in frames if frame.thickness]
+    if thick and max(thick) > _THICKER * min(thick):
+        return False
     depths = np.sort(_depths(frames))
     if len(depths) < 3:
         return len(depths) < 2 or depths[1] - depths[0] > _SAME_PLACE_MM

@@ -18,6 +18,7 @@ from hilum.io.dicom.frames import frames_of, read_image_file
 from hilum.io.dicom.grid import stack
 from hilum.io.dicom.header import keep_quiet, text_of
 from hilum.io.dicom.series import series_header
+from hilum.io.dicom.sources import files_below
 from hilum.io.dicom.split import Group, plane_of, split
 from hilum.io.dicom.start import data_start
 from hilum.io.files import SERIES_MARK
@@ -165,13 +166,7 @@ def read_studies(root: Path) -> Studies:
         root: a folder, or a DICOMDIR in it; hidden files are passed over.
     """
     folder = root if root.is_dir() else root.parent
-    found = [
-        Path(place) / name
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in sorted(names)
-        if not name.startswith(".")
-    ]
-    volumes, aside = read_volumes(found)
+    volumes, aside = read_volumes(files_below(folder))
     return Studies(group_studies(volumes), aside)
 
 

@@ -1,0 +1,260 @@
+"""DICOM series to cases: one a study, with the series that the model takes for each channel."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset.case import Case
+from hilum.errors import DataError, readable, some
+from hilum.inference.unlike import unlike
+from hilum.io import read_volume
+from hilum.io.dicom.choose import choose
+from hilum.io.dicom.rule import parse_rule
+from hilum.io.dicom.score import Wanted
+from hilum.io.dicom.study import common_folder, read_volumes
+from hilum.io.files import SERIES_MARK
+from hilum.plan.fingerprint import named_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hilum.io.dicom.choose import Choice, Judge
+    from hilum.io.dicom.rule import Rule
+    from hilum.io.dicom.series import Series
+    from hilum.io.dicom.study import SeriesVolume
+    from hilum.plan.plan import Plan
+
+_log = logging.getLogger("hilum")
+OTHER_SERIES = "a DICOM series of the study that was not chosen"
+
+
+@dataclass(frozen=True)
+class SeriesChoice:
+    """How the series of a study are chosen for a model.
+
+    Args:
+        wanted: of each channel.
+        rule: of the user; None: the model's wishes decide among all.
+        judge: the model's own check of an image, asked between series of equal points.
+    """
+
+    wanted: tuple[Wanted, ...]
+    rule: Rule | None = None
+    judge: Judge | None = None
+
+    @classmethod
+    def of_channels(cls, channels: Sequence[str]) -> SeriesChoice:
+        """Choose by the names of channels alone."""
+        return cls(tuple(Wanted(name, named_kind(name) or "unknown") for name in channels))
+
+    @classmethod
+    def of_plan(
+        cls, plan: Plan, *, rule: str | None = None, judge: Judge | None = None
+    ) -> SeriesChoice:
+        """Choose by what a model's plan says of its training images.
+
+        Args:
+            plan: of the model.
+            rule: see `hilum.io.dicom.rule`.
+            judge: None: `unlike` by voxels, where the model has one channel.
+
+        Raises:
+            UsageError: the rule cannot be read.
+        """
+        if judge is None and len(plan.channels) == 1:
+
+            def judge_by_values(volume: SeriesVolume) -> tuple[str, ...]:
+                return unlike(read_volume(volume.source), plan, (volume.source,))
+
+            judge = judge_by_values
+        return cls(wanted_of(plan), parse_rule(rule) if rule is not None else None, judge)
+
+
+def wanted_of(plan: Plan) -> tuple[Wanted, ...]:
+    """Return what a model wants of each of its channels."""
+    ranges = plan.seen
+    kinds = {} if ranges is None else {one.name: one.kind for one in ranges.channels}
+    labels = " ".join(str(name) for name in _names_of(plan))
+    spacing = None if ranges is None else ranges.spacing
+    return tuple(
+        Wanted(
+            name,
+            kind if (kind := kinds.get(name, "unknown")) != "unknown" else named_kind(name) or kind,
+            single=None if ranges is None else ranges.pictures,
+            spacing=spacing,
+            extent_mm=None if ranges is None else ranges.extent_mm,
+            orientation="SPL" if ranges is None else ranges.orientation,
+            target=plan.spacing.value if plan.orientation.value == "SPL" else None,
+            purpose=f"{plan.name} {labels}",
+        )
+        for name in plan.channels
+    )
+
+
+def _names_of(plan: Plan) -> Iterable[str]:
+    """Return the names of a model's labels or classes."""
+    table = plan.table
+    found = getattr(table, "foreground", None)
+    return [label.name for label in found] if found is not None else getattr(table, "names", ())
+
+
+def describe_choices(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """Say for each channel which series was taken and why."""
+    return tuple(
+        f"{one.channel}: {one.volume.title} is taken"
+        + (
+            f" among {len(one.scores)}: {one.because}"
+            if len(one.scores) > 1
+            else f": {one.because}"
+        )
+        for one in choices
+        if len(one.scores) > 1 or one.by_rule
+    )
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """A DICOM series, the folder that holds it, and what the user named.
+
+    Args:
+        series: of the folder.
+        folder: that holds it.
+        source: what the user named.
+        case: the id of the case that it is in a data set of class folders; "" elsewhere.
+    """
+
+    series: Series
+    folder: Path
+    source: Path
+    case: str = ""
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """A case made of a study.
+
+    Args:
+        case: its id is that of the folder or series.
+        parts: folders below the source, and that of the series.
+        source: what the user named.
+        choices: for each channel, where the study holds several volumes.
+        taken: the files of the volumes that are read.
+        aside: reasons for the other files.
+    """
+
+    case: Case
+    parts: tuple[str, ...]
+    source: Path
+    choices: tuple[Choice, ...] = ()
+    taken: tuple[Path, ...] = ()
+    aside: Mapping[Path, str] = field(default_factory=dict)
+
+
+def study_cases(
+    found: Sequence[FoundSeries], channels: Sequence[str], choice: SeriesChoice
+) -> tuple[StudyCase, ...]:
+    """Make a case of each study; series that do not name their study are a case each.
+
+    A series that lies in two folders is one where its images differ; copies of the same images are
+    a case each.
+
+    Args:
+        found: every series below what the user named.
+        channels: the model's channel names.
+        choice: how its series are chosen.
+    """
+    studies: dict[tuple[str, str], list[FoundSeries]] = defaultdict(list)
+    for number, one in enumerate(found):
+        studies[str(one.source), one.series.study or f"#{number}"].append(one)
+    apart = [held for together in studies.values() for held in _without_copies(together)]
+    folders = [common_folder(file for one in held for file in one.series.files) for held in apart]
+    return tuple(
+        _study_case(held, folder, channels, choice, alone=folders.count(folder) == 1)
+        for held, folder in zip(apart, folders, strict=True)
+    )
+
+
+def _without_copies(held: Sequence[FoundSeries]) -> list[list[FoundSeries]]:
+    """Keep a study together, or, where some of its images lie in two folders, each folder apart."""
+    met: dict[str, set[str]] = defaultdict(set)
+    for one in held:
+        instances = one.series.instances - {""}
+        if met[one.series.uid] & instances:
+            by_folder: dict[Path, list[FoundSeries]] = defaultdict(list)
+            for each in held:
+                by_folder[each.folder].append(each)
+            _log.warning(
+                "images of one DICOM series lie in %d folders (%s), the same ones: each folder is a"
+                " case",
+                len(by_folder),
+                some(map(readable, by_folder)),
+            )
+            return list(by_folder.values())
+        met[one.series.uid] |= instances
+    return [list(held)]
+
+
+def _study_case(
+    held: Sequence[FoundSeries],
+    folder: Path,
+    channels: Sequence[str],
+    choice: SeriesChoice,
+    *,
+    alone: bool,
+) -> StudyCase:
+    """Make the case of a study's series.
+
+    Args:
+        held: them.
+        folder: the deepest one that holds all.
+        channels: of the model.
+        choice: how its series are chosen.
+        alone: whether no other study has this folder.
+    """
+    first, name = held[0], ""
+    files = [file for one in held for file in one.series.files]
+    volumes, aside = read_volumes(files)
+    if len(held) == 1:
+        name, folder = first.series.name, first.folder
+    elif not alone:
+        name = f"study_{first.series.study.rpartition('.')[2]}"
+    parts = (*folder.relative_to(first.source).parts, *([name] if name else []))
+    own = name or folder.absolute().name
+    if len(held) == 1 and first.case:
+        own, parts = first.case, (*parts[:-1], first.case)
+    if len(volumes) < 2 and choice.rule is None:
+        source = first.series.source if len(held) == 1 else volumes[0].source
+        case = Case(own, None, dict.fromkeys(channels, source))
+        return StudyCase(case, parts, first.source, taken=_kept(files, aside), aside=aside)
+    try:
+        choices = choose(
+            volumes, choice.wanted, where=str(folder), rule=choice.rule, judge=choice.judge
+        )
+    except DataError as error:
+        case = Case(own, None, dict.fromkeys(channels, folder), fault=error)
+        return StudyCase(case, parts, first.source, taken=_kept(files, aside), aside=aside)
+    images = {one.channel: _source_of(one.volume, held) for one in choices}
+    taken = tuple(dict.fromkeys(file for one in choices for file in one.volume.files))
+    others = set(files) - {*taken, *aside}
+    aside |= dict.fromkeys(others, OTHER_SERIES)
+    case = Case(own, None, images)
+    return StudyCase(case, parts, first.source, choices, taken, aside)
+
+
+def _kept(files: Iterable[Path], aside: Mapping[Path, str]) -> tuple[Path, ...]:
+    return tuple(file for file in files if file not in aside)
+
+
+def _source_of(volume: SeriesVolume, held: Sequence[FoundSeries]) -> Path:
+    """Return the source of a volume: its folder, where nothing else is in it."""
+    same = [one for one in held if one.series.uid == volume.uid]
+    if len(same) > 1:
+        return volume.source
+    key = f"/{volume.key}" if volume.key else ""
+    if SERIES_MARK in str(same[0].series.source) or not key:
+        return Path(f"{same[0].series.source}{key}")
+    return Path(f"{same[0].series.source}{SERIES_MARK}{volume.uid}{key}")

@@ -1,0 +1,240 @@
+"""A study is one case: the series that suits the model is taken, and every file accounted for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from inference_toys import make_model
+
+from hilum import api
+from hilum.errors import DataError, UsageError
+from hilum.examples import SeriesTags, write_dicom_series
+from hilum.inference.find import find
+from hilum.inference.many import find_for
+from hilum.inference.predictor import Predictor
+from hilum.inference.studies import OTHER_SERIES, SeriesChoice
+from hilum.io import read_volume
+from hilum.io.dicom.rule import parse_rule
+from hilum.volume import Geometry, Volume
+
+
+def image(slices=9, value=100, *, z=2.5):
+    affine = np.array([[0, 0, 1.1, 4], [0, 1.2, 0, -7], [z, 0, 0, 9], [0, 0, 0, 1.0]])
+    return Volume(np.full((1, slices, 8, 6), value, np.int16), Geometry((slices, 8, 6), affine))
+
+
+def write(folder, number, description="", *, volume=None, patient="P1", **more):
+    tags = SeriesTags(
+        patient_id=patient, series_number=number, series_description=description, **more
+    )
+    return write_dicom_series(volume or image(value=number), folder, tags=tags)
+
+
+def mixed(folder, *written):
+    """Put the files of several series into one folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, files in enumerate(written):
+        for file in files:
+            file.rename(folder / f"{n}_{file.name}")
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A scout, a native series, a sharp one, and a dose report's screen."""
+    folder = tmp_path / "study"
+    write(folder / "S1", 1, "Topogram", volume=image(1),
+          attributes={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})  # fmt: skip
+    write(folder / "S2", 2, "Abdomen 2.5", attributes={"ConvolutionKernel": "B30f"})
+    write(folder / "S3", 3, "Abdomen 2.5 bone", attributes={"ConvolutionKernel": "B70f"})
+    write(folder / "S4", 4, "Dose report", volume=image(1),
+          attributes={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})  # fmt: skip
+    return folder
+
+
+def reasons(found):
+    return {one.path.parent.name: one.reason for one in found.files.others}
+
+
+def test_one_study_is_one_case(study):
+    found = find([study], ["CT"])
+    (case,) = found.cases
+    assert case.id == "study"
+    assert case.images == {"CT": study / "S2"}
+    (choice,) = found.choices["study"]
+    assert choice.because == "modality CT (+1); soft kernel B30f (+0.5); axial (+0.5)"
+    assert reasons(found) == dict.fromkeys(("S1", "S3", "S4"), OTHER_SERIES)
+    assert found.files.taken == 9
+    assert read_volume(case.images["CT"]).array.max() == 2
+
+
+def test_a_rule_decides(study):
+    choice = SeriesChoice.of_channels(["CT"])
+    ruled = SeriesChoice(choice.wanted, parse_rule("description~bone"))
+    (case,) = find([study], ["CT"], choice=ruled).cases
+    assert case.images == {"CT": study / "S3"}
+    nothing = SeriesChoice(choice.wanted, parse_rule("number=9"))
+    (case,) = find([study], ["CT"], choice=nothing).cases
+    assert "no series fulfils 'number=9'" in case.fault.found
+
+
+def test_studies_and_patients_are_a_case_each(tmp_path):
+    for patient in ("P1", "P2"):
+        for year in ("2019", "2020"):
+            for number, kernel in ((2, "B30f"), (3, "B70f")):
+                folder = tmp_path / patient / year / f"S{number}"
+                write(folder, number, patient=patient, study_date=f"{year}0101",
+                      attributes={"ConvolutionKernel": kernel})  # fmt: skip
+    found = find([tmp_path], ["CT"])
+    assert [case.id for case in found.cases] == [
+        "P1__2019", "P1__2020", "P2__2019", "P2__2020",
+    ]  # fmt: skip
+    assert len(found.choices) == 4
+
+
+def test_studies_in_one_folder_are_told_apart(tmp_path):
+    folder = mixed(
+        tmp_path / "flat",
+        *(
+            write(tmp_path / f"{patient}{n}", n, patient=patient,
+                  attributes={"ConvolutionKernel": "B30f" if n == 2 else "B70f"})
+            for patient in ("P1", "P2")
+            for n in (2, 3)
+        ),
+    )  # fmt: skip
+    found = find([folder], ["CT"])
+    assert len(found.cases) == 2
+    assert all(case.id.startswith("study_") for case in found.cases)
+    assert all(read_volume(case.images["CT"]).array.max() == 2 for case in found.cases)
+    assert found.files.taken == 18
+
+
+def test_one_of_two_acquisitions_is_chosen_by_rule(tmp_path):
+    written = [write(tmp_path / f"a{n}", 2, volume=image(value=n), acquisition=n) for n in (1, 2)]
+    folder = mixed(tmp_path / "study", *written)
+    (case,) = find([folder], ["CT"]).cases
+    assert "2 series suit channel CT equally well" in case.fault.found
+    assert "2/acq1: CT series 2 (acquisition 1)" in case.fault.found
+    choice = SeriesChoice(SeriesChoice.of_channels(["CT"]).wanted, parse_rule("2/acq2"))
+    (case,) = find([folder], ["CT"], choice=choice).cases
+    assert str(case.images["CT"]).endswith("/acq2")
+    assert read_volume(case.images["CT"]).array.max() == 2
+
+
+def test_channels_take_their_series(tmp_path):
+    write(tmp_path / "study/a", 2, "CT AC", volume=image())
+    write(tmp_path / "study/b", 3, "PET WB", modality="PT", volume=image())
+    (case,) = find([tmp_path / "study"], ["PET", "CT"]).cases
+    assert {name: path.name for name, path in case.images.items()} == {"PET": "b", "CT": "a"}
+
+
+def test_a_copy_in_a_series_is_left_out_with_a_reason(tmp_path):
+    files = write(tmp_path / "study", 2)
+    shutil.copy(files[3], tmp_path / "study" / "again.dcm")
+    found = find([tmp_path / "study"], ["CT"])
+    assert len(found.cases) == 1
+    assert [one.reason for one in found.files.others] == ["a copy: the same image as 0004.dcm"]
+
+
+def test_a_dicomdir_stands_for_its_folder(study):
+    (study / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    found = find([study / "DICOMDIR"], ["CT"])
+    assert [case.id for case in found.cases] == ["study"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(precision="float32")
+
+
+def test_predict_says_which_series_and_why(model, study, tmp_path, caplog):
+    report = api.predict(model, study, tmp_path / "out", device="cpu")
+    (case,) = report.cases
+    assert case.status == "done"
+    (words,) = case.series
+    assert words.startswith("CT: series 2 'Abdomen 2.5' is taken among 4: modality CT (+1)")
+    assert f"study: {words}" in caplog.text
+    saved = json.loads((tmp_path / "out/run.json").read_text())
+    assert saved["cases"][0]["series"] == [words]
+    assert {one["reason"]: one["count"] for one in saved["files"]["left_out"]} == {OTHER_SERIES: 11}
+    ruled = api.predict(model, study, tmp_path / "bone", series="3", device="cpu")
+    assert "series 3 'Abdomen 2.5 bone'" in ruled.cases[0].series[0]
+    assert ruled.options["series"] == "3"
+
+
+def test_a_study_without_a_clear_series_fails_alone(model, study, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(study, root / "good")
+    for n in (5, 6):
+        write(root / "tie" / f"S{n}", n, patient="P9")
+    report = api.predict(model, root, tmp_path / "out", device="cpu")
+    assert {case.case: case.status for case in report.cases} == {"good": "done", "tie": "failed"}
+    assert "2 series suit channel CT equally well" in report.cases[0].error or (
+        "2 series suit channel CT equally well" in report.cases[1].error
+    )
+
+
+def test_a_rule_that_is_none_is_refused_at_once(model, study, tmp_path):
+    with pytest.raises(UsageError, match="'kernl' at character 1"):
+        api.predict(model, study, tmp_path / "out", series="kernl=B30f", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_is_predicted_and_its_folder_removed(model, study, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    archive = shutil.make_archive(str(tmp_path / "case7"), "zip", study)
+    report = api.predict(model, archive, tmp_path / "out", device="cpu")
+    assert [(case.case, case.status) for case in report.cases] == [("case7", "done")]
+    assert report.files.taken == 9
+    assert list((tmp_path / "temporary").iterdir()) == []
+    again = api.predict(model, archive, tmp_path / "out", device="cpu", skip_existing=True)
+    assert [case.status for case in again.cases] == ["skipped"]
+
+
+def test_the_models_own_check_decides_between_equal_series(tmp_path):
+    """Of two series that look the same in their headers, one has values that CT has none of."""
+    made = make_model(precision="float32")
+    predictor = Predictor(made)
+    for n, value in ((2, 100), (3, 100)):
+        write(tmp_path / "study" / f"S{n}", n, volume=image(value=value))
+
+    def unlike_training(file):
+        return () if "S3" in str(file) else ("values down to -3000",)
+
+    predictor.unlike_training = unlike_training
+    found = find_for(predictor, [tmp_path / "study"])
+    assert found.cases[0].images == {"CT": tmp_path / "study/S3"}
+    (choice,) = found.choices["study"]
+    assert choice.volume.number == "3"
+
+
+def test_a_series_that_cannot_be_judged_counts_as_unlike(tmp_path):
+    predictor = Predictor(make_model(precision="float32"))
+    for n in (2, 3):
+        write(tmp_path / "study" / f"S{n}", n)
+
+    def fail(file):
+        raise DataError(f"{file}: damaged")
+
+    predictor.unlike_training = fail
+    (case,) = find_for(predictor, [tmp_path / "study"]).cases
+    assert "it cannot be judged: " in case.fault.found
+
+
+def test_named_files_of_a_study_are_one_case(study):
+    files = [*(study / "S2").iterdir(), *(study / "S3").iterdir()]
+    assert len(find(files, ["CT"]).cases) == 2  # two folders were named, file by file
+    assert [case.id for case in find([study / "S2", study / "S3"], ["CT"]).cases] == ["S2", "S3"]
+
+
+def test_archives_name_no_files_outside(tmp_path, model):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("../evil.dcm", b"x")
+    with pytest.raises(DataError, match=r"'../evil.dcm' is a file outside of the archive"):
+        api.predict(model, tmp_path / "x.zip", tmp_path / "out", device="cpu")
+    assert not (tmp_path / "evil.dcm").exists()
