@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hilum.api import load_model as load_model
     from hilum.api import plan as plan
     from hilum.api import predict as predict
+    from hilum.api import series as series
     from hilum.api import train as train
     from hilum.api import tune as tune
     from hilum.dataset import Audit as Audit

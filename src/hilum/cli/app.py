@@ -26,6 +26,7 @@ from hilum.cli.output import (
     with_options,
 )
 from hilum.cli.prediction import export, import_nnunet, predict
+from hilum.cli.studies import series
 from hilum.cli.training import check, plan, train, tune
 from hilum.errors import HilumError, missing_package
 
@@ -116,6 +117,7 @@ for verb in (
     tune,
     export,
     deidentify,
+    series,
     node,
     demo,
     doctor,

@@ -152,13 +152,15 @@ def predict_many(
         return report
 
 
-def find_for(
-    predictor: CasePredictor[P], sources: Sequence[Path | str], *, series: str | None = None
-) -> Found:
-    """Find the cases for a model, of DICOM studies with the series that suits it.
+def choice_for(predictor: CasePredictor[P], *, series: str | None = None) -> SeriesChoice:
+    """Return how a model chooses among the series of a DICOM study.
+
+    Args:
+        predictor: of the model, whose own check of an image decides between equal series.
+        series: a rule of the user (`hilum.io.dicom.rule`).
 
     Raises:
-        HilumError: as `find`, or the rule for the series cannot be read.
+        UsageError: the rule cannot be read.
     """
 
     def judge(volume: SeriesVolume) -> tuple[str, ...]:
@@ -167,9 +169,20 @@ def find_for(
         except HilumError as error:
             return (f"it cannot be judged: {error.found}",)
 
-    plan = predictor.model.plan
-    choice = SeriesChoice.of_plan(plan, rule=series, judge=judge)
-    return find(sources, plan.channels, annotated=predictor.asks_annotated, choice=choice)
+    return SeriesChoice.of_plan(predictor.model.plan, rule=series, judge=judge)
+
+
+def find_for(
+    predictor: CasePredictor[P], sources: Sequence[Path | str], *, series: str | None = None
+) -> Found:
+    """Find the cases for a model, of DICOM studies with the series that suits it.
+
+    Raises:
+        HilumError: as `find`, or the rule for the series cannot be read.
+    """
+    choice = choice_for(predictor, series=series)
+    channels = predictor.model.plan.channels
+    return find(sources, channels, annotated=predictor.asks_annotated, choice=choice)
 
 
 def _log_choices(chosen: Mapping[str, Sequence[str]], cases: int) -> None:

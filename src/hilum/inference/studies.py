@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
 from hilum.errors import DataError, readable, some
-from hilum.inference.unlike import unlike
-from hilum.io import read_volume
 from hilum.io.dicom.choose import choose
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.score import Wanted
@@ -52,25 +50,17 @@ class SeriesChoice:
         return cls(tuple(Wanted(name, named_kind(name) or "unknown") for name in channels))
 
     @classmethod
-    def of_plan(
-        cls, plan: Plan, *, rule: str | None = None, judge: Judge | None = None
-    ) -> SeriesChoice:
+    def of_plan(cls, plan: Plan, *, rule: str | None, judge: Judge | None) -> SeriesChoice:
         """Choose by what a model's plan says of its training images.
 
         Args:
             plan: of the model.
             rule: see `hilum.io.dicom.rule`.
-            judge: None: `unlike` by voxels, where the model has one channel.
+            judge: the model's own check of an image.
 
         Raises:
             UsageError: the rule cannot be read.
         """
-        if judge is None and len(plan.channels) == 1:
-
-            def judge_by_values(volume: SeriesVolume) -> tuple[str, ...]:
-                return unlike(read_volume(volume.source), plan, (volume.source,))
-
-            judge = judge_by_values
         return cls(wanted_of(plan), parse_rule(rule) if rule is not None else None, judge)
 
 

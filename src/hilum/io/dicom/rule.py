@@ -236,5 +236,5 @@ def _error(text: str, at: int, found: str, needed: str, cure: str = "") -> Usage
     return UsageError(
         f"the rule for the series cannot be read: {found} at character {at + 1} of {text!r}",
         needed=needed,
-        cure=cure or "e.g. series='description~portal and slices>50', a series' number, or its UID",
+        cure=cure or "e.g. series='description~portal', a number as series='3', or a series' UID",
     )

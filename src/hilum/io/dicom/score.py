@@ -118,7 +118,7 @@ def score(volume: SeriesVolume, wanted: Wanted) -> Score:
     known = wanted.kind in KINDS.values()
     excluded = ""
     if volume.fault is not None:
-        excluded = volume.fault.found.removeprefix(f"{volume.source}: ")
+        excluded = volume.refused
     elif known and kind != wanted.kind:
         excluded = f"modality {volume.modality or 'not stated'}, not {wanted.kind.upper()}"
     elif wanted.single is False and volume.slices == 1:

@@ -85,12 +85,28 @@ def open_stack(source: Path) -> OpenedStack:
         _refuse_several_series(images, source)
         frames = [frame for image in images for frame in frames_of(image)]
         group, aside = _choose_group(frames, source)
-        where = f"{source} ({_series_words(images[0])})"
-        _refuse_partial_rescaling(group, where)
-        group, uptake = _as_uptake(group, where)
-    built = stack(group, where)
-    shown = [note for frame in group for note in frame.notes]
-    every = (*notes, *aside, *dict.fromkeys(shown), *_pixel_notes(group), *uptake, *built.notes)
+    opened = stack_frames(group, source)
+    return replace(opened, notes=(*notes, *aside, *opened.notes))
+
+
+def stack_frames(frames: Sequence[Frame], source: Path) -> OpenedStack:
+    """Build the grid of the frames of one volume.
+
+    Args:
+        frames: of one series, as `split` groups them.
+        source: what they are read from.
+
+    Raises:
+        FormatError: only some are rescaled, or PET lacks what SUV needs.
+        GeometryError: they form no even grid.
+    """
+    with keep_quiet():
+        where = f"{source} ({_series_words(frames[0].file)})"
+        _refuse_partial_rescaling(frames, where)
+        frames, uptake = _as_uptake(frames, where)
+    built = stack(frames, where)
+    shown = [note for frame in frames for note in frame.notes]
+    every = (*dict.fromkeys(shown), *_pixel_notes(frames), *uptake, *built.notes)
     return OpenedStack(source, built.frames, built.geometry, every, built.offsets)
 
 

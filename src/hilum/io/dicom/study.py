@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import FormatError, HilumError
 from hilum.io.dicom.frames import frames_of, read_image_file
-from hilum.io.dicom.grid import stack
 from hilum.io.dicom.header import keep_quiet, text_of
 from hilum.io.dicom.series import series_header
 from hilum.io.dicom.sources import files_below
 from hilum.io.dicom.split import Group, plane_of, split
+from hilum.io.dicom.stack import stack_frames
 from hilum.io.dicom.start import data_start
 from hilum.io.files import SERIES_MARK
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hilum.volume import Geometry
 
 NO_DICOM = "no DICOM file"
+_UNPLACED = "a picture without a place in the patient"
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -64,6 +65,7 @@ class SeriesVolume:
         files: its files.
         fault: why it cannot be read as a volume; None where it can.
         notes: what had to be assumed or mended.
+        shares_number: whether another series of the study has the same number.
     """
 
     source: Path
@@ -91,11 +93,21 @@ class SeriesVolume:
     files: tuple[Path, ...] = ()
     fault: HilumError | None = None
     notes: tuple[str, ...] = ()
+    shares_number: bool = False
 
     @property
     def spacing_mm(self) -> float | None:
         """Distance of its slices; None where they form no grid."""
         return None if self.geometry is None else self.geometry.spacing[0]
+
+    @property
+    def refused(self) -> str:
+        """Why it cannot be read, without the place that stands first; "" where it can."""
+        text = "" if self.fault is None else self.fault.found
+        for place in (self.source, *self.files):
+            if text.startswith(str(place)):
+                return text[len(str(place)) :].partition(": ")[2] or text
+        return text
 
     @property
     def title(self) -> str:
@@ -107,7 +119,8 @@ class SeriesVolume:
     @property
     def choice(self) -> str:
         """The shortest rule that names it: number or UID, and key."""
-        return f"{self.number or self.uid}{f'/{self.key}' if self.key else ''}"
+        name = self.uid if self.shares_number or not self.number.isdigit() else self.number
+        return f"{name}/{self.key}" if self.key else name
 
     @property
     def facts(self) -> Mapping[str, str | float | None]:
@@ -202,7 +215,13 @@ def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[
             for uid in {**images, **broken}
             for volume in _volumes(images[uid], faults.get(uid), broken[uid], aside)
         ]
-    volumes.sort(key=_order)
+    owners: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for volume in volumes:
+        owners[volume.study, volume.number].add(volume.uid)
+    volumes = [
+        replace(volume, shares_number=len(owners[volume.study, volume.number]) > 1)
+        for volume in sorted(volumes, key=_order)
+    ]
     return tuple(volumes), aside
 
 
@@ -260,8 +279,12 @@ def _volumes(
     if fault is not None:
         files = (*(image.path for image in images), *broken)
         return [replace(_described(series, frames), fault=fault, files=files, slices=len(files))]
-    parts = split(frames)
-    reasons = {frame.path: reason for frame, reason in parts.aside}
+    placed = [frame for frame in frames if frame.placed]
+    if not placed:
+        return [_of_picture(series, frame, alone=len(frames) == 1) for frame in frames]
+    parts = split(placed)
+    reasons = {frame.path: reason.partition(" as ")[0] for frame, reason in parts.aside}
+    reasons |= dict.fromkeys((frame.path for frame in frames if not frame.placed), _UNPLACED)
     if not parts.groups:
         found = "; ".join(dict.fromkeys(reasons.values()))
         none = FormatError(f"{series.source}: {found}", needed="images that are slices of a volume")
@@ -270,6 +293,15 @@ def _volumes(
     held = {frame.path for group in parts.groups for frame in group.frames}
     aside |= {path: reason for path, reason in reasons.items() if path not in held}
     return [_of_group(series, group) for group in parts.groups]
+
+
+def _of_picture(series: SeriesVolume, frame: Frame, *, alone: bool) -> SeriesVolume:
+    """Describe a picture, which has no place in the patient: each is an image of its own."""
+    number = frame.acquisition.instance_number
+    key = "" if alone else f"image{number or frame.path.stem}"
+    source = series.source if alone else frame.path
+    picture = Group(key, (frame,), "" if alone else f"image {number or frame.path.name}")
+    return replace(_of_group(replace(series, source=frame.path), picture), source=source)
 
 
 def _of_series(image: ImageFile, files: Sequence[Path]) -> SeriesVolume:
@@ -291,13 +323,14 @@ def _of_series(image: ImageFile, files: Sequence[Path]) -> SeriesVolume:
 
 def _of_group(series: SeriesVolume, group: Group) -> SeriesVolume:
     """Describe a group of a series, and try whether it is a volume."""
-    source = Path(f"{series.source}/{group.key}") if group.key else series.source
+    named = group.key and SERIES_MARK in str(series.source)
+    source = Path(f"{series.source}/{group.key}") if named else series.source
     files = tuple(dict.fromkeys(frame.path for frame in group.frames))
     described = _described(
         replace(series, source=source, key=group.key, label=group.label, files=files), group.frames
     )
     try:
-        built = stack(group.frames, source)
+        built = stack_frames(group.frames, source)
     except HilumError as error:
         return replace(described, fault=error)
     return replace(described, geometry=built.geometry, notes=built.notes)
@@ -313,7 +346,7 @@ def _described(series: SeriesVolume, frames: Sequence[Frame]) -> SeriesVolume:
     return replace(
         series,
         image_type=tuple(kinds),
-        plane=plane_of(first),
+        plane=plane_of(first) if first.placed else "",
         kernel=" ".join(dict.fromkeys(one.kernel for one in made if one.kernel)),
         contrast=" ".join(dict.fromkeys(one.contrast for one in made if one.contrast)),
         echo=next(iter(echoes)) if len(echoes) == 1 else None,
