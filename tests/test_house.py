@@ -385,6 +385,7 @@ def test_each_command_calls_one_verb():
         "train",
         "tune",
         "predict",
+        "series",
         "evaluate",
         "compare",
         "demo",

@@ -57,8 +57,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     Args:
         model: a trained model or an exported one, or its folder.
-        inputs: files, folders of files, DICOM folders, zip archives of them, a DICOMDIR, data sets; or
-            one DICOMweb service as "dicomweb://HOST:PORT/PATH" (http), "dicomwebs://..." (https).
+        inputs: files, folders of files, DICOM folders, zip archives of them, a DICOMDIR, data sets;
+            or a DICOMweb service as "dicomweb://HOST:PORT/PATH" (http), "dicomwebs://..." (https).
         out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for
             predictions.csv and `<case>.json`.
         formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of

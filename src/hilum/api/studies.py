@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ScoreRecord(Record):
-    """How well a volume suits a channel; `excluded` says why it cannot be taken."""
+    """Points of a volume for a channel; `excluded` says why it cannot be taken."""
 
     points: float
     reasons: tuple[Readable, ...]

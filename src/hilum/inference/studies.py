@@ -32,7 +32,7 @@ OTHER_SERIES = "a DICOM series of the study that was not chosen"
 
 @dataclass(frozen=True)
 class SeriesChoice:
-    """How the series of a study are chosen for a model.
+    """Wishes of a model, and of the user, by which the series of a study are chosen.
 
     Args:
         wanted: of each channel.

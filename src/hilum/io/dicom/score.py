@@ -81,7 +81,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a volume suits a channel.
+    """Points of a volume for a channel.
 
     Args:
         volume: of a study.
