@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_sources import SHAPE, SOURCES, make_source
 from highdicom import sr
-from highdicom.legacy import LegacyConvertedEnhancedCTImage
-from io_support import rotation, write_series
+from seg_viewers import NODE_MODULES, require_or_skip
 
 from hilum.io.dicom.stack import open_stack
 from hilum.io.dicom.write.findings import (
@@ -24,12 +24,14 @@ from hilum.io.dicom.write.findings import (
 )
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.repair import read_source_images
-from hilum.io.dicom.write.sr import make_classification_report, make_measurement_report
+from hilum.io.dicom.write.sr import (
+    make_classification_report,
+    make_measurement_report,
+    save_report,
+)
 from hilum.io.dicom.write.sr_groups import HYDRATED
-from hilum.volume import Geometry, Volume
 from programs import require
 
-SHAPE = (5, 12, 16)
 PRODUCER = Producer("0123456789abcdef", "0.1.0")
 SEG = SegReference("2.25.5", "2.25.6", "1.2.840.10008.5.1.4.1.1.66.4", {1: 1, 3: 2})
 LINES = Line((2.5, 3.0), (7.5, 11.0), 12.25), Line((6.25, 5.0), (3.0, 8.5), 4.5)
@@ -57,45 +59,6 @@ CLASSES = Classification(
     because="far",
     distance=3.5,
 )
-AXIAL = np.array([(0.0, 0, 1), (0, 1, 0), (1, 0, 0)])  # columns: the directions of Z, Y, X
-DIRECTIONS = {
-    "axial": AXIAL,
-    "sagittal": np.array([(1.0, 0, 0), (0, 0, 1), (0, -1, 0)]),
-    "coronal": np.array([(0.0, 0, 1), (1, 0, 0), (0, -1, 0)]),
-    "oblique": rotation(5),
-    "reversed": AXIAL @ np.diag([-1.0, -1, 1]),
-}
-
-
-def write_source(folder: Path, kind: str) -> Path:
-    """Write a series of non-square pixels; "enhanced" as one file of several frames."""
-    directions = DIRECTIONS.get(kind, AXIAL)
-    geometry = Geometry.from_spacing(
-        SHAPE, (2.5, 0.7, 1.1), origin=(-31.5, 12.25, 80), directions=directions
-    )
-    volume = Volume(np.zeros((1, *SHAPE), np.int16), geometry)
-    names = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
-    tags = dict.fromkeys((*names, "AccessionNumber", "ReferringPhysicianName"), "")
-    tags |= {"PatientName": "Müller^Änne", "SpecificCharacterSet": "ISO_IR 192"}
-    tags |= {"StudyDate": "20260102", "StudyTime": "101112", "Manufacturer": "", "SeriesNumber": 3}
-    write_series(folder, volume, **tags)
-    if kind == "enhanced":
-        enhance(folder)
-    return folder
-
-
-def enhance(folder: Path) -> None:
-    """Replace the files of a series by one enhanced file."""
-    files = sorted(folder.iterdir())
-    slices = []
-    for file in files:
-        data = pydicom.dcmread(file)
-        data.AcquisitionNumber = 1
-        data.LossyImageCompression = "00"
-        slices.append(data)
-        file.unlink()
-    made = LegacyConvertedEnhancedCTImage(slices, "2.25.71", 4, "2.25.72", 1)
-    made.save_as(folder / "enhanced.dcm", enforce_file_format=True)
 
 
 def source_of(folder: Path):
@@ -105,7 +68,7 @@ def source_of(folder: Path):
 
 @pytest.fixture
 def axial(tmp_path):
-    return source_of(write_source(tmp_path / "series", "axial"))
+    return source_of(make_source(tmp_path / "series", "axial").folder)
 
 
 def saved(report, path: Path) -> Path:
@@ -127,45 +90,60 @@ def find(items, code):
     return next(item for item in items if name_of(item) == code)
 
 
-@pytest.mark.parametrize("kind", [*DIRECTIONS])
+@pytest.mark.parametrize("kind", SOURCES)
 def test_lines_lie_where_they_were_measured(tmp_path, kind):
-    """The ends in the patient, from the referenced image's own attributes."""
-    folder = write_source(tmp_path / "series", kind)
-    opened = open_stack(folder)
-    source = read_source_images(opened.frames, spacing_mm=2.5)
-    path = saved(make_measurement_report(source, PRODUCER, FINDINGS, seg=SEG), tmp_path / "sr")
-    group = groups_of(pydicom.dcmread(path))[2]
+    """The ends in the patient, from the referenced frame's own attributes."""
+    made = make_source(tmp_path / "series", kind)
+    report = make_measurement_report(source_of(made.folder), PRODUCER, FINDINGS, seg=SEG)
+    group = groups_of(pydicom.dcmread(saved(report, tmp_path / "sr")))[2]
     for code, line in zip(("103339001", "103340004"), LINES, strict=True):
         number = find(group, code)
         scoord = number.ContentSequence[0]
         assert scoord.ValueType == "SCOORD"
         reference = scoord.ContentSequence[0].ReferencedSOPSequence[0]
+        assert ("ReferencedFrameNumber" in reference) == (kind == "enhanced")
+        frame = reference.ReferencedSOPInstanceUID, int(reference.get("ReferencedFrameNumber", 1))
+        assert frame == made.frames[3]
         ends = np.reshape(scoord.GraphicData, (2, 2)) - 0.5  # (column, row) of pixel centres
-        expected = [opened.geometry.index_to_world((3, *end)) for end in (line.start, line.end)]
-        found = [in_patient(folder, reference, *end) for end in ends]
-        assert np.allclose(found, expected, atol=1e-4)
+        assert np.allclose(ends[:, ::-1], [line.start, line.end])
         measured = number.MeasuredValueSequence[0]
         assert float(measured.NumericValue) == line.length_mm
         assert measured.MeasurementUnitsCodeSequence[0].CodeValue == "mm"
 
 
-def in_patient(folder: Path, reference, column: float, row: float) -> np.ndarray:
-    """LPS mm of a place on the image that an item refers to (PS3.3 C.7.6.2.1.1)."""
-    files = [pydicom.dcmread(file) for file in sorted(folder.iterdir())]
-    image = next(f for f in files if f.SOPInstanceUID == reference.ReferencedSOPInstanceUID)
-    if "PerFrameFunctionalGroupsSequence" in image:
-        frame = image.PerFrameFunctionalGroupsSequence[int(reference.ReferencedFrameNumber) - 1]
-        shared = image.SharedFunctionalGroupsSequence[0]
-        both = {**{e.keyword: e.value for e in shared}, **{e.keyword: e.value for e in frame}}
-        position = both["PlanePositionSequence"][0].ImagePositionPatient
-        orientation = both["PlaneOrientationSequence"][0].ImageOrientationPatient
-        spacing = both["PixelMeasuresSequence"][0].PixelSpacing
-    else:
-        assert "ReferencedFrameNumber" not in reference
-        position, spacing = image.ImagePositionPatient, image.PixelSpacing
-        orientation = image.ImageOrientationPatient
-    along, down = np.reshape(np.array(orientation, float), (2, 3))
-    return np.array(position, float) + along * column * spacing[1] + down * row * spacing[0]
+@pytest.mark.parametrize("kind", SOURCES)
+def test_ohif_hydrates_the_lines_where_they_were_measured(tmp_path, kind):
+    """By @cornerstonejs/adapters, the reader of OHIF, against the pixels' places by DICOM."""
+    made = make_source(tmp_path / "series", kind)
+    report = make_measurement_report(source_of(made.folder), PRODUCER, FINDINGS, seg=SEG)
+    read = hydrated(saved(report, tmp_path / "sr.dcm"), made)
+    assert [*read["tools"]] == ["Bidirectional"]
+    (tool,) = read["tools"]["Bidirectional"]
+    assert (tool["uid"], tool["frame"]) == made.frames[3]
+    assert tool["finding"] == "Neoplasm"
+    stats = {"length": 12.25, "width": 4.5, "unit": "mm", "widthUnit": "mm"}
+    assert tool["stats"] == stats
+    ends = [end for line in LINES for end in (line.start, line.end)]
+    assert np.allclose(tool["points"], [in_patient(made, 3, *end) for end in ends], atol=1e-3)
+
+
+def in_patient(made, frame: int, row: float, column: float) -> np.ndarray:
+    """LPS mm of a place on a source frame, from the places of its pixels."""
+    first, down, across = (made.world[frame][n] for n in ((0, 0), (1, 0), (0, 1)))
+    return first + row * (down - first) + column * (across - first)
+
+
+def hydrated(path: Path, made) -> dict:
+    """What OHIF makes of a report."""
+    node = require("node")
+    if not (NODE_MODULES / "@cornerstonejs" / "adapters").is_dir():
+        require_or_skip("@cornerstonejs/adapters is missing; scripts/viewers installs it")
+    script = Path(__file__).with_name("viewers") / "read_sr.mjs"
+    done = subprocess.run(
+        [node, script, NODE_MODULES, path, *made.files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_highdicom_reads_what_was_written(axial, tmp_path):
@@ -226,10 +204,10 @@ def test_an_area_is_reported_of_a_single_frame(axial):
 
 
 @pytest.mark.parametrize("seg", [SEG, None])
-@pytest.mark.parametrize("kind", ["axial", "reversed"])
+@pytest.mark.parametrize("kind", SOURCES)
 def test_dcmqi_reads_what_was_written(tmp_path, kind, seg):
     """`tid1500reader`, Slicer's own reader: its JSON equals what was put in."""
-    source = source_of(write_source(tmp_path / "series", kind))
+    source = source_of(make_source(tmp_path / "series", kind).folder)
     path = saved(make_measurement_report(source, PRODUCER, FINDINGS, seg=seg), tmp_path / "sr.dcm")
     read = dcmqi(path)
     assert read["CompletionFlag"] == "COMPLETE"
@@ -296,21 +274,23 @@ def verdicts(group: dict) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", ["axial", "oblique"])
+@pytest.mark.parametrize("kind", SOURCES)
 def test_dciodvfy_finds_no_error(tmp_path, kind):
-    source = source_of(write_source(tmp_path / "series", kind))
+    source = source_of(make_source(tmp_path / "series", kind).folder)
     reports = (
         make_measurement_report(source, PRODUCER, FINDINGS, seg=SEG),
         make_measurement_report(source, PRODUCER, FINDINGS),
         make_classification_report(source, PRODUCER, CLASSES),
     )
     for report in reports:
-        path = saved(report, tmp_path / "sr.dcm")
-        said = subprocess.run(
-            [require("dciodvfy"), path], capture_output=True, text=True, check=False
-        )
-        assert "Comprehensive3DSR" in said.stderr
-        assert not [line for line in said.stderr.splitlines() if line.startswith("Error")]
+        assert not errors_of(saved(report, tmp_path / "sr.dcm"))
+
+
+def errors_of(path: Path) -> list[str]:
+    """Errors that dciodvfy finds."""
+    said = subprocess.run([require("dciodvfy"), path], capture_output=True, text=True, check=False)
+    assert "Comprehensive3DSR" in said.stderr
+    return [line for line in said.stderr.splitlines() if line.startswith("Error")]
 
 
 def test_ohif_traps_are_avoided(axial):
@@ -341,8 +321,28 @@ def test_ohif_traps_are_avoided(axial):
         assert len(set(tracking)) == len(tracking)  # groups of one UID are joined
 
 
+def test_a_report_names_the_one_it_follows(axial, tmp_path):
+    """Other findings in the same place: a new instance; the same again: the same bytes."""
+    path = tmp_path / "sr.dcm"
+    first = make_measurement_report(axial, PRODUCER, FINDINGS[:2], seg=SEG)
+    save_report(first, path)
+    assert "PredecessorDocumentsSequence" not in pydicom.dcmread(path)
+    for _ in range(2):
+        save_report(make_measurement_report(axial, PRODUCER, FINDINGS, seg=SEG), path)
+        (study,) = pydicom.dcmread(path).PredecessorDocumentsSequence
+        (series,) = study.ReferencedSeriesSequence
+        (named,) = series.ReferencedSOPSequence
+        assert study.StudyInstanceUID == axial.study
+        assert series.SeriesInstanceUID == first.SeriesInstanceUID
+        assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert not errors_of(path)
+    other = make_measurement_report(axial, Producer("other", "0.1.0"), FINDINGS)
+    save_report(other, path)
+    assert "PredecessorDocumentsSequence" not in pydicom.dcmread(path)
+
+
 def test_a_report_made_again_has_the_same_bytes(tmp_path):
-    folder = write_source(tmp_path / "series", "axial")
+    folder = make_source(tmp_path / "series", "axial").folder
     paths = []
     for name in ("a", "b"):
         report = make_measurement_report(source_of(folder), PRODUCER, FINDINGS, seg=SEG)
@@ -366,7 +366,7 @@ def test_patient_and_study_are_those_of_the_source(axial, tmp_path):
     read = pydicom.dcmread(
         saved(make_measurement_report(axial, PRODUCER, FINDINGS), tmp_path / "sr")
     )
-    assert (read.PatientName, read.PatientID) == ("Müller^Änne", "p")
-    assert (read.PatientSex, read.PatientBirthDate) == ("", "")
-    assert (read.StudyInstanceUID, read.StudyDate, read.Modality) == ("1.2.4", "20260102", "SR")
-    assert (read.ContentDate, read.ContentTime) == ("20260102", "101112")
+    assert (read.PatientName, read.PatientID) == ("Müller^Jörg", "7")
+    assert (read.PatientSex, read.PatientBirthDate) == ("F", "19500102")
+    assert (read.StudyInstanceUID, read.StudyDate, read.Modality) == ("1.2.4", "20240102", "SR")
+    assert (read.ContentDate, read.ContentTime) == ("20240102", "101112")

@@ -14,7 +14,11 @@ from hilum.io.dicom.write.page import print_page
 from hilum.io.dicom.write.pdf import make_encapsulated_pdf
 from hilum.io.dicom.write.producer import Producer, save
 from hilum.io.dicom.write.seg import Segmentation
-from hilum.io.dicom.write.sr import make_classification_report, make_measurement_report
+from hilum.io.dicom.write.sr import (
+    make_classification_report,
+    make_measurement_report,
+    save_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,7 +52,7 @@ def write_report(
         measured.findings,
         seg=_reference(measured, prediction) if "dicom-seg" in together else None,
     )
-    return (save(report, folder / f"{prediction.case}{REPORT}"),)
+    return (save_report(report, folder / f"{prediction.case}{REPORT}"),)
 
 
 def write_key_images(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
@@ -83,7 +87,7 @@ def write_classes(
     if "dicom-sr" in formats:
         found = classification_of(prediction)
         report = make_classification_report(source.images, _producer(prediction), found)
-        files.append(save(report, folder / f"{prediction.case}{REPORT}"))
+        files.append(save_report(report, folder / f"{prediction.case}{REPORT}"))
     if "dicom-sc" in formats:
         pictures = key_images_of_classes(prediction, source)
         files += _save_pictures(prediction, source, pictures, folder)

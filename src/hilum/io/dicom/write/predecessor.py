@@ -27,10 +27,12 @@ class Predecessor:
 
     Args:
         instance: its SOPInstanceUID.
+        series: its SeriesInstanceUID; "" where it is not known.
         sop_class: its SOPClassUID.
     """
 
     instance: str
+    series: str
     sop_class: str
 
 
@@ -54,20 +56,34 @@ def predecessor_of(path: Path, new: Dataset) -> Predecessor | None:
         if found.SOPInstanceUID == new.SOPInstanceUID:
             return _named_in(found)
         if _subject(found) == _subject(new):
-            return Predecessor(str(found.SOPInstanceUID), str(found.SOPClassUID))
+            series = str(found.SeriesInstanceUID)
+            return Predecessor(str(found.SOPInstanceUID), series, str(found.SOPClassUID))
     return None
 
 
 def _subject(data: Dataset) -> tuple[str, ...]:
     """Return what versions of one object have in common."""
-    series = {str(item.SeriesInstanceUID) for item in data.ReferencedSeriesSequence}
-    return (str(data.Modality), str(data.StudyInstanceUID), str(data.DeviceSerialNumber), *series)
+    if "CurrentRequestedProcedureEvidenceSequence" in data:  # of a report; the source comes first
+        sources = data.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[:1]
+        what = str(data.SeriesDescription)
+    else:
+        sources, what = data.ReferencedSeriesSequence, ""
+    series = sorted({str(item.SeriesInstanceUID) for item in sources})
+    kind = str(data.Modality), what
+    return (*kind, str(data.StudyInstanceUID), str(data.DeviceSerialNumber), *series)
 
 
 def _named_in(data: Dataset) -> Predecessor | None:
     """Return the predecessor that an object names; None where it names none."""
+    for study in data.get("PredecessorDocumentsSequence") or ():
+        for series in study.ReferencedSeriesSequence:
+            (item,) = series.ReferencedSOPSequence
+            uid = str(series.SeriesInstanceUID)
+            return Predecessor(
+                str(item.ReferencedSOPInstanceUID), uid, str(item.ReferencedSOPClassUID)
+            )
     for item in data.get("ReferencedImageSequence") or ():
-        return Predecessor(str(item.ReferencedSOPInstanceUID), str(item.ReferencedSOPClassUID))
+        return Predecessor(str(item.ReferencedSOPInstanceUID), "", str(item.ReferencedSOPClassUID))
     return None
 
 
@@ -82,3 +98,17 @@ def name_predecessor(data: Dataset, earlier: Predecessor) -> None:
     reference.ReferencedSOPInstanceUID = earlier.instance
     reference.PurposeOfReferenceCodeSequence = [purpose]
     data.ReferencedImageSequence = [reference]
+
+
+def name_preceding_report(data: Dataset, earlier: Predecessor) -> None:
+    """Name the predecessor of a report, which is of the same study."""
+    from pydicom.dataset import Dataset
+
+    study, series, reference = Dataset(), Dataset(), Dataset()
+    reference.ReferencedSOPClassUID = earlier.sop_class
+    reference.ReferencedSOPInstanceUID = earlier.instance
+    series.SeriesInstanceUID = earlier.series
+    series.ReferencedSOPSequence = [reference]
+    study.StudyInstanceUID = data.StudyInstanceUID
+    study.ReferencedSeriesSequence = [series]
+    data.PredecessorDocumentsSequence = [study]

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hilum.io.dicom.write.codes import coded, private_scheme
-from hilum.io.dicom.write.producer import MANUFACTURER, finish
+from hilum.io.dicom.write.predecessor import name_preceding_report, predecessor_of
+from hilum.io.dicom.write.producer import MANUFACTURER, finish, save
 from hilum.io.dicom.write.repair import UTF_8
 from hilum.io.dicom.write.sr_groups import GroupMaker
 from hilum.io.dicom.write.uids import ObjectUids, derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from highdicom import sr
     from pydicom.dataset import Dataset
@@ -75,6 +77,18 @@ def make_classification_report(
         seg=None,
         description="Classification",
     )
+
+
+def save_report(report: Dataset, path: Path) -> Path:
+    """Write a report, completely or not at all.
+
+    Where `path` holds an earlier report of the same model on the same series, the new one names it
+    as its predecessor.
+    """
+    earlier = predecessor_of(path, report)
+    if earlier is not None:
+        name_preceding_report(report, earlier)
+    return save(report, path)
 
 
 def _make(
