@@ -102,6 +102,22 @@ def test_every_viewer_reads_that_something_was_not_found(kind, present, tmp_path
     assert_viewers_agree(path, made, array[0], names, tmp_path)
 
 
+def test_every_viewer_reads_frames_that_begin_within_a_byte(tmp_path):
+    shape = (6, 11, 13)
+    made = make_source(tmp_path / "series", "oblique", shape=shape)
+    stack, path = open_stack(made.folder), tmp_path / "case.seg.dcm"
+    truth = blobs(3, shape)
+    names = {1: "liver", 2: "spleen", 3: "left kidney"}
+    labels, table = Volume(truth[None], stack.geometry), LabelTable.from_names(names)
+    write_segmentation(labels, table, made.folder, path, producer=MODEL)
+    assert_viewers_agree(path, made, truth, names, tmp_path)
+
+    write_segmentation(labels, table, made.folder, path, producer=MODEL, kind="binary")
+    ohif = by_cornerstone(path, made)  # where this fails, binary may be written of these too
+    assert not np.array_equal(ohif.labels, truth)
+    np.testing.assert_array_equal(by_highdicom(path, made), truth)
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "folder",
