@@ -199,6 +199,21 @@ class Segmentation:
             self._tidy(made, uids)
         return made
 
+    def save(self, path: Path) -> None:
+        """Write the object, completely or not at all.
+
+        Where `path` holds an earlier segmentation of the same series by the same model, the new one
+        names it as its predecessor.
+        """
+        data = self.as_dataset()
+        earlier = predecessor_of(path, data)
+        if earlier is not None:
+            name_predecessor(data, earlier)
+        with atomic_path(path) as temporary, keep_quiet():
+            data.save_as(temporary, enforce_file_format=True)
+        frames = counted(int(data.NumberOfFrames), "frame")
+        _log.info("%s: %s of %s", path, frames, counted(len(self.numbers), "segment"))
+
     def _pixels(self) -> NDArray[np.generic]:
         """Number the labels as segments: (N, rows, columns)."""
         ids = np.array(self.table.ids)
@@ -233,8 +248,7 @@ def write_segmentation(
     """Write a label map as a DICOM Segmentation, completely or not at all.
 
     A label map without a voxel of any label is written as one empty frame a segment: looked for and
-    not found. Where `path` holds an earlier segmentation of the same series by the same model, the
-    new one names it as its predecessor.
+    not found. An earlier version at `path` becomes the predecessor of the new one.
 
     Args:
         labels: (1, Z, Y, X) integers on the grid that `read_volume(source)` gives.
@@ -253,12 +267,5 @@ def write_segmentation(
     stack = open_stack(source)
     images = read_source_images(stack.frames, spacing_mm=stack.geometry.spacing[0])
     made = Segmentation.of(labels, table, stack, images, producer, kind=kind)
-    data = made.as_dataset()
-    earlier = predecessor_of(path, data)
-    if earlier is not None:
-        name_predecessor(data, earlier)
-    with atomic_path(path) as temporary, keep_quiet():
-        data.save_as(temporary, enforce_file_format=True)
-    frames = counted(int(data.NumberOfFrames), "frame")
-    _log.info("%s: %s of %s", path, frames, counted(len(made.numbers), "segment"))
+    made.save(path)
     return made.reference
