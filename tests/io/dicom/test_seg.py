@@ -1,9 +1,14 @@
 """DICOM Segmentations: what they say, and that they say the same each time."""
 
+import itertools
+
 import numpy as np
 import pydicom
 import pytest
-from dicom_sources import FULL, SHAPE, make_source
+from dicom_sources import FULL, SHAPE, geometry_of, make_source
+from io_support import write_series
+from pydicom.uid import DigitalXRayImageStorageForPresentation as DxImage
+from seg_viewers import by_highdicom, by_highdicom_volume, dciodvfy
 
 from hilum.errors import FormatError, GeometryError, LabelError, UsageError
 from hilum.io.dicom.stack import open_stack
@@ -310,3 +315,68 @@ def test_a_source_that_is_no_dicom_is_refused(tmp_path, source, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FormatError, match="no DICOM image"):
         write_segmentation(labels_of(source), TABLE, tmp_path / "empty", path, producer=MODEL)
+
+
+def orientations():
+    """The 48 orders and directions of three axes."""
+    return [
+        (order, flips)
+        for order in itertools.permutations(range(3))
+        for flips in itertools.product((False, True), repeat=3)
+    ]
+
+
+@pytest.mark.slow
+def test_all_48_orientations_give_the_same_voxels_in_the_world(tmp_path):
+    base = np.zeros((4, 8, 12), np.uint8)
+    base[1:3, 2:5, 3:9], base[3, 6:, :2], base[0, 0, 11] = 1, 2, 3
+    table = LabelTable.from_names({1: "liver", 2: "spleen", 3: "left kidney"})
+    affine = geometry_of("oblique").affine
+
+    def at(world):
+        """Indices of the base grid at places in the world."""
+        indices = (world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+        assert np.abs(indices - np.rint(indices)).max() < 1e-3
+        return tuple(np.rint(indices).astype(int).T)
+
+    for number, (order, flips) in enumerate(orientations()):
+        turned = affine.copy()
+        turned[:3, :3] = affine[:3, list(order)]
+        shape = tuple(base.shape[axis] for axis in order)
+        for axis, flipped in enumerate(flips):
+            if flipped:
+                turned[:3, 3] += (shape[axis] - 1) * turned[:3, axis]
+                turned[:3, axis] *= -1
+        volume = Volume(np.zeros((1, *shape), np.int16), Geometry(shape, turned))
+        folder, path = tmp_path / f"series{number}", tmp_path / f"{number}.seg.dcm"
+        write_series(folder, volume, **FULL)
+        grid = open_stack(folder).geometry
+        indices = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+        world = indices @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        labels = Volume(base[at(world)].reshape(1, *grid.shape), grid)
+        write_segmentation(labels, table, folder, path, producer=MODEL)
+        found = np.zeros_like(base)
+        for label, where in by_highdicom_volume(path).items():
+            found[at(where)] = label
+        np.testing.assert_array_equal(found, base)
+
+
+def test_a_picture_has_a_segmentation_without_a_place(tmp_path, path):
+    source = make_source(tmp_path / "series", "axial", shape=(1, 16, 24))
+    (file,) = source.files
+    data = pydicom.dcmread(file)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+        del data[keyword]
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = DxImage
+    data.Modality, data.ImagerPixelSpacing = "DX", data.PixelSpacing
+    del data.PixelSpacing
+    data.save_as(file)
+    labels = np.zeros((1, 1, 16, 24), np.uint8)
+    labels[0, 0, 2:9, 3:15], labels[0, 0, 11:, :2] = 1, 2
+    volume = Volume(labels, open_stack(source.folder).geometry)
+    table = LabelTable.from_names({1: "lung", 2: "heart"})
+    _, seg = written(source, path, volume, table)
+    assert "FrameOfReferenceUID" not in seg
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == data.SeriesInstanceUID
+    np.testing.assert_array_equal(by_highdicom(path, source), labels[0])
+    assert dciodvfy(path) == []

@@ -16,6 +16,7 @@ from seg_viewers import (
     refuse_what_ohif_does,
 )
 
+from hilum.io.dicom.annotation import read_annotation
 from hilum.io.dicom.stack import open_stack
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
@@ -68,6 +69,8 @@ def test_every_viewer_reads_the_labels_that_were_written(source, kind, names, tm
     write_segmentation(labels, table, made.folder, path, producer=MODEL, kind=kind)
     assert {*np.unique(truth)} - {0} == names.keys()
     assert_viewers_agree(path, made, truth, names, tmp_path, tilted=name == "tilted")
+    again = read_annotation(path, source=made.folder).volume
+    np.testing.assert_array_equal(again.array, labels.array)
 
 
 def assert_viewers_agree(path, made, truth, names, tmp_path, *, tilted=False):
