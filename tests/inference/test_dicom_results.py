@@ -58,6 +58,16 @@ def test_each_format_is_written_and_recorded(series, tmp_path):
     assert files_in(tmp_path / "out") == WRITTEN
 
 
+def test_structures_are_the_labels_of_the_prediction(series, tmp_path):
+    """The stem of an RTSTRUCT file is that of its case for `hilum evaluate` too."""
+    out = tmp_path / "out"
+    predicted(series, out, formats=("nifti", "dicom-rtstruct"))
+    assert files_in(out) == ["s.nii.gz", "s_rtstruct.dcm"]
+    (out / "s_rtstruct.dcm").rename(series / "s_rtstruct.dcm")
+    contours = read_labels(series / "s_rtstruct.dcm")
+    np.testing.assert_array_equal(contours.array, read_labels(out / "s.nii.gz").array)
+
+
 def test_the_report_says_what_the_labels_measure(series, tmp_path):
     out = tmp_path / "out"
     predicted(series, out)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError, find_named
 from hilum.inference.case_predictor import Seconds
-from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT, refuse_for_formats
+from hilum.inference.dicom.names import (
+    KEY_IMAGES,
+    PAGE,
+    REPORT,
+    STRUCTURES,
+    refuse_for_formats,
+)
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES
@@ -169,12 +175,23 @@ def _write_page(
     return write_page(prediction, folder)
 
 
+def _write_structures(
+    prediction: Prediction,
+    folder: Path,
+    together: Collection[str],  # noqa: ARG001  (refers to no other file)
+) -> tuple[Path, ...]:
+    from hilum.inference.dicom.formats import write_structures
+
+    return write_structures(prediction, folder)
+
+
 FORMATS: dict[str, PredictionFormat] = {
     "nifti": _image(".nii.gz"),
     "nrrd": _image(".nrrd"),
     "mha": _image(".mha"),
     "png": _image(".png"),
     "tiff": _image(".tif"),
+    "dicom-rtstruct": PredictionFormat(STRUCTURES, None, _write_structures),
     "dicom-sr": PredictionFormat(REPORT, None, _write_report),
     "dicom-sc": PredictionFormat(KEY_IMAGES[0], None, _write_key_images, more=KEY_IMAGES[1:]),
     "dicom-pdf": PredictionFormat(PAGE, None, _write_page),

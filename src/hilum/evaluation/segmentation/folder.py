@@ -19,19 +19,30 @@ from hilum.dataset import (
     match_labels,
     open_dataset,
     read_annotation,
-    relabel,
 )
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
-from hilum.dataset.labels import ids_of_segments, table_of_segments
+from hilum.dataset.labels import table_of_segments
 from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import ATTENTION, some
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.label_maps import (
+    find_label_maps,
+    holds_label_maps,
+    is_unscaled,
+    read_by_name,
+)
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, read_labels
+from hilum.io import (
+    image_stem,
+    is_dicom_annotation,
+    is_output,
+    read_geometry,
+    read_labels,
+)
 from hilum.io.inventory import take_inventory
 from hilum.targets.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
@@ -42,8 +53,6 @@ if TYPE_CHECKING:
     from hilum.evaluation.segmentation.score import Score
     from hilum.volume import Geometry
 
-_NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
-_NAMED = "label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)"
 _SHOWN = 10
 LABELS = "labels.json"
 UNMATCHED = "a label map of a case that is not on both sides"
@@ -66,15 +75,18 @@ class _Reference:
     ids: Mapping[int, int] = field(default_factory=dict)
     """What the ids of the predictions are in the reference, where both name their labels."""
 
-    def read(self, case: str) -> Volume:
+    def read(self, case: str, prediction: Path) -> Volume:
         """Return the labels of a case.
 
-        In a data set on its image's own grid, as training and prediction have it.
+        In a data set on its image's own grid, as training and prediction have it; of a DICOM
+        annotation whose images are not near on the grid of the prediction.
         """
         if case in self.cases:
             return read_annotation(self.cases[case])
         file = self.files[case]
-        return relabel(read_labels(file), ids_of_segments(file, self.table, holder="the reference"))
+        dicom = is_dicom_annotation(file) and not is_dicom_annotation(prediction)
+        grid = read_geometry(prediction) if dicom else None
+        return read_by_name(file, self.table, grid=grid)
 
     def grid_file(self, case: str) -> Path:
         """Return the file whose grid the case is scored on."""
@@ -128,7 +140,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             differ; LabelError: labels that the table does not know).
     """
     folder = Path(predictions)
-    files = _label_maps(folder)
+    files = find_label_maps(folder)
     against = _match_ids(_reference(reference, table, folder, patients or {}), folder)
     cases, missing = pair_cases(
         against.files,
@@ -144,7 +156,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     scores = _score_all(
         {case: files[case] for case in cases}, against, tolerance_mm, threads, progress
     )
-    unscaled = all(inspect_file(against.grid_file(case)).geometry.unscaled for case in cases)
+    unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
@@ -220,11 +232,11 @@ def _score_case(
 ) -> tuple[Score, ...]:
     """Read one case's prediction and reference, and score them on the reference's grid."""
     with _name_side("reference"):
-        reference = against.read(case)
+        reference = against.read(case, prediction_file)
     with _name_side("prediction"):
-        stored = read_labels(prediction_file)
-    ids = ids_of_segments(prediction_file, against.table, holder="the reference") or against.ids
-    prediction = relabel(stored, ids)
+        prediction = read_by_name(
+            prediction_file, against.table, grid=reference.geometry, ids=against.ids
+        )
     if prediction.geometry.orientation != reference.geometry.orientation:
         prediction = reorient(prediction, reference.geometry.orientation)  # voxels stay in place
     if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
@@ -324,16 +336,14 @@ def _is_plain(folder: Path) -> bool:
     described = (folder / "dataset.json").exists() or any(
         not is_output(table) for table in folder.glob("*.csv")
     )
-    return not described and any(
-        image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file()
-    )
+    return not described and holds_label_maps(folder)
 
 
 def _of_folder(
     folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
 ) -> _Reference:
     """Take a folder of label maps as the reference, with its label table and patients."""
-    files = _label_maps(folder)
+    files = find_label_maps(folder)
     known, notes = _known_patients(folder, files, patients)
     if read_predict_run(folder) is not None and read_predict_run(predictions) is None:
         notes.insert(
@@ -423,31 +433,3 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
         )
     table = LabelTable.from_names({i: f"label {i}" for i in found})
     return table, f"labels as found in the references: {found}"
-
-
-def _label_maps(folder: Path) -> dict[str, Path]:
-    """Label map of each case id in a folder, by id; hidden files are passed over.
-
-    Raises:
-        UsageError: no folder, no label maps, or two of one case.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", needed=f"a folder of {_NAMED}")
-    files: dict[str, Path] = {}
-    for entry in sorted(folder.glob("[!.]*")):
-        if image_suffix(entry) in _NOT_LABEL_MAPS or entry.is_dir() or header_of(entry) != entry:
-            continue
-        case = image_stem(entry)
-        other = files.setdefault(case, entry)
-        if other is not entry:
-            own = [file.name for file in (other, entry) if is_output(file)]
-            written = f"; hilum wrote {own[0]}" if len(own) == 1 else ""
-            raise UsageError(
-                f"{other.name} and {entry.name} in {folder} are two label maps of case {case}"
-                f"{written}",
-                needed="one file a case",
-                cure="keep predictions and references in folders of their own, each in one format",
-            )
-    if not files:
-        raise UsageError(f"there are no label maps in {folder}", needed=_NAMED)
-    return files

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from hilum.inference.dicom.classes import classification_of, key_images_of_classes, page_of_classes
 from hilum.inference.dicom.labels import key_images_of_labels, page_of_labels
-from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT
+from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT, STRUCTURES
 from hilum.inference.dicom.source import DicomSource
+from hilum.io.dicom.rtstruct.write import make_rtstruct
 from hilum.io.dicom.write.key_image import make_key_images
 from hilum.io.dicom.write.page import print_page
 from hilum.io.dicom.write.pdf import make_encapsulated_pdf
@@ -73,6 +74,19 @@ def write_page(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
     """
     page = page_of_labels(prediction)
     return _save_page(prediction, prediction.measured.source, page, folder)
+
+
+def write_structures(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
+    """Write the labels as contours in an RTSTRUCT.
+
+    Raises:
+        DataError: the case is no DICOM, its series cannot be read, or has no place in the patient.
+    """
+    source = prediction.measured.source
+    structures = make_rtstruct(
+        prediction.labels, prediction.table, source.stack, source.images, _producer(prediction)
+    )
+    return (save(structures, folder / f"{prediction.case}{STRUCTURES}"),)
 
 
 def write_classes(

@@ -14,6 +14,7 @@ DICOM = "dicom-"
 REPORT = "_sr.dcm"
 KEY_IMAGES = ("_key1.dcm", "_key2.dcm", "_key3.dcm")
 PAGE = "_pdf.dcm"
+STRUCTURES = "_rtstruct.dcm"
 
 
 def refuse_for_formats(case: Case, formats: Iterable[str]) -> None:

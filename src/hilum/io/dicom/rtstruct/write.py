@@ -14,13 +14,11 @@ import numpy as np
 
 from hilum.errors import FormatError, GeometryError, LabelError, counted, some
 from hilum.io.dicom.frame_grid import FrameGrid
-from hilum.io.dicom.header import keep_quiet
 from hilum.io.dicom.rtstruct.trace import trace
 from hilum.io.dicom.stack import open_stack
-from hilum.io.dicom.write.producer import MANUFACTURER, finish
+from hilum.io.dicom.write.producer import MANUFACTURER, finish, save
 from hilum.io.dicom.write.repair import UTF_8, read_source_images
 from hilum.io.dicom.write.uids import ObjectUids
-from hilum.io.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
+    from hilum.io.dicom.stack import OpenedStack
     from hilum.io.dicom.write.producer import Producer
     from hilum.io.dicom.write.repair import Plane, SourceImages
     from hilum.volume import Label, LabelTable, Volume
@@ -69,9 +68,36 @@ def write_rtstruct(
         LabelError: labels that the table does not name.
     """
     stack = open_stack(source)
+    images = read_source_images(stack.frames, spacing_mm=stack.geometry.spacing[0])
+    save(make_rtstruct(labels, table, stack, images, producer), path)
+    structures = counted(len(table.foreground), "structure")
+    _log.info("%s: %s in contours along the voxels' borders", path, structures)
+
+
+def make_rtstruct(
+    labels: Volume,
+    table: LabelTable,
+    stack: OpenedStack,
+    images: SourceImages,
+    producer: Producer,
+) -> Dataset:
+    """Make the RTSTRUCT of a label map; made again it is the same.
+
+    Args:
+        labels: (1, Z, Y, X) integers on the grid of `stack`.
+        table: what the integers mean.
+        stack: the series that was segmented.
+        images: its headers, repaired.
+        producer: the model.
+
+    Raises:
+        FormatError: the images have no position in the patient.
+        GeometryError: the labels do not lie on the grid of `stack`.
+        LabelError: labels that the table does not name.
+    """
     if not labels.geometry.is_close(stack.geometry):
         raise GeometryError(
-            f"labels on another grid than {source}",
+            f"labels on another grid than {stack.source}",
             needed="labels on the grid of the images that they are of",
             cure="resample them onto it",
         )
@@ -81,20 +107,15 @@ def write_rtstruct(
             f"labels {some(map(str, unknown))} that the label table does not name",
             needed=f"labels among {table.ids}",
         )
-    images = read_source_images(stack.frames, spacing_mm=stack.geometry.spacing[0])
     if not all(plane.has_position for plane in images.planes):
         raise FormatError(
-            f"{source}: images that do not say where they lie in the patient",
+            f"{stack.source}: images that do not say where they lie in the patient",
             needed="ImagePositionPatient and ImageOrientationPatient",
             cure="write a DICOM SEG or a picture instead",
         )
     grid = FrameGrid.of_frames(stack.frames, stack.geometry.spacing[0])
     on_frames = stack.to_frames(labels.array[0])  # (N, rows, columns)
-    data = _make(np.asarray(on_frames), table, grid, images, producer)
-    with atomic_path(path) as temporary, keep_quiet():
-        data.save_as(temporary, enforce_file_format=True)
-    structures = counted(len(table.foreground), "structure")
-    _log.info("%s: %s in contours along the voxels' borders", path, structures)
+    return _make(np.asarray(on_frames), table, grid, images, producer)
 
 
 def _make(
@@ -104,7 +125,7 @@ def _make(
     source: SourceImages,
     producer: Producer,
 ) -> Dataset:
-    """Make the DICOM object; made again it is the same."""
+    """Make the DICOM object of labels on the source's frames."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
