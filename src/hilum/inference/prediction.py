@@ -13,8 +13,11 @@ from hilum.inference.dicom.names import (
     KEY_IMAGES,
     PAGE,
     REPORT,
+    SEGMENTATION,
+    SEGMENTATIONS,
     STRUCTURES,
     refuse_for_formats,
+    segmentation_among,
 )
 from hilum.inference.prediction_writer import PredictionWriter
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case
     from hilum.inference.dicom.measure import MeasuredCase
+    from hilum.inference.dicom.source import DicomSource
+    from hilum.io.dicom.write.seg import Kind
     from hilum.volume import LabelTable, Volume
 
 
@@ -63,6 +68,17 @@ class Prediction:
     unlike: tuple[str, ...] = ()
     picture: bool = False
     files: tuple[Path, ...] = ()
+
+    @cached_property
+    def dicom_source(self) -> DicomSource:
+        """The DICOM series that it was predicted from.
+
+        Raises:
+            DataError: it was predicted from something else, or the series cannot be read.
+        """
+        from hilum.inference.dicom.source import DicomSource
+
+        return DicomSource.open(self.case, self.files)
 
     @cached_property
     def measured(self) -> MeasuredCase:
@@ -147,6 +163,21 @@ def _image(suffix: str) -> PredictionFormat:
     return PredictionFormat(suffix, beside, write)
 
 
+def _segmentation(kind: Kind) -> PredictionFormat:
+    """Make the format that writes label maps as DICOM Segmentations of a kind."""
+
+    def write(
+        prediction: Prediction,
+        folder: Path,
+        together: Collection[str],  # noqa: ARG001  (refers to no other file)
+    ) -> tuple[Path, ...]:
+        from hilum.inference.dicom.formats import write_segmentation
+
+        return write_segmentation(prediction, folder, kind)
+
+    return PredictionFormat(SEGMENTATION, None, write)
+
+
 def _write_report(
     prediction: Prediction, folder: Path, together: Collection[str]
 ) -> tuple[Path, ...]:
@@ -191,6 +222,7 @@ FORMATS: dict[str, PredictionFormat] = {
     "mha": _image(".mha"),
     "png": _image(".png"),
     "tiff": _image(".tif"),
+    **{name: _segmentation(kind) for name, kind in SEGMENTATIONS.items()},
     "dicom-rtstruct": PredictionFormat(STRUCTURES, None, _write_structures),
     "dicom-sr": PredictionFormat(REPORT, None, _write_report),
     "dicom-sc": PredictionFormat(KEY_IMAGES[0], None, _write_key_images, more=KEY_IMAGES[1:]),
@@ -225,6 +257,7 @@ def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
 
 def _choose_formats(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
     usual = "png" if picture else "nifti"
+    segmentation_among(names)
     return [
         find_named("format", "formats", usual if name == AUTO else name, FORMATS) for name in names
     ]

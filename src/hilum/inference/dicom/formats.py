@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from hilum.inference.dicom.classes import classification_of, key_images_of_classes, page_of_classes
 from hilum.inference.dicom.labels import key_images_of_labels, page_of_labels
-from hilum.inference.dicom.names import KEY_IMAGES, PAGE, REPORT, STRUCTURES
+from hilum.inference.dicom.names import (
+    KEY_IMAGES,
+    PAGE,
+    REPORT,
+    SEGMENTATION,
+    STRUCTURES,
+    segmentation_among,
+)
 from hilum.inference.dicom.source import DicomSource
 from hilum.io.dicom.rtstruct.write import make_rtstruct
 from hilum.io.dicom.write.key_image import make_key_images
@@ -26,11 +33,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.inference.class_prediction import ClassPrediction
-    from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.prediction import Prediction
-    from hilum.io.dicom.write.findings import SegReference
     from hilum.io.dicom.write.key_image import KeyImage
     from hilum.io.dicom.write.page import Page
+    from hilum.io.dicom.write.seg import Kind
+
+
+def write_segmentation(prediction: Prediction, folder: Path, kind: Kind) -> tuple[Path, ...]:
+    """Write the labels as a DICOM Segmentation.
+
+    Raises:
+        DataError: the case is no DICOM, or its series cannot be read.
+    """
+    path = folder / f"{prediction.case}{SEGMENTATION}"
+    _segmentation(prediction, kind).save(path)
+    return (path,)
 
 
 def write_report(
@@ -46,12 +63,12 @@ def write_report(
     Raises:
         DataError: the case is no DICOM, or its series cannot be read.
     """
-    measured = prediction.measured
+    measured, kind = prediction.measured, segmentation_among(together)
     report = make_measurement_report(
         measured.source.images,
         _producer(prediction),
         measured.findings,
-        seg=_reference(measured, prediction) if "dicom-seg" in together else None,
+        seg=None if kind is None else _segmentation(prediction, kind).reference,
     )
     return (save_report(report, folder / f"{prediction.case}{REPORT}"),)
 
@@ -114,12 +131,12 @@ def _producer(prediction: Prediction | ClassPrediction) -> Producer:
     return Producer(prediction.model, metadata.version("hilum"))
 
 
-def _reference(measured: MeasuredCase, prediction: Prediction) -> SegReference:
-    """Refer to the SEG that is written of the same prediction: its UIDs follow from its content."""
-    source = measured.source
+def _segmentation(prediction: Prediction, kind: Kind) -> Segmentation:
+    """Make the SEG of a prediction; its UIDs, to which a report refers, follow from its content."""
+    source, producer = prediction.dicom_source, _producer(prediction)
     return Segmentation.of(
-        prediction.labels, prediction.table, source.stack, source.images, _producer(prediction)
-    ).reference
+        prediction.labels, prediction.table, source.stack, source.images, producer, kind=kind
+    )
 
 
 def _save_pictures(

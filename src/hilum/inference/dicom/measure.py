@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.inference.dicom.source import DicomSource
 from hilum.io.dicom.write.codes import code_of_name
 from hilum.io.dicom.write.concepts import ANATOMY, concepts_of
 from hilum.io.dicom.write.findings import Bidirectional, Finding, Line, Site
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hilum.inference.dicom.source import DicomSource
     from hilum.inference.prediction import Prediction
     from hilum.io.dicom.write.concepts import SegmentConcepts
     from hilum.metrics import Diameter
@@ -57,7 +57,7 @@ class MeasuredCase:
         Raises:
             DataError: the case is no DICOM, or its series cannot be read.
         """
-        source = DicomSource.open(prediction.case, prediction.files)
+        source = prediction.dicom_source
         array = prediction.labels.array[0]
         labels = np.asarray(source.stack.to_frames(array), dtype=array.dtype)
         found = measure_labels(labels, source.stack.geometry, prediction.table)
