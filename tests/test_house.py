@@ -388,6 +388,7 @@ def test_each_command_calls_one_verb():
         "series",
         "evaluate",
         "compare",
+        "report",
         "demo",
         "export",
         "import_nnunet",

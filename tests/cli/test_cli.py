@@ -30,6 +30,7 @@ VERBS = (
     "predict",
     "evaluate",
     "compare",
+    "report",
     "demo",
     "doctor",
     "tune",
@@ -133,6 +134,9 @@ def work(tmp_path_factory):
         "-o",
         folder / "comparison",
         "--json",
+    )
+    said["report"] = hilum(
+        "report", folder / "comparison", "-o", folder / "comparison.html", "--json"
     )
     said["tune"] = hilum(
         *(
@@ -387,6 +391,9 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
     compared = hilum("compare", work.folder / "evaluation", work.folder / "evaluation")
     assert compared.code == 0
     assert "| liver | Dice |" in compared.out
+    told = hilum("report", work.folder / "evaluation", "-o", tmp_path / "report.html")
+    assert told.code == 0
+    assert f"Open {tmp_path / 'report.html'} in a browser." in told.out
     same = [work.folder / "evaluation"] * 2
     assert "Shown to be equivalent: Dice of" in hilum("compare", *same, "--margin", "dice=0.1").out
     refused(hilum("compare", *same, "--margin", "dice"), 2, "margin 'dice'", "dice=0.01")

@@ -19,6 +19,7 @@ from hilum.api.running import load_model as load_model
 from hilum.api.running import predict as predict
 from hilum.api.scoring import compare as compare
 from hilum.api.scoring import evaluate as evaluate
+from hilum.api.scoring import report as report
 from hilum.api.studies import SeriesListing as SeriesListing
 from hilum.api.studies import series as series
 from hilum.dataset.open import Labelling as Labelling

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hilum import evaluation as evaluations
 from hilum.api.learning import train
 from hilum.api.running import predict
-from hilum.api.scoring import evaluate
+from hilum.api.scoring import evaluate, report
 from hilum.dataset.open import Labelling
 from hilum.errors import ModelError, UsageError
 from hilum.io import OutputFolder
@@ -106,9 +106,9 @@ def _demo_segmentation(
     listener.say("Predicting the test studies from their DICOM series.")
     studies = sorted(path for path in (data / "dicomTs").iterdir() if path.is_dir())
     _predict(model, studies, out / "predictions", "predicting", listener)
-    return model, evaluations.evaluate_folder(
-        out / "predictions", data / "labelsTs", out / "evaluation"
-    )
+    made = evaluations.evaluate_folder(out / "predictions", data / "labelsTs", out / "evaluation")
+    report(out / "evaluation", out / "report.html", images=data / "dicomTs")
+    return model, made
 
 
 def _demo_classification(
@@ -131,6 +131,7 @@ def _demo_classification(
     made = evaluate(
         out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling
     )
+    report(out / "nodule_evaluation", out / "nodule_report.html")
     if not isinstance(made, evaluations.ClassEvaluation):
         raise ModelError(
             f"{out / 'nodule_predictions'} holds no classes",

@@ -1,4 +1,4 @@
-"""The verbs that judge: evaluate, compare."""
+"""The verbs that judge: evaluate, compare, report."""
 
 from __future__ import annotations
 
@@ -129,6 +129,26 @@ def compare(
         comparison = evaluations.compare(Path(a), Path(b), margins=margins)
         comparison.save(out)
     return comparison
+
+
+def report(source: Path | str, out: Path | str, *, images: Path | str | None = None) -> None:
+    """Write an evaluation or a comparison as one HTML file that needs no network.
+
+    Args:
+        source: a folder that `evaluate` or `compare` wrote.
+        out: the HTML file.
+        images: where the images of the cases are, of references in a plain folder: found as
+            `predict` finds them.
+
+    Raises:
+        HilumError: the folder is neither, or a file that no report wrote is in the way.
+    """
+    from hilum.inference import find_cases
+    from hilum.report import write_report
+
+    found = () if images is None else find_cases([images], ("image",), annotated=True)
+    first = {case.id: next(iter(case.images.values())) for case in found}
+    write_report(Path(source), Path(out), images=first)
 
 
 def _read_margins(texts: Sequence[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hilum.cli.deidentify import deidentify
-from hilum.cli.evaluation import compare, evaluate
+from hilum.cli.evaluation import compare, evaluate, report
 from hilum.cli.node import node
 from hilum.cli.options import Json
 from hilum.cli.output import (
@@ -91,6 +91,8 @@ def demo(
     print_curves(out / "model")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}")
     typer.echo(f"Model card: {out / 'model' / 'MODEL_CARD.md'}")
+    for page in ("report.html", "nodule_report.html"):
+        typer.echo(f"Open in a browser: {(out / page).resolve().as_uri()}")
     name = program_name()
     typer.echo(f"Next, with your data: {name} check DATA, {name} train DATA -o MODEL --minutes 20")
 
@@ -114,6 +116,7 @@ for verb in (
     predict,
     evaluate,
     compare,
+    report,
     tune,
     export,
     deidentify,

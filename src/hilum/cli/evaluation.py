@@ -1,5 +1,6 @@
-"""The commands that judge predictions: `evaluate`, `compare`."""
+"""The commands that judge predictions: `evaluate`, `compare`, `report`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -117,3 +118,29 @@ def compare(
         print_json(result.model_dump_json(indent=2))
     else:
         typer.echo(result.markdown())
+
+
+def report(
+    source: Annotated[
+        Path, argument("EVALUATION", "Folder that `hilum evaluate` or `hilum compare` wrote.")
+    ],
+    *,
+    out: Annotated[Path, out_option("FILE", "HTML file to write.")],
+    images: Annotated[
+        Path | None,
+        option(
+            "Images of the cases, where the references are a plain folder: data set, folder of"
+            " images or of DICOM series.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write an evaluation or a comparison as one HTML file that opens without a network."""
+    from hilum import api
+
+    api.report(source, out, images=images)
+    if as_json:
+        print_json(json.dumps({"report": str(out)}))
+    else:
+        typer.echo(f"Open {out} in a browser.")

@@ -15,7 +15,7 @@ from hilum.dataset.labels import match_classes, renamed
 from hilum.errors import DataError, LabelError, UsageError, find_named
 from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
-from hilum.evaluation.markdown import comparison_page
+from hilum.evaluation.comparison_page import comparison_page
 from hilum.evaluation.metric_table import (
     CLASS_METRICS,
     HIGHER_IS_BETTER,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
@@ -12,12 +11,10 @@ from hilum.evaluation.metric_table import (
     CLASS_METRICS,
     DISTANCES,
     LESION_METRICS,
-    RATIOS,
     title,
 )
-from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
+from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, some, span
 from hilum.evaluation.segmentation.summary import LESION_SHARE
-from hilum.metrics.paired import POWER, patients_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,13 +22,9 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.subgroups import Subgroup
     from hilum.evaluation.classification.summary import ClassSummary
-    from hilum.evaluation.comparison import Comparison, Difference
     from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.summary import MetricSummary
-
-WORTH_SEEING = 0.01
-"""Difference of a metric from 0 to 1 for which the number of patients is said that show it."""
 
 
 def label_map_page(evaluation: Evaluation) -> str:
@@ -93,7 +86,7 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
             for name, line in zip(names, summary.confusion, strict=True)
         ]
         lines += ["## Confusion", "", "Rows are what cases are, columns what they are called.", ""]
-        lines += _table(["", *names, "all"], rows)
+        lines += table_lines(["", *names, "all"], rows)
     if subgroups:
         lines += ["## Subgroups", "", *_subgroups(subgroups)]
     remarks: dict[tuple[str, str], list[str]] = {}  # those of a part that have one reason together
@@ -105,98 +98,6 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
         for (part, note), titles in remarks.items()
     ]
     return [*lines, ""] if remarks else lines
-
-
-def comparison_page(comparison: Comparison) -> str:
-    """Return the page of a comparison."""
-    classes = comparison.patients is not None
-    intro = f"a: {comparison.a}. b: {comparison.b}. {comparison.cases} cases"
-    level = f"{comparison.level:.0%}"
-    if classes:
-        intro += (
-            f" of {comparison.patients} patients; differences are a minus b with {level} intervals"
-            " over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for"
-            " the rest; corrected (Holm) for the number of rows, which decides who is better."
-        )
-        if comparison.joined:
-            intro += f" {joined_sentence(comparison.joined)}"
-    else:
-        intro += (
-            f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
-            " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows, which"
-            " decides who is better; beside it the permutation test of the mean, uncorrected."
-        )
-    margins = any(one.margin is not None for one in comparison.differences)
-    if margins:
-        intro += (
-            " Equivalent: two one-sided tests (TOST) show that the difference is smaller than the"
-            " margin."
-        )
-    head = ["of", "metric"] if classes else ["region", "metric"]
-    head += ["a", "b", "difference", "interval"]
-    head += ["p" if classes else "p, permutation", "p, corrected", "better"]
-    head += ["equivalent"] if margins else []
-    rows = [
-        [
-            d.part or "all",
-            title(d.metric, scaled=comparison.scaled is not False),
-            *(decimals(value) for value in (d.a, d.b, d.difference)),
-            span(d.low, d.high) if d.n != 0 else "–",
-            p_value(d.p_value if d.p_permutation is None else d.p_permutation),
-            p_value(d.p_holm),
-            d.better,
-            *([_equivalence(d)] if margins else []),
-        ]
-        for d in comparison.differences
-    ]
-    lines = ["# Comparison", "", conclusion(comparison), "", intro, "", *_table(head, rows)]
-    if comparison.left_out:
-        names = some(comparison.left_out) if classes else ", ".join(comparison.left_out)
-        lines += [f"Left out, as only one of the two has them: {names}."]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def conclusion(comparison: Comparison) -> str:
-    """Say in plain words what a comparison shows, and what it would take to show more."""
-    rows = comparison.differences
-    scaled = comparison.scaled is not False
-
-    def name(one: Difference) -> str:
-        return f"{title(one.metric, scaled=scaled)} of {one.part or 'all'}"
-
-    parts = []
-    for side, other in (("a", "b"), ("b", "a")):
-        if better := [name(one) for one in rows if one.better == side]:
-            number = f"{len(better)} of {counted(len(rows), 'row')}"
-            parts.append(f"{side} is better than {other} in {number}: {some(better)}.")
-    if not parts:
-        parts.append(
-            f"No difference is shown in any of {counted(len(rows), 'row')}; that alone does not"
-            " show that the two are alike."
-        )
-    if alike := [f"{name(one)} (within {one.margin:g})" for one in rows if one.equivalent]:
-        parts.append(f"Shown to be equivalent: {some(alike)}.")
-    first = next((one for one in rows if not math.isnan(one.difference)), None)
-    if first is not None and first.better == "undecided":
-        parts.append(
-            f"These cases allow a difference in {name(first)} of {span(first.low, first.high)}."
-        )
-        needed = patients_needed(first.deviation or math.nan, WORTH_SEEING, level=comparison.level)
-        if needed is not None and first.metric in RATIOS:
-            parts.append(
-                f"To see a difference of {WORTH_SEEING:g} in it (with {POWER:.0%} power, at the"
-                f" spread of these patients) about {counted(needed, 'patient')} are needed; there"
-                f" are {first.patients}."
-            )
-    return " ".join(parts)
-
-
-def _equivalence(one: Difference) -> str:
-    """Write the test of equivalence of a row; empty where no margin was given."""
-    if one.margin is None or one.p_equivalence is None:
-        return ""
-    verdict = f"within {one.margin:g}" if one.equivalent else f"not shown within {one.margin:g}"
-    return f"{verdict} (p {p_value(one.p_equivalence)})"
 
 
 def _page(notes: Sequence[str], intro: str, body: Sequence[str], left_out: dict[str, str]) -> str:
@@ -215,7 +116,7 @@ def _page(notes: Sequence[str], intro: str, body: Sequence[str], left_out: dict[
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a table, and a blank line after it; "|" in a cell is escaped."""
     return [
         "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |"
@@ -240,7 +141,7 @@ def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: b
         if lesions or name not in LESION_METRICS
     ]
     head = ["metric", "mean", "interval", "median", "interval", "n", "undefined", "diagonal"]
-    return _table(head, rows)
+    return table_lines(head, rows)
 
 
 def _class_intro(summary: ClassSummary) -> list[str]:
@@ -288,7 +189,7 @@ def _overall(summary: ClassSummary) -> list[str]:
         ]
         for one in _in_order(one for one in summary.figures if not one.part)
     ]
-    return _table(head, rows)
+    return table_lines(head, rows)
 
 
 def _parts(estimates: Sequence[Estimate]) -> list[str]:
@@ -310,7 +211,7 @@ def _parts(estimates: Sequence[Estimate]) -> list[str]:
             if of_part:
                 alike.setdefault(tuple(of_part), []).append([part, *of_part.values()])
         for shown, rows in alike.items():
-            lines += _table(["", *map(title, shown)], rows)
+            lines += table_lines(["", *map(title, shown)], rows)
     return lines
 
 
@@ -333,7 +234,7 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
         " are not corrected for the number of subgroups: of twenty, one is expected to look unlike"
         " the others by chance."
     )
-    return [remark, "", *_table(head, rows)]
+    return [remark, "", *table_lines(head, rows)]
 
 
 def _in_order(estimates: Iterable[Estimate]) -> list[Estimate]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
     from hilum.dataset import ClassTable
     from hilum.evaluation import ClassScore
 
@@ -24,17 +26,26 @@ _LETTERS = 40  # of all names together, which fit side by side
 
 
 def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
-    """Draw the counts of each class (rows) by predicted class (columns), shaded by row share.
-
-    Args:
-        scores: one a case, each with its reference.
-        table: what the classes are: exclusive ones or grades.
-        path: of the PNG.
+    """Write the table of `confusion_canvas` as PNG.
 
     Raises:
         UsageError: findings, of which a case may have several.
         DataError: see `ClassRows.of`.
         ResourceError: the file cannot be written.
+    """
+    save_png(confusion_canvas(scores, table), path)
+
+
+def confusion_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
+    """Draw the counts of each class (rows) by predicted class (columns), shaded by row share.
+
+    Args:
+        scores: one a case, each with its reference.
+        table: what the classes are: exclusive ones or grades.
+
+    Raises:
+        UsageError: findings, of which a case may have several.
+        DataError: see `ClassRows.of`.
     """
     if table.kind == "multilabel":
         raise UsageError(
@@ -77,4 +88,4 @@ def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
         axes.axvline(edge, color="white", linewidth=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    save_png(figure, path)
+    return figure

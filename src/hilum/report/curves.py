@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     from hilum.dataset import ClassTable
@@ -82,6 +83,16 @@ class _Line:
 
 
 def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
+    """Write the panels of `curves_canvas` as PNG.
+
+    Raises:
+        DataError: see `ClassRows.of`.
+        ResourceError: the file cannot be written.
+    """
+    save_png(curves_canvas(scores, table), path)
+
+
+def curves_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
     """Draw four panels, one line a yes-no question.
 
     A question is the second of two classes, each class against the rest, each step between grades,
@@ -95,11 +106,9 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
     Args:
         scores: one a case, each with its reference.
         table: what the classes are.
-        path: of the PNG.
 
     Raises:
         DataError: see `ClassRows.of`.
-        ResourceError: the file cannot be written.
     """
     rows = ClassRows.of(scores, table)
     lines = _lines(rows)
@@ -128,7 +137,7 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
             frameon=False,
             fontsize=9,
         )
-    save_png(figure, path)
+    return figure
 
 
 def _lines(rows: ClassRows) -> list[_Line]:

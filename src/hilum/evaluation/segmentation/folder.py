@@ -42,6 +42,7 @@ from hilum.io import (
     is_output,
     read_geometry,
     read_labels,
+    read_volume,
 )
 from hilum.io.inventory import take_inventory
 from hilum.targets.run_file import read_predict_run
@@ -231,6 +232,24 @@ def _score_case(
     case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
 ) -> tuple[Score, ...]:
     """Read one case's prediction and reference, and score them on the reference's grid."""
+    prediction, reference = _read_pair(case, prediction_file, against)
+    return score_labels(
+        prediction.array[0],  # (Z, Y, X)
+        reference.array[0],
+        spacing=reference.geometry.spacing,
+        table=against.table,
+        tolerance_mm=tolerance_mm,
+        case=case,
+        patient=against.patient(case),
+    )
+
+
+def _read_pair(case: str, prediction_file: Path, against: _Reference) -> tuple[Volume, Volume]:
+    """Read one case's prediction and reference, both on the reference's grid.
+
+    Raises:
+        GeometryError: the prediction lies on another grid.
+    """
     with _name_side("reference"):
         reference = against.read(case, prediction_file)
     with _name_side("prediction"):
@@ -249,15 +268,62 @@ def _score_case(
             cure="predict with hilum, which writes on the source's grid, or resample the prediction"
             " onto the reference",
         )
-    return score_labels(
-        prediction.array[0],  # (Z, Y, X)
-        reference.array[0],
-        spacing=reference.geometry.spacing,
-        table=against.table,
-        tolerance_mm=tolerance_mm,
-        case=case,
-        patient=against.patient(case),
-    )
+    return prediction, reference
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """The files that an evaluation scored, to be looked at again.
+
+    Args:
+        predictions: label map of each case.
+        against: what they were scored against.
+    """
+
+    predictions: Mapping[str, Path]
+    against: _Reference
+
+    @classmethod
+    def of(cls, record: EvaluationRecord) -> ScoredFiles:
+        """Find the files of an evaluation where they were when it was made.
+
+        Raises:
+            UsageError: they are gone.
+            DataError: they cannot be read any more.
+        """
+        folder = Path(record.predictions)
+        against = _reference(Path(record.reference), record.labels, folder, {})
+        return cls(find_label_maps(folder), _match_ids(against, folder))
+
+    def labels(self, case: str) -> tuple[Volume, Volume]:
+        """Read prediction and reference (1, Z, Y, X) of a case, on the reference's grid."""
+        return _read_pair(case, self.predictions[case], self.against)
+
+    def image(self, case: str, file: Path | None = None) -> Volume | None:
+        """Read the image (C, Z, Y, X) of a case: the first channel, or a colour picture.
+
+        Args:
+            case: its id.
+            file: the image, where the reference is a folder of label maps, which knows none.
+
+        Returns:
+            None where no image is known.
+
+        Raises:
+            GeometryError: the image is on another grid than the reference.
+        """
+        if case in self.against.cases:
+            file = next(iter(self.against.cases[case].images.values()))
+        if file is None:
+            return None
+        image, grid = read_volume(file), self.against.read(case, self.predictions[case]).geometry
+        if not image.geometry.is_close(grid):
+            raise GeometryError(
+                f"{file} lies on another grid than the reference of {case}",
+                needed="the image that was annotated",
+                cure="name the folder of the images of these cases",
+            )
+        return image if image.channels == 3 else image.with_array(image.array[:1])
 
 
 @contextmanager

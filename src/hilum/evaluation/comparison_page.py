@@ -1,0 +1,123 @@
+"""A comparison in words and as a page of Markdown."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from hilum.errors import counted
+from hilum.evaluation.markdown import table_lines
+from hilum.evaluation.metric_table import RATIOS, title
+from hilum.evaluation.page import decimals, joined_sentence, p_value, some, span
+from hilum.metrics.paired import POWER, patients_needed
+
+if TYPE_CHECKING:
+    from hilum.evaluation.comparison import Comparison, Difference
+
+WORTH_SEEING = 0.01
+"""Difference of a metric from 0 to 1 for which the number of patients is said that show it."""
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page of a comparison."""
+    head, rows = comparison_table(comparison)
+    lines = ["# Comparison", "", conclusion(comparison), "", comparison_methods(comparison), ""]
+    lines += table_lines(head, rows)
+    if comparison.left_out:
+        classes = comparison.patients is not None
+        names = some(comparison.left_out) if classes else ", ".join(comparison.left_out)
+        lines += [f"Left out, as only one of the two has them: {names}."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comparison_methods(comparison: Comparison) -> str:
+    """Say what was compared, and how the intervals and tests were made."""
+    classes = comparison.patients is not None
+    intro = f"a: {comparison.a}. b: {comparison.b}. {comparison.cases} cases"
+    level = f"{comparison.level:.0%}"
+    if classes:
+        intro += (
+            f" of {comparison.patients} patients; differences are a minus b with {level} intervals"
+            " over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for"
+            " the rest; corrected (Holm) for the number of rows, which decides who is better."
+        )
+        if comparison.joined:
+            intro += f" {joined_sentence(comparison.joined)}"
+    else:
+        intro += (
+            f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
+            " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows, which"
+            " decides who is better; beside it the permutation test of the mean, uncorrected."
+        )
+    if any(one.margin is not None for one in comparison.differences):
+        intro += (
+            " Equivalent: two one-sided tests (TOST) show that the difference is smaller than the"
+            " margin."
+        )
+    return intro
+
+
+def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of the table of differences."""
+    classes = comparison.patients is not None
+    margins = any(one.margin is not None for one in comparison.differences)
+    head = ["of" if classes else "region", "metric", "a", "b", "difference", "interval"]
+    head += ["p" if classes else "p, permutation", "p, corrected", "better"]
+    head += ["equivalent"] if margins else []
+    rows = [
+        (
+            d.part or "all",
+            title(d.metric, scaled=comparison.scaled is not False),
+            *(decimals(value) for value in (d.a, d.b, d.difference)),
+            span(d.low, d.high) if d.n != 0 else "–",
+            p_value(d.p_value if d.p_permutation is None else d.p_permutation),
+            p_value(d.p_holm),
+            d.better,
+            *([_equivalence(d)] if margins else []),
+        )
+        for d in comparison.differences
+    ]
+    return tuple(head), rows
+
+
+def conclusion(comparison: Comparison) -> str:
+    """Say in plain words what a comparison shows, and what it would take to show more."""
+    rows = comparison.differences
+    scaled = comparison.scaled is not False
+
+    def name(one: Difference) -> str:
+        return f"{title(one.metric, scaled=scaled)} of {one.part or 'all'}"
+
+    parts = []
+    for side, other in (("a", "b"), ("b", "a")):
+        if better := [name(one) for one in rows if one.better == side]:
+            number = f"{len(better)} of {counted(len(rows), 'row')}"
+            parts.append(f"{side} is better than {other} in {number}: {some(better)}.")
+    if not parts:
+        parts.append(
+            f"No difference is shown in any of {counted(len(rows), 'row')}; that alone does not"
+            " show that the two are alike."
+        )
+    if alike := [f"{name(one)} (within {one.margin:g})" for one in rows if one.equivalent]:
+        parts.append(f"Shown to be equivalent: {some(alike)}.")
+    first = next((one for one in rows if not math.isnan(one.difference)), None)
+    if first is not None and first.better == "undecided":
+        parts.append(
+            f"These cases allow a difference in {name(first)} of {span(first.low, first.high)}."
+        )
+        needed = patients_needed(first.deviation or math.nan, WORTH_SEEING, level=comparison.level)
+        if needed is not None and first.metric in RATIOS:
+            parts.append(
+                f"To see a difference of {WORTH_SEEING:g} in it (with {POWER:.0%} power, at the"
+                f" spread of these patients) about {counted(needed, 'patient')} are needed; there"
+                f" are {first.patients}."
+            )
+    return " ".join(parts)
+
+
+def _equivalence(one: Difference) -> str:
+    """Write the test of equivalence of a row; empty where no margin was given."""
+    if one.margin is None or one.p_equivalence is None:
+        return ""
+    verdict = f"within {one.margin:g}" if one.equivalent else f"not shown within {one.margin:g}"
+    return f"{verdict} (p {p_value(one.p_equivalence)})"

@@ -1,0 +1,120 @@
+"""Plots of an evaluation of label maps and of a comparison, as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.report.canvas import new_canvas
+from hilum.report.html.document import Plot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from hilum.evaluation import Difference
+
+    Numbers = NDArray[np.float64]
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
+
+
+def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
+    """Draw every case of each region as a dot, with quartiles."""
+    canvas = new_canvas(7.0, 0.7 * len(values) + 1.1)
+    axes = canvas.subplots()
+    random = np.random.default_rng(0)
+    names = list(values)
+    for row, name in enumerate(names):
+        defined = values[name][~np.isnan(values[name])]
+        axes.boxplot(
+            defined,
+            positions=[row],
+            orientation="horizontal",
+            widths=0.55,
+            showfliers=False,
+            medianprops={"color": _ORANGE, "linewidth": 2},
+        )
+        heights = row + random.uniform(-0.18, 0.18, len(defined))
+        axes.plot(defined, heights, ".", color=_BLUE, alpha=0.6, markersize=5)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+    axes.grid(axis="x", color="#E0E0E0")
+    axes.set_axisbelow(True)
+    medians = [float(np.nanmedian(values[name])) if values[name].size else np.nan for name in names]
+    said = "; ".join(f"{name} {median:.3f}" for name, median in zip(names, medians, strict=True))
+    text = f"A dot is a case, the box holds the middle half of them. Medians: {said}."
+    return Plot(f"{metric} of each case", svg(canvas), text)
+
+
+def bland_altman(
+    reference: Numbers, prediction: Numbers, region: str, millilitres: str
+) -> Plot | None:
+    """Draw the volume error of each case against the mean of both volumes.
+
+    With the mean error and the limits of agreement, mean +- 1.96 standard deviations (Bland and
+    Altman, Lancet 327, 1986). `millilitres` names what volumes are counted in. None with fewer than
+    three cases.
+    """
+    if len(reference) < 3:
+        return None
+    error = prediction - reference
+    mean, spread = float(error.mean()), float(error.std(ddof=1))
+    limits = mean - 1.96 * spread, mean + 1.96 * spread
+    canvas = new_canvas(7.0, 3.6)
+    axes = canvas.subplots()
+    axes.plot((reference + prediction) / 2, error, "o", color=_BLUE, alpha=0.6, markersize=4)
+    axes.axhline(mean, color=_ORANGE, linewidth=1.8)
+    for limit in limits:
+        axes.axhline(limit, color=_ORANGE, linewidth=1.2, linestyle="--")
+    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.set_xlabel(f"mean of both volumes, {millilitres}")
+    axes.set_ylabel(f"prediction - reference, {millilitres}")
+    text = (
+        f"Mean error {mean:.3g} {millilitres} (solid line); limits of agreement {limits[0]:.3g} to"
+        f" {limits[1]:.3g} {millilitres} (dashed), between which 95 % of the errors are expected."
+    )
+    return Plot(f"Volumes of {region}", svg(canvas), text)
+
+
+def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
+    """Draw differences with their intervals, those of one scale; None where there are none."""
+    shown = [(name, one) for name, one in rows if not np.isnan(one.low + one.high)]
+    if not shown:
+        return None
+    canvas = new_canvas(7.0, 0.35 * len(shown) + 1.1)
+    axes = canvas.subplots()
+    for row, (_, one) in enumerate(shown):
+        colour = _GREY if one.better == "undecided" else _ORANGE
+        axes.plot([one.low, one.high], [row, row], color=colour, linewidth=2)
+        axes.plot([one.difference], [row], "o", color=colour, markersize=5)
+        if one.margin is not None:
+            axes.plot([-one.margin, one.margin], [row, row], "|", color=_BLUE, markersize=12)
+    axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("a - b")
+    decided = sum(one.better != "undecided" for _, one in shown)
+    text = (
+        f"Dots are mean differences, lines their intervals; {decided} of {len(shown)} are decided"
+        " (orange). Bars across a line are its margin of equivalence."
+    )
+    return Plot("Differences", svg(canvas), text)
+
+
+def svg(canvas: Figure) -> str:
+    """Return a figure as the data URI of an SVG."""
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    with rc_context({"svg.hashsalt": "hilum"}):
+        canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    coded = base64.b64encode(text[text.index("<svg") :].encode()).decode("ascii")
+    return f"data:image/svg+xml;base64,{coded}"

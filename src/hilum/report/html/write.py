@@ -1,0 +1,60 @@
+"""The report of a folder that hilum wrote, as one HTML file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.errors import DataError, UsageError
+from hilum.evaluation import Comparison, Evaluation, load_evaluation
+from hilum.evaluation.comparison import COMPARISON
+from hilum.evaluation.saved import SUMMARY
+from hilum.io import OutputFolder
+from hilum.report.html.classes import class_report
+from hilum.report.html.comparison import comparison_report
+from hilum.report.html.label_maps import label_map_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def write_report(source: Path, out: Path, *, images: Mapping[str, Path] | None = None) -> None:
+    """Write the report of an evaluation or a comparison.
+
+    Args:
+        source: a folder that `hilum evaluate` or `hilum compare` wrote.
+        out: the HTML file.
+        images: of each case, where the references are a plain folder.
+
+    Raises:
+        UsageError: the folder is neither, or a file that no report wrote is in the way.
+        DataError: its files are damaged.
+        ResourceError: the file cannot be written.
+    """
+    page = _page(source, images or {})
+    with OutputFolder(out.parent, "report") as folder:
+        folder.write({out.name: page})
+
+
+def _page(source: Path, images: Mapping[str, Path]) -> str:
+    """Make the page of what the folder holds."""
+    if (source / COMPARISON).is_file():
+        text = (source / COMPARISON).read_text(encoding="utf-8")
+        try:
+            return comparison_report(Comparison.model_validate_json(text))
+        except ValueError as error:
+            raise DataError(
+                f"{source / COMPARISON} is damaged or of another version: {error}",
+                needed="a comparison that this version of hilum wrote",
+                cure="compare again",
+            ) from error
+    if not (source / SUMMARY).is_file():
+        raise UsageError(
+            f"{source} holds neither {SUMMARY} nor {COMPARISON}",
+            needed="a folder that `hilum evaluate` or `hilum compare` wrote",
+            cure="evaluate first, and give the folder of that evaluation",
+        )
+    evaluation = load_evaluation(source)
+    if isinstance(evaluation, Evaluation):
+        return label_map_report(evaluation, images=images)
+    return class_report(evaluation)

@@ -1,0 +1,101 @@
+"""The report in a real browser: no error, no barrier, sliders by keyboard, a phone's width."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_html_report import data  # noqa: F401  (a fixture)
+
+from hilum.report import write_report
+from house_sources import REPOSITORY
+from programs import require
+
+AXE = REPOSITORY / ".venv" / "viewers" / "node_modules" / "axe-core" / "axe.min.js"
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(data, tmp_path_factory):  # noqa: F811
+    chromium, driver = require("chromium"), require("chromedriver")
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    write_report(data / "evaluation", data / "browser.html")
+    window = Chrome(options=options, service=Service(driver))
+    window.set_window_size(1200, 900)
+    window.get((data / "browser.html").resolve().as_uri())
+    yield window
+    window.quit()
+
+
+def pixels(browser, canvas):
+    uri = browser.execute_script("return arguments[0].toDataURL()", canvas)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+def test_no_error_stands_in_the_console(browser):
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    loaded = "return performance.getEntriesByType('resource').map(e => e.name)"
+    outside = [name for name in browser.execute_script(loaded) if not name.startswith("data:")]
+    assert outside == []
+
+
+def test_a_slider_moves_by_keyboard(browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    view = browser.find_element(By.CSS_SELECTOR, ".view")
+    canvas, slider = (view.find_element(By.CSS_SELECTOR, name) for name in ("canvas", ".slice"))
+    before, text = pixels(browser, canvas), view.find_element(By.TAG_NAME, "output").text
+    assert before[..., :3].max() > 0
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert view.find_element(By.TAG_NAME, "output").text != text
+    assert slider.get_attribute("aria-valuetext") == view.find_element(By.TAG_NAME, "output").text
+    assert (pixels(browser, canvas) != before).any()
+
+
+def test_window_and_outlines_change_the_picture(browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    viewer = browser.find_element(By.CSS_SELECTOR, ".viewer")
+    canvas = viewer.find_element(By.TAG_NAME, "canvas")
+    soft = pixels(browser, canvas).astype(int)
+    Select(viewer.find_element(By.CSS_SELECTOR, ".window")).select_by_visible_text("lung")
+    lung = pixels(browser, canvas).astype(int)
+    assert lung[..., 0].mean() > soft[..., 0].mean()  # air is no longer black
+    coloured = (np.ptp(lung[..., :3], axis=-1) > 60).sum()
+    viewer.find_element(By.CSS_SELECTOR, ".outlines").click()
+    grey = pixels(browser, canvas).astype(int)
+    assert coloured > 20 > (np.ptp(grey[..., :3], axis=-1) > 60).sum()
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_is_wider_than_the_screen(browser, width):
+    mobile = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", mobile)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(browser, scheme):
+    if not Path(AXE).is_file():
+        require("scripts/viewers (axe-core)")
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
+    run = "const done = arguments[0]; axe.run().then(r => done(r.violations))"
+    found = browser.execute_async_script(run)
+    assert [(one["id"], one["nodes"][0]["html"][:80]) for one in found] == []
