@@ -36,7 +36,8 @@ def predict(
         list[str] | None,
         option(
             "File format, may be given several times. Segmentation: nifti, nrrd, mha, png, tiff"
-            " (default: png for pictures, else nifti); classification: csv, json (default: both).",
+            " (default: png for pictures, else nifti); classification: csv, json (default: both)."
+            " Both, of DICOM series: dicom-sr, dicom-sc, dicom-pdf.",
             "--format",
         ),
     ] = None,
