@@ -172,7 +172,7 @@ def write_with_rt_utils(labels: Volume, names: LabelTable, series: Path, path: P
 def read_masks(
     names: LabelTable, series: Path, path: Path, reader: str, shape: tuple[int, ...]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Read the mask (Z, Y, X) of each label; it is left out, and said, where it has another shape."""
+    """Read the mask (Z, Y, X) of each label; one of another shape is left out, and said."""
     if reader == "hilum":
         array = read_labels(path).array[0]
         yield from ((label.id, array == label.id) for label in names.foreground)
