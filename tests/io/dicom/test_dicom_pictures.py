@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from dicom_series import items
 from io_support import write_series
 from PIL import Image
+from pydicom.data import get_testdata_file
 from pydicom.sequence import Sequence
 
 from hilum.errors import FormatError
@@ -152,6 +154,22 @@ def test_a_palette_gives_its_colours(tmp_path):
         setattr(data, f"{name}PaletteColorLookupTableData", wide.tobytes())
     data.save_as(file)
     np.testing.assert_array_equal(read_volume(file).array[:, 0], table[:, pixels])
+
+
+@pytest.mark.parametrize("name", ["OBXXXX1A.dcm", "OBXXXX1A_expb.dcm", "OBXXXX1A_rle.dcm"])
+def test_a_palette_is_read_in_either_byte_order(name):
+    file = get_testdata_file(name, download=False)
+    if file is None:
+        pytest.skip("pydicom-data is not installed")
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))  # (1, Y, X, 3)
+    np.testing.assert_array_equal(np.moveaxis(read_volume(file).array, 0, -1), expected)
+
+
+def test_padding_that_lossy_compression_has_mixed_is_read_as_stored(tmp_path, volume):
+    tags = {"PixelPaddingValue": 524, "LossyImageCompression": "01"}
+    write_series(tmp_path, volume, **tags)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
+    assert any("lossy compression has mixed them" in n for n in inspect_file(tmp_path).notes)
 
 
 def test_several_pictures_are_no_volume(tmp_path, volume):

@@ -49,7 +49,7 @@ _TAGS: tuple[str | int, ...] = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsAllocated", "BitsStored"),
     *("PixelRepresentation", "HighBit", "PhotometricInterpretation", "PresentationLUTShape"),
     "PlanarConfiguration",
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "GantryDetectorTilt"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *_B_VALUES,
     *PICTURE_TAGS,
@@ -334,9 +334,12 @@ def _refuse_value(file: ImageFile, keyword: str, needed: str) -> NoReturn:
 
 
 def _padding(header: Dataset, *, signed: bool) -> tuple[int, int] | None:
-    """Read which stored numbers stand for no measurement."""
+    """Read which stored numbers stand for no measurement.
+
+    None also where lossy compression has mixed them with their neighbours.
+    """
     value = whole_of(header, "PixelPaddingValue")
-    if value is None:
+    if value is None or text_of(header, "LossyImageCompression") == "01":
         return None
     limit = whole_of(header, "PixelPaddingRangeLimit")
     allocated = whole_of(header, "BitsAllocated") or 16

@@ -71,17 +71,27 @@ def read_grey(frames: Sequence[Frame]) -> NDArray[np.generic]:
 
 def read_colours(frame: Frame) -> NDArray[np.generic]:
     """Decode the colours of a picture, those of a palette too: (rows, columns, 3)."""
-    from pydicom.pixels.processing import apply_color_lut
-
     data = _open(frame)
     with _decoding(frame, data):
         _, pixels = next(_decoded(data, [frame.index], raw=False))
         if data.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = apply_color_lut(pixels, data)[..., :3]
-            deep = pixels.dtype.itemsize > 1
-            pixels = np.right_shift(pixels, 8).astype(np.uint8) if deep else pixels
+            pixels = _by_palette(pixels, data)
     _refuse_shape(frame, pixels, (*frame.shape, 3))
     return plain_array(frame.path, pixels)
+
+
+def _by_palette(pixels: NDArray[np.generic], data: Dataset) -> NDArray[np.generic]:
+    """Look up colours of 8 bits."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    if not data.file_meta.TransferSyntaxUID.is_little_endian:  # pydicom reads tables as if it were
+        tables = [f"{name}PaletteColorLookupTableData" for name in ("Red", "Green", "Blue")]
+        for table in (data[keyword] for keyword in tables if keyword in data):
+            table.value = np.frombuffer(table.value, ">u2").astype("<u2").tobytes()
+    colours = apply_color_lut(pixels, data)[..., :3]
+    if colours.dtype.itemsize > 1 and colours.max() > np.iinfo(np.uint8).max:
+        colours = np.right_shift(colours, 8)
+    return colours.astype(np.uint8)
 
 
 def _fill(

@@ -185,6 +185,9 @@ def _pixel_notes(frames: Sequence[Frame]) -> tuple[str, ...]:
         numbers = f"{low}" if low == high else f"{low} to {high}"
         empty = f"stored numbers {numbers} stand for no measurement (padding)"
         notes.append(f"{empty}; they get the lowest value of the others")
+    elif any("PixelPaddingValue" in frame.file.header for frame in frames):
+        kept = "pixels that stand for no measurement (padding) are read as stored"
+        notes.append(f"{kept}: lossy compression has mixed them with their neighbours")
     return tuple(notes)
 
 
