@@ -11,15 +11,18 @@ import pytest
 from inference_toys import make_model
 
 from hilum import api
+from hilum.dataset import open_dataset
 from hilum.errors import DataError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find
 from hilum.inference.many import find_for
 from hilum.inference.predictor import Predictor
 from hilum.inference.studies import OTHER_SERIES, SeriesChoice
-from hilum.io import read_volume
+from hilum.io import read_geometry, read_volume
 from hilum.io.dicom.rule import parse_rule
-from hilum.volume import Geometry, Volume
+from hilum.io.dicom.write.producer import Producer
+from hilum.io.dicom.write.seg import write_segmentation
+from hilum.volume import Geometry, LabelTable, Volume
 
 
 def image(slices=9, value=100, *, z=2.5):
@@ -239,3 +242,28 @@ def test_archives_name_no_files_outside(tmp_path, model):
     with pytest.raises(DataError, match=r"'../evil.dcm' is a file outside of the archive"):
         api.predict(model, tmp_path / "x.zip", tmp_path / "out", device="cpu")
     assert not (tmp_path / "evil.dcm").exists()
+
+
+def test_annotated_studies_are_named_as_their_data_set(tmp_path):
+    """Predictions pair with annotations; which series is predicted is the model's choice."""
+    root = tmp_path / "data"
+    for patient in ("P1", "P2", "P3"):
+        images = root / patient / "study" / "ct"
+        write(images, 2, patient=patient, attributes={"ConvolutionKernel": "B30f"})
+        write(images.with_name("bone"), 3, patient=patient,
+              attributes={"ConvolutionKernel": "B70f"})  # fmt: skip
+        if patient != "P3":
+            geometry = read_geometry(images)
+            labels = Volume(np.zeros((1, *geometry.shape), np.uint8), geometry)
+            labels.array[0, 2:5, 2:5, 2:5] = 1
+            (images.parent / "seg").mkdir()
+            target = images.parent / "seg/seg.dcm"
+            table, producer = LabelTable.from_names({1: "liver"}), Producer("m", "1")
+            write_segmentation(labels, table, images, target, producer=producer)
+    known = [case.id for case in open_dataset(root).cases]
+    found = find([root], ["CT"])
+    assert [case.id for case in found.cases] == [*known, "P3"] == ["P1", "P2", "P3"]
+    assert all(case.images["CT"].name == "ct" for case in found.cases)
+    assert "a DICOM object that is no image (SEG)" in {one.reason for one in found.files.others}
+    as_masks = find([root], ["CT"], annotated=True)  # of a classifier that looks at a mask
+    assert [case.id for case in as_masks.cases if case.region is not None] == known

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hilum.inference.predictors import AnyPredictor
     from hilum.inference.studies import SeriesChoice
     from hilum.io.dicom.score import Score, Wanted
-    from hilum.io.dicom.study import SeriesVolume, Studies, Study
+    from hilum.io.dicom.study import SeriesVolume, Study, StudyList
 
 
 class ScoreRecord(Record):
@@ -237,7 +237,7 @@ def _row(volume: SeriesVolume, scores: Mapping[str, Score]) -> SeriesRow:
     )
 
 
-def _account(root: Path, found: Studies) -> InventoryRecord:
+def _account(root: Path, found: StudyList) -> InventoryRecord:
     """Account for every file: those of a series are taken."""
     files = [file for study in found.studies for one in study.volumes for file in one.files]
     folder = root if root.is_dir() else root.parent

@@ -37,6 +37,7 @@ _log = logging.getLogger("hilum")
 _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's <case>_0000, <case>_0001, ...
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
 _JOINT = "__"
+_STUDIES = "dicom-studies"
 _TABLES = (".csv", ".tsv", ".npz")
 _NO_IMAGES = (*ANNOTATION_FOLDERS, "labelstr", "labelsts", "labelsval", "derivatives")
 """Folders that hold annotations, or what was made of images."""
@@ -160,6 +161,8 @@ class _Finder:
         self._places: list[_Place] = []
         self._found_series: list[FoundSeries] = []
         self._taken: list[Path] = []
+        self._named: list[Path] = []
+        self._study_ids: dict[Path, str] = {}
         self._regions: list[Path] = []
         self._described: list[Path] = []
         self._entered: set[tuple[int, int]] = set()
@@ -244,11 +247,11 @@ class _Finder:
         if (state.st_dev, state.st_ino) in self._entered:  # by a link
             return
         self._entered.add((state.st_dev, state.st_ino))
-        if any(
-            known.recognises(folder) for name, known in LAYOUTS.items() if name != "class-folders"
-        ):
+        others = {"class-folders", *(() if self._annotated else (_STUDIES,))}
+        if any(known.recognises(folder) for name, known in LAYOUTS.items() if name not in others):
             self.data_set(folder, source)
             return
+        self._name_as_data_set(folder)
         entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
         if (folder / LEDGER).exists():
             self._reasons |= {entry: OUTPUT for entry in entries if is_output(entry)}
@@ -270,15 +273,30 @@ class _Finder:
             else:
                 self._below(below, source)
 
+    def _name_as_data_set(self, folder: Path) -> None:
+        """Name series that are annotated as a data set of studies names them.
+
+        Its predictions then have the names of its annotations. Which series is predicted is the
+        model's choice, and not that of who annotated one.
+        """
+        if self._annotated or any(folder.is_relative_to(one) for one in self._named):
+            return
+        if LAYOUTS[_STUDIES].recognises(folder):
+            self._named.append(folder)
+            for case in LAYOUTS[_STUDIES].read(folder, values=False).every:
+                self._study_ids |= dict.fromkeys(case.images.values(), case.id)
+
     def _series(self, folder: Path, series: Iterable[Series], source: Path) -> None:
         """Note the series of a folder."""
+        ids, annotated = self._ids, self._study_ids
         self._found_series += [
-            FoundSeries(one, folder, source, self._ids.get(one.source, "")) for one in series
+            FoundSeries(one, folder, source, ids.get(one.source, ""), annotated.get(one.source, ""))
+            for one in series
         ]
 
     def _take_studies(self) -> None:
         """Make a case of each study of the series that were noted."""
-        named = set(self._ids.values())
+        named = {*self._ids.values(), *self._study_ids.values()}
         for one in study_cases(self._found_series, self._channels, self._choice):
             self._taken += one.taken
             self._reasons |= one.aside

@@ -115,12 +115,14 @@ class FoundSeries:
         folder: that holds it.
         source: what the user named.
         case: the id of the case that it is in a data set of class folders; "" elsewhere.
+        annotated: the id of the case that it is in a data set of annotated studies; "" elsewhere.
     """
 
     series: Series
     folder: Path
     source: Path
     case: str = ""
+    annotated: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,8 @@ def _study_case(
         name = f"study_{first.series.study.rpartition('.')[2]}"
     parts = (*folder.relative_to(first.source).parts, *([name] if name else []))
     own = name or folder.absolute().name
-    if len(held) == 1 and first.case:
-        own, parts = first.case, (*parts[:-1], first.case)
+    if len(held) == 1 and (given := first.case or first.annotated):
+        own, parts = given, (*parts[:-1], given)
     if len(volumes) < 2 and choice.rule is None:
         source = first.series.source if len(held) == 1 else volumes[0].source
         case = Case(own, None, dict.fromkeys(channels, source))
@@ -231,6 +233,10 @@ def _study_case(
     taken = tuple(dict.fromkeys(file for one in choices for file in one.volume.files))
     others = set(files) - {*taken, *aside}
     aside |= dict.fromkeys(others, OTHER_SERIES)
+    known = {one.series.source: one.annotated for one in held if one.annotated}
+    named = next((known[source] for source in images.values() if source in known), "")
+    if named:
+        own, parts = named, (*parts[:-1], named)
     case = Case(own, None, images)
     return StudyCase(case, parts, first.source, choices, taken, aside)
 

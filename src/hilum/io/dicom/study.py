@@ -165,14 +165,14 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Studies:
+class StudyList:
     """The studies below a folder, and the reason for every file that belongs to none."""
 
     studies: tuple[Study, ...]
     aside: Mapping[Path, str]
 
 
-def read_studies(root: Path) -> Studies:
+def read_studies(root: Path) -> StudyList:
     """Look through a folder at any depth for studies.
 
     Args:
@@ -180,7 +180,7 @@ def read_studies(root: Path) -> Studies:
     """
     folder = root if root.is_dir() else root.parent
     volumes, aside = read_volumes(files_below(folder))
-    return Studies(group_studies(volumes), aside)
+    return StudyList(group_studies(volumes), aside)
 
 
 def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[Path, str]]:
