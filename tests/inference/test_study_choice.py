@@ -12,13 +12,13 @@ from inference_toys import make_model
 
 from hilum import api
 from hilum.dataset import open_dataset
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, GeometryError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find
 from hilum.inference.many import find_for
 from hilum.inference.predictor import Predictor
 from hilum.inference.studies import OTHER_SERIES, SeriesChoice
-from hilum.io import read_geometry, read_volume
+from hilum.io import read_channels, read_geometry, read_volume
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
@@ -267,3 +267,40 @@ def test_annotated_studies_are_named_as_their_data_set(tmp_path):
     assert "a DICOM object that is no image (SEG)" in {one.reason for one in found.files.others}
     as_masks = find([root], ["CT"], annotated=True)  # of a classifier that looks at a mask
     assert [case.id for case in as_masks.cases if case.region is not None] == known
+
+
+def ramp(slices, size, mm, *, start=0.0, frame="1.2.3"):
+    """A volume whose values are the millimetres along z."""
+    geometry = Geometry(
+        (slices, size, size),
+        np.array([[0, 0, mm, 0], [0, mm, 0, 0], [mm, 0, 0, start], [0, 0, 0, 1.0]]),
+        frame,
+    )
+    array = np.broadcast_to((start + mm * np.arange(slices))[:, None, None], geometry.shape)
+    return Volume(array[None].astype(np.int16), geometry)
+
+
+def test_pet_and_ct_of_one_frame_lie_on_one_grid(tmp_path):
+    write(tmp_path / "s/pet", 3, "PET", volume=ramp(9, 8, 4.0), modality="PT",
+          attributes={"Units": "GML"})  # fmt: skip
+    write(tmp_path / "s/ct", 2, "CT", volume=ramp(17, 16, 2.0))
+    (case,) = find([tmp_path / "s"], ["PET", "CT"]).cases
+    volume = read_channels(case.images)
+    assert volume.geometry.shape == (9, 8, 8)
+    assert np.abs(volume.array[0] - volume.array[1]).max() < 1e-3
+    other = read_channels(dict(reversed(case.images.items())))
+    assert other.geometry.shape == (17, 16, 16)
+
+
+def test_channels_of_different_parts_of_a_patient_are_refused(tmp_path):
+    write(tmp_path / "pet", 3, volume=ramp(9, 8, 4.0))
+    write(tmp_path / "ct", 2, volume=ramp(9, 8, 4.0, start=400.0))
+    with pytest.raises(GeometryError, match="show different parts of one patient"):
+        read_channels({"PET": tmp_path / "pet", "CT": tmp_path / "ct"})
+
+
+def test_channels_without_a_common_frame_are_not_resampled(tmp_path):
+    write(tmp_path / "pet", 3, volume=ramp(9, 8, 4.0, frame="1.2.4"))
+    write(tmp_path / "ct", 2, volume=ramp(17, 16, 2.0))
+    with pytest.raises(GeometryError, match="lie on different grids"):
+        read_channels({"PET": tmp_path / "pet", "CT": tmp_path / "ct"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,12 +26,13 @@ from hilum.io.dicom.start import is_dicom_file
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
-from hilum.io.record import damage_refused
+from hilum.io.record import Decoded, damage_refused
+from hilum.volume import resample_onto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.io.record import Decoded, FileFacts, Format, Segment
+    from hilum.io.record import FileFacts, Format, Segment
     from hilum.volume import Geometry, LabelTable, Volume
 
 _LOGGER = logging.getLogger("hilum")
@@ -226,11 +228,13 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
 
     Returns:
         Array (C, Z, Y, X) in the smallest dtype that holds every channel exactly (numpy's
-        promotion), on the first file's grid.
+        promotion), on the first file's grid. DICOM series of one frame of reference (PET and CT of
+        one examination) are resampled onto it linearly, as float32; that is logged.
 
     Raises:
         UsageError: no channel is given.
-        GeometryError: two files' grids differ by more than rounding.
+        GeometryError: two files' grids differ by more than rounding, without such a common frame;
+            or they share one, and hardly any place in it.
         FormatError: a file has another number of channels than name it.
     """
     if not images:
@@ -242,6 +246,9 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
     if len(users) == 1:
         volumes = {path: in_colours(volume, tuple(images)) for path, volume in volumes.items()}
     first_path, first = next(iter(volumes.items()))
+    volumes = {
+        path: _on_shared_frame(path, volume, first_path, first) for path, volume in volumes.items()
+    }
     for path, channels in users.items():
         _refuse_misfit(path, volumes[path], first_path, first, len(channels), list(images))
     if len(volumes) == 1 and list(positions) in ([], sorted(positions)):
@@ -286,6 +293,34 @@ def _refuse_misfit(
             needed="all channels of a case on one grid",
             cure="resample them onto one grid; of a data set `hilum check DATA --fix DIR` does it",
         )
+
+
+def _on_shared_frame(path: Path, volume: Volume, first_path: Path, first: Volume) -> Volume:
+    """Resample a volume onto the first one's grid, where DICOM states one frame of reference.
+
+    Raises:
+        GeometryError: it holds less than half of the first one's middle.
+    """
+    frame, own = first.geometry.frame_of_reference, volume.geometry
+    if frame is None or own.frame_of_reference != frame or own.is_close(first.geometry):
+        return volume
+    thirds = np.linspace(0.25, 0.75, 3)
+    points = [
+        [share * (size - 1) for share, size in zip(shares, first.geometry.shape, strict=True)]
+        for shares in product(thirds, repeat=3)
+    ]
+    places = np.array([own.world_to_index(first.geometry.index_to_world(one)) for one in points])
+    inside = ((places > -1) & (places < np.array(own.shape))).all(axis=1)
+    if inside.mean() < 0.5:
+        raise GeometryError(
+            f"{path} ({_grid(own)}) and {first_path} ({_grid(first.geometry)}) show different parts"
+            " of one patient",
+            needed="channels that show the same part",
+            cure="choose other series of the study; `hilum series FOLDER` lists them",
+        )
+    note = "resampled onto the grid of the first channel, with which it shares a frame of reference"
+    _log_notes(path, Decoded(volume, (note,)))
+    return resample_onto(volume, first.geometry, order=1, fill=float(volume.array.min()))
 
 
 def _grid(geometry: Geometry) -> str:
