@@ -35,7 +35,8 @@ def predict(
     formats: Annotated[
         list[str] | None,
         option(
-            "File format, may be given several times. Segmentation: nifti, nrrd, mha, png, tiff"
+            "File format, may be given several times. Segmentation: nifti, nrrd, mha, png, tiff,"
+            " dicom-seg (dicom-seg-binary, dicom-seg-labelmap), dicom-rtstruct"
             " (default: png for pictures, else nifti); classification: csv, json (default: both)."
             " Both, of DICOM series: dicom-sr, dicom-sc, dicom-pdf.",
             "--format",

@@ -12,6 +12,7 @@ from seg_viewers import by_highdicom, by_highdicom_volume, dciodvfy
 
 from hilum.errors import FormatError, GeometryError, LabelError, UsageError
 from hilum.io.dicom.stack import open_stack
+from hilum.io.dicom.write import remarks
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, Label, LabelTable, Volume
@@ -25,6 +26,12 @@ TABLE = LabelTable(
         Label(id=300, name="mask"),
     )
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_logged_before(monkeypatch):
+    """Each kind of remark is logged once a process."""
+    monkeypatch.setattr(remarks, "_known", set())
 
 
 def labels_of(source, shape=SHAPE):
@@ -90,7 +97,6 @@ def test_sides_are_modifiers_of_the_property(source, path):
 
 
 def test_labels_without_a_code_are_named_in_the_log(source, path, caplog):
-    caplog.set_level("INFO", "hilum")
     written(source, path)
     assert "no SNOMED CT code for mask: written as tissue" in caplog.text
 
@@ -221,7 +227,6 @@ def test_a_label_map_has_no_segment_for_the_background(source, path):
 
 @pytest.mark.parametrize(("count", "kind"), [(8, "BINARY"), (9, "LABELMAP")])
 def test_more_than_eight_labels_make_a_label_map(source, path, count, kind, caplog):
-    caplog.set_level("INFO", "hilum")
     table = LabelTable.from_names({n + 1: f"structure {n}" for n in range(count)})
     labels = labels_of(source)
     _, seg = written(source, path, labels.with_array(np.minimum(labels.array, count)), table)
@@ -230,7 +235,6 @@ def test_more_than_eight_labels_make_a_label_map(source, path, count, kind, capl
 
 
 def test_frames_that_begin_within_a_byte_make_a_label_map(tmp_path, path, caplog):
-    caplog.set_level("INFO", "hilum")
     shape = (6, 11, 13)
     source = make_source(tmp_path / "odd", "axial", shape=shape)
     labels = labels_of(source, shape)

@@ -15,6 +15,7 @@ from pydicom.uid import (
 
 from hilum.errors import FormatError
 from hilum.io.dicom.stack import open_stack
+from hilum.io.dicom.write import remarks
 from hilum.io.dicom.write.repair import NO_DATE, read_source_images
 from hilum.io.dicom.write.source_rules import HEADER_RULES, PLANE_RULES, valid_date, valid_time
 from hilum.volume import Geometry, Volume
@@ -22,6 +23,12 @@ from hilum.volume import Geometry, Volume
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = rotation(3) * (2.5, 0.7, 0.9)
 AFFINE[:3, 3] = (-12.3456, 40.1, -7.7)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_logged_before(monkeypatch):
+    """Each kind of remark is logged once a process."""
+    monkeypatch.setattr(remarks, "_known", set())
 
 
 def frames_of(folder):
@@ -286,8 +293,14 @@ def test_a_source_without_dates_has_a_date_that_is_none(tmp_path):
 def test_repairs_are_logged_once_with_their_number(tmp_path, caplog):
     repaired(tmp_path / "s", remove("StudyID", "FrameOfReferenceUID"), **FULL)
     (record,) = caplog.records
+    assert record.levelname == "WARNING"
     assert "StudyID is missing: empty (4 times)" in record.getMessage()
     assert "FrameOfReferenceUID is missing: one for the series" in record.getMessage()
+    caplog.clear()
+    repaired(tmp_path / "t", remove("StudyID", "FrameOfReferenceUID"), **FULL)
+    assert not caplog.records  # the same once more
+    repaired(tmp_path / "u", remove("StudyID"), **FULL)
+    assert len(caplog.records) == 1
 
 
 def test_dates_and_times_are_checked():

@@ -8,14 +8,14 @@ are never invented: where they are missing or no DICOM values they are empty, as
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from hilum.errors import FormatError, counted, readable
+from hilum.errors import FormatError, counted
 from hilum.io.dicom.header import keep_quiet, read_header
+from hilum.io.dicom.write.remarks import remark
 from hilum.io.dicom.write.source_rules import (
     HEADER_RULES,
     MULTI_FRAME,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from hilum.io.dicom.frames import Frame
 
-_log = logging.getLogger("hilum")
 UTF_8 = "ISO_IR 192"
 """Character set of everything that hilum writes."""
 NO_DATE = "19000101"
@@ -142,11 +141,8 @@ def read_source_images(frames: Sequence[Frame], *, spacing_mm: float) -> SourceI
     faults.update(_share_orientation(planes))
     repairs = tuple(f"{text} ({counted(count, 'time')})" for text, count in faults.items())
     if repairs:
-        _log.warning(
-            "%s: repaired in what is written about it: %s",
-            readable(frames[0].path.parent),
-            "; ".join(repairs),
-        )
+        text = f"repaired in what is written about it: {'; '.join(repairs)}"
+        remark(frames[0].path.parent, text, kind=faults)
     return SourceImages(tuple(planes), repairs)
 
 

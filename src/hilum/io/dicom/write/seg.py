@@ -21,6 +21,7 @@ from hilum.io.dicom.stack import open_stack
 from hilum.io.dicom.write.findings import SegReference
 from hilum.io.dicom.write.predecessor import name_predecessor, predecessor_of
 from hilum.io.dicom.write.producer import MANUFACTURER, finish
+from hilum.io.dicom.write.remarks import remark
 from hilum.io.dicom.write.repair import UTF_8, read_source_images
 from hilum.io.dicom.write.seg_source import refer_to_source, single_frames
 from hilum.io.dicom.write.segments import describe_segments
@@ -114,14 +115,10 @@ class Segmentation:
         made = cls(array, table, source, producer, asked or "BINARY")
         reason = "" if asked == "LABELMAP" else made.unfit_for_binary
         if reason and asked:
-            _log.warning("%s: %s; kind='labelmap' is safer", stack.source, reason)
+            remark(stack.source, f"{reason}; kind='labelmap' is safer")
         elif reason:
-            _log.info(
-                "%s: written as DICOM Label Map Segmentation: %s; viewers older than 2025 read"
-                " kind='binary' alone",
-                stack.source,
-                reason,
-            )
+            binary = "viewers older than 2025 read kind='binary' alone"
+            remark(stack.source, f"written as DICOM Label Map Segmentation: {reason}; {binary}")
             return replace(made, kind="LABELMAP")
         return made
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from hilum.errors import some
 from hilum.io.dicom.write.concepts import concepts_of
 from hilum.io.dicom.write.producer import MANUFACTURER
+from hilum.io.dicom.write.remarks import remark
 from hilum.io.dicom.write.uids import tracking_uid
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hilum.io.dicom.write.producer import Producer
     from hilum.volume import LabelTable
 
-_log = logging.getLogger("hilum")
 _CHARACTERS = 64
 """Most characters of a segment's label."""
 
@@ -70,10 +69,10 @@ def describe_segments(
             ]
         described.append(segment)
     if generic:
-        _log.info(
-            "no SNOMED CT code for %s: written as tissue, named in the segment's label (a code in"
-            " the label table is taken)",
-            some(generic),
+        remark(
+            series,
+            f"no SNOMED CT code for {some(generic)}: written as tissue, with the name as the"
+            " segment's label; a code in the label table is taken",
         )
     return described
 
