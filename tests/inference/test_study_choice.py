@@ -11,14 +11,15 @@ import pytest
 from inference_toys import make_model
 
 from hilum import api
-from hilum.dataset import open_dataset
+from hilum.dataset import check, open_dataset, read_case
+from hilum.dataset.layouts.study_folders import OTHER_SERIES, choice_by_names
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find
 from hilum.inference.many import find_for
 from hilum.inference.predictor import Predictor
-from hilum.inference.studies import OTHER_SERIES, SeriesChoice
 from hilum.io import read_channels, read_geometry, read_volume
+from hilum.io.dicom.choose import SeriesChoice
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
@@ -76,7 +77,7 @@ def test_one_study_is_one_case(study):
 
 
 def test_a_rule_decides(study):
-    choice = SeriesChoice.of_channels(["CT"])
+    choice = choice_by_names(["CT"])
     ruled = SeriesChoice(choice.wanted, parse_rule("description~bone"))
     (case,) = find([study], ["CT"], choice=ruled).cases
     assert case.images == {"CT": study / "S3"}
@@ -122,7 +123,7 @@ def test_one_of_two_acquisitions_is_chosen_by_rule(tmp_path):
     (case,) = find([folder], ["CT"]).cases
     assert "2 series suit channel CT equally well" in case.fault.found
     assert "2/acq1: CT series 2 (acquisition 1)" in case.fault.found
-    choice = SeriesChoice(SeriesChoice.of_channels(["CT"]).wanted, parse_rule("2/acq2"))
+    choice = SeriesChoice(choice_by_names(["CT"]).wanted, parse_rule("2/acq2"))
     (case,) = find([folder], ["CT"], choice=choice).cases
     assert str(case.images["CT"]).endswith("/acq2")
     assert read_volume(case.images["CT"]).array.max() == 2
@@ -304,3 +305,25 @@ def test_channels_without_a_common_frame_are_not_resampled(tmp_path):
     write(tmp_path / "ct", 2, volume=ramp(17, 16, 2.0))
     with pytest.raises(GeometryError, match="lie on different grids"):
         read_channels({"PET": tmp_path / "pet", "CT": tmp_path / "ct"})
+
+
+def test_studies_named_by_a_table_take_their_series(tmp_path):
+    """Of a classification, where no annotation says which series is meant."""
+    for n in range(4):
+        for number, kernel in ((2, "B30f"), (3, "B70f")):
+            write(tmp_path / f"studies/s{n}/S{number}", number, patient=f"P{n}",
+                  volume=image(value=10 * n + number),
+                  attributes={"ConvolutionKernel": kernel})  # fmt: skip
+    write(tmp_path / "studies/s3/S4", 4, patient="P3", attributes={"ConvolutionKernel": "B30f"})
+    rows = "".join(f"studies/s{n},P{n},{'sick' if n % 2 else 'well'}\n" for n in range(4))
+    (tmp_path / "cases.csv").write_text(f"image_CT,patient,label\n{rows}")
+    dataset = open_dataset(tmp_path)
+    assert all(read_case(dataset[f"s{n}"]).array.max() == 10 * n + 2 for n in range(3))
+    assert "2 series suit channel CT equally well" in dataset["s3"].fault.found
+    assert any("of 3 DICOM studies one of several series was chosen" in n for n in dataset.notes)
+    assert dataset.files.taken == 3 * 9 + 1
+    findings = [one for one in check(dataset) if one.severity == "error"]
+    assert {one.case for one in findings} == {"s3"}
+    found = find([tmp_path / "cases.csv"], ["CT"])
+    assert [case.fault is None for case in found.cases] == [True, True, True, False]
+    assert set(found.choices) == {"s0", "s1", "s2"}

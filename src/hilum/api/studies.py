@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hilum.errors import DataError, UsageError
 from hilum.io import Readable, nearest
 from hilum.io.archive import unpacked
-from hilum.io.dicom.choose import choose
+from hilum.io.dicom.choose import SeriesChoice, choose
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.score import rank
 from hilum.io.dicom.study import NO_DICOM, read_studies
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from hilum.inference import ExportedModel, TrainedModel
     from hilum.inference.predictors import AnyPredictor
-    from hilum.inference.studies import SeriesChoice
     from hilum.io.dicom.score import Score, Wanted
     from hilum.io.dicom.study import SeriesVolume, Study, StudyList
 
@@ -153,7 +152,6 @@ def _choice_of(
     """Return how series are chosen: by a model, or by the rule alone."""
     from hilum.api.running import load_model
     from hilum.inference.many import choice_for
-    from hilum.inference.studies import SeriesChoice
     from hilum.pipelines import RunOptions, prediction_of
 
     if model is None:

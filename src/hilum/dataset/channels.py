@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hilum.errors import DataError, counted
 from hilum.io.text import name_key
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case, Dataset
 
+Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
+
+_NAMED_KINDS: tuple[tuple[Kind, str], ...] = (
+    ("ct", "ct cbct cta ncct ldct"),
+    ("pet", "pet suv fdg spect"),
+    ("mr", "mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f flair adc dwi swi pd"),
+    ("us", "us ultrasound echo sonography"),
+    ("xray", "xray cr dx radiograph mammography mg"),
+    ("rgb", "red green blue rgb r g b"),
+)
+"""Words in the names of channels, by the kind of image."""
 _IGNORED = re.compile(r"[\s_]+|(?<=\w)-|-(?!\d)")  # the sign of a number stays
 _NO_NAME = re.compile(r"(?:image|channel|modality|rgbto01)?(\d*)")
 _COLOURS = {"r": "red", "g": "green", "b": "blue"}
@@ -124,3 +135,9 @@ def _numbers(keys: Sequence[str]) -> list[int]:
     found = [_NO_NAME.fullmatch(key) for key in keys]
     numbers = [int(one[1]) for one in found if one and one[1]]
     return numbers if len(numbers) == len(keys) else list(range(len(keys)))
+
+
+def named_kind(channel: str) -> Kind | None:
+    """Return the kind that a channel's name says; None where it says none."""
+    words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
+    return next((kind for kind, names in _NAMED_KINDS if words & {*names.split()}), None)

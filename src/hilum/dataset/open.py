@@ -23,6 +23,7 @@ from hilum.dataset.layouts.patients import (
     with_plain_columns,
 )
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
+from hilum.dataset.layouts.study_folders import with_chosen_series
 from hilum.dataset.layouts.table import table_file
 from hilum.errors import DataError, UsageError, some
 from hilum.io import is_output, nearest
@@ -94,8 +95,9 @@ def open_dataset(
     found = _layout_of(root, layout, classes=options.classification)
     dataset = _distinct(found.read(root, values=not options.classification))
     classified = with_classes(with_split_column(with_patients(dataset, patients)), options)
-    opened = with_segment_names(with_plain_columns(with_given_splits(classified)))
-    images = [file for case in opened.every for file in case.images.values()]
+    named = with_segment_names(with_plain_columns(with_given_splits(classified)))
+    opened, slices = with_chosen_series(named)
+    images = [*slices, *(file for case in opened.every for file in case.images.values())]
     masks = [file for case in opened.every for file in case.masks]
     files = take_inventory(
         [root],

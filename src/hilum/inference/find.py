@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import LAYOUTS, Case, arrange_channels, describing_files, open_cases
 from hilum.dataset.annotation import annotation_files
-from hilum.dataset.channels import plain_name
+from hilum.dataset.channels import named_kind, plain_name
 from hilum.dataset.layouts import class_folders
 from hilum.dataset.layouts.listing import by_words, image_files, is_mask_word
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
+from hilum.dataset.layouts.study_folders import choice_by_names, choose_series
 from hilum.errors import UsageError, readable
-from hilum.inference.studies import FoundSeries, SeriesChoice, study_cases
+from hilum.inference.studies import FoundSeries, study_cases
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom.series import series_in
 from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
 from hilum.io.output import LEDGER
-from hilum.plan.fingerprint import named_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hilum.io.dicom.choose import Choice
+    from hilum.io.dicom.choose import Choice, SeriesChoice
     from hilum.io.dicom.series import Series
     from hilum.io.inventory import Inventory
 
@@ -128,7 +128,7 @@ def find(
         UsageError: a source does not exist or holds no image.
         DataError: a data set cannot be opened.
     """
-    choice = choice or SeriesChoice.of_channels(channels)
+    choice = choice or choice_by_names(channels)
     finder, files = _Finder(channels, choice, annotated=annotated), list[Path]()
     named = [_folder_of_list(Path(source)) for source in sources]
     for source in named:
@@ -199,14 +199,20 @@ class _Finder:
             self._reasons |= dict.fromkeys(case.images.values(), ANNOTATED)
             self._reasons |= dict.fromkeys(annotation_files(case.region), ANNOTATION)
         folders = root.relative_to(source).parts if root.is_dir() else ()
-        for case in wanted:
+        for named in wanted:
+            chosen = choose_series(named, self._choice)
+            self._taken += chosen.taken
+            self._reasons |= chosen.aside
+            case = chosen.case
             kept = self._keep_channels(case.images)
             if (
                 root == source and case.fault is None
             ):  # of a data set that the user named, one error says it of all cases
                 arrange_channels(replace(case, images=kept), self._channels, where=str(root))
             self._regions += annotation_files(case.region) if self._annotated else ()
-            self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
+            case = replace(case, images=kept)
+            place = _Place(case, (*folders, case.id), source, choices=chosen.choices)
+            self._places.append(place)
 
     def _keep_channels(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
         """Keep the images of the model's channels where all of these are among them, else all.

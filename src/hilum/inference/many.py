@@ -22,7 +22,7 @@ from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.made_from import changes, made_from
 from hilum.inference.prediction_writer import REPORT, P
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
-from hilum.inference.studies import SeriesChoice, describe_choices
+from hilum.inference.studies import choice_of_plan, describe_choices
 from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hilum.inference.case_predictor import CasePredictor, Prepared
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.prediction_writer import PredictionWriter
+    from hilum.io.dicom.choose import SeriesChoice
     from hilum.io.dicom.study import SeriesVolume
 
     _Read = tuple[Prepared, dict[str, str]]
@@ -169,7 +170,7 @@ def choice_for(predictor: CasePredictor[P], *, series: str | None = None) -> Ser
         except HilumError as error:
             return (f"it cannot be judged: {error.found}",)
 
-    return SeriesChoice.of_plan(predictor.model.plan, rule=series, judge=judge)
+    return choice_of_plan(predictor.model.plan, rule=series, judge=judge)
 
 
 def find_for(

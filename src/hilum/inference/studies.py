@@ -9,59 +9,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
+from hilum.dataset.channels import named_kind
+from hilum.dataset.layouts.study_folders import OTHER_SERIES
 from hilum.errors import DataError, readable, some
-from hilum.io.dicom.choose import choose
+from hilum.io.dicom.choose import SeriesChoice, choose
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.score import Wanted
 from hilum.io.dicom.study import common_folder, read_volumes
 from hilum.io.files import SERIES_MARK
-from hilum.plan.fingerprint import named_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hilum.io.dicom.choose import Choice, Judge
-    from hilum.io.dicom.rule import Rule
     from hilum.io.dicom.series import Series
     from hilum.io.dicom.study import SeriesVolume
     from hilum.plan.plan import Plan
 
 _log = logging.getLogger("hilum")
-OTHER_SERIES = "a DICOM series of the study that was not chosen"
 
 
-@dataclass(frozen=True)
-class SeriesChoice:
-    """Wishes of a model, and of the user, by which the series of a study are chosen.
+def choice_of_plan(plan: Plan, *, rule: str | None, judge: Judge | None) -> SeriesChoice:
+    """Choose by what a model's plan says of its training images.
 
     Args:
-        wanted: of each channel.
-        rule: of the user; None: the model's wishes decide among all.
-        judge: the model's own check of an image, asked between series of equal points.
+        plan: of the model.
+        rule: see `hilum.io.dicom.rule`.
+        judge: the model's own check of an image.
+
+    Raises:
+        UsageError: the rule cannot be read.
     """
-
-    wanted: tuple[Wanted, ...]
-    rule: Rule | None = None
-    judge: Judge | None = None
-
-    @classmethod
-    def of_channels(cls, channels: Sequence[str]) -> SeriesChoice:
-        """Choose by the names of channels alone."""
-        return cls(tuple(Wanted(name, named_kind(name) or "unknown") for name in channels))
-
-    @classmethod
-    def of_plan(cls, plan: Plan, *, rule: str | None, judge: Judge | None) -> SeriesChoice:
-        """Choose by what a model's plan says of its training images.
-
-        Args:
-            plan: of the model.
-            rule: see `hilum.io.dicom.rule`.
-            judge: the model's own check of an image.
-
-        Raises:
-            UsageError: the rule cannot be read.
-        """
-        return cls(wanted_of(plan), parse_rule(rule) if rule is not None else None, judge)
+    return SeriesChoice(wanted_of(plan), parse_rule(rule) if rule is not None else None, judge)
 
 
 def wanted_of(plan: Plan) -> tuple[Wanted, ...]:

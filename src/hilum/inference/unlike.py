@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hilum.dataset.channels import named_kind
 from hilum.errors import HilumError
 from hilum.io import read_modality
-from hilum.plan.fingerprint import named_kind
 from hilum.plan.plan import ChannelRange, TrainingRanges
 from hilum.volume import reorient_geometry
 

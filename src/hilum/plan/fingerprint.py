@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.dataset.case import refuse
+from hilum.dataset.channels import (
+    Kind,
+    named_kind,
+)
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
@@ -28,18 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.dataset.case import Case, Dataset
-
-Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
-
-_NAMED_KINDS: tuple[tuple[Kind, str], ...] = (
-    ("ct", "ct cbct cta ncct ldct"),
-    ("pet", "pet suv fdg spect"),
-    ("mr", "mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f flair adc dwi swi pd"),
-    ("us", "us ultrasound echo sonography"),
-    ("xray", "xray cr dx radiograph mammography mg"),
-    ("rgb", "red green blue rgb r g b"),
-)
-"""Words in the names of channels, by the kind of image."""
 
 
 class ChannelSummary(Record):
@@ -195,12 +186,6 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
     if integral and dimensions == 2 and low >= 0 and high <= 255:
         return "picture", f"its {values} in whole numbers on single pictures"
     return "unknown", f"neither its name {channel!r} nor its values tell ({values})"
-
-
-def named_kind(channel: str) -> Kind | None:
-    """Return the kind that a channel's name says; None where it says none."""
-    words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
-    return next((kind for kind, names in _NAMED_KINDS if words & {*names.split()}), None)
 
 
 def _measure(

@@ -216,7 +216,7 @@ class ChannelRange(Record):
 
     name: str
     kind: str = "unknown"
-    """As `hilum.plan.fingerprint.Kind`: ct, mr, pet, us, xray, rgb, picture, unknown."""
+    """As `hilum.dataset.channels.Kind`: ct, mr, pet, us, xray, rgb, picture, unknown."""
     minimum: Range | None = None
     """The least value of an image: over all images from ... to; None where that is not known."""
 

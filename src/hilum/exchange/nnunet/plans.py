@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hilum.dataset.channels import named_kind
 from hilum.dataset.layouts.naming import channel_names, label_table, read_json_object
 from hilum.errors import HilumError, ModelError
 from hilum.exchange.nnunet.architecture import network_spec
-from hilum.plan.fingerprint import named_kind, ranges_along_axes
+from hilum.plan.fingerprint import ranges_along_axes
 from hilum.plan.plan import (
     AugmentationSpec,
     ChannelRange,

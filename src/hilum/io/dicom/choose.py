@@ -46,6 +46,21 @@ class Choice:
     by_rule: bool = False
 
 
+@dataclass(frozen=True)
+class SeriesChoice:
+    """Wishes of a model, and of the user, by which the series of a study are chosen.
+
+    Args:
+        wanted: of each channel.
+        rule: of the user; None: the model's wishes decide among all.
+        judge: the model's own check of an image, asked between series of equal points.
+    """
+
+    wanted: tuple[Wanted, ...]
+    rule: Rule | None = None
+    judge: Judge | None = None
+
+
 def choose(
     volumes: Sequence[SeriesVolume],
     wanted: Sequence[Wanted],

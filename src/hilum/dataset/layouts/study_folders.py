@@ -1,0 +1,143 @@
+"""Images of a data set that are folders of a DICOM study: one of its series is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from hilum.dataset.channels import named_kind
+from hilum.errors import DataError, counted
+from hilum.io.dicom.choose import SeriesChoice, choose
+from hilum.io.dicom.score import Wanted
+from hilum.io.dicom.series import series_header
+from hilum.io.dicom.sources import files_below, files_of, series_folder
+from hilum.io.dicom.study import read_volumes
+from hilum.io.files import SERIES_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from hilum.dataset.case import Case, Dataset
+    from hilum.io.dicom.choose import Choice
+
+OTHER_SERIES = "a DICOM series of the study that was not chosen"
+
+
+@dataclass(frozen=True)
+class ChosenCase:
+    """A case whose folders of several series are replaced by the chosen ones.
+
+    Args:
+        case: with a fault where none is clear.
+        choices: that were made.
+        taken: files of the chosen series.
+        aside: reasons for the other files.
+    """
+
+    case: Case
+    choices: tuple[Choice, ...] = ()
+    taken: tuple[Path, ...] = ()
+    aside: Mapping[Path, str] = field(default_factory=dict)
+
+
+def choice_by_names(channels: Sequence[str]) -> SeriesChoice:
+    """Choose series by the names of channels alone."""
+    return SeriesChoice(tuple(Wanted(name, named_kind(name) or "unknown") for name in channels))
+
+
+def with_chosen_series(dataset: Dataset) -> tuple[Dataset, tuple[Path, ...]]:
+    """Choose a series in each folder of several, by the names of the channels.
+
+    Returns:
+        The data set, with a note where a choice was made, and the files of the chosen series.
+    """
+    choice = choice_by_names(dataset.channels)
+    chosen = [choose_series(case, choice) for case in dataset.every]
+    made = [(one.case.id, each) for one in chosen for each in one.choices]
+    if not made and all(one.case is case for one, case in zip(chosen, dataset.every, strict=True)):
+        return dataset, ()
+    reasons = {path: reason for one in chosen for path, reason in one.aside.items()}
+    note = ""
+    if made:
+        case, first = made[0]
+        note = (
+            f"of {counted(len({name for name, _ in made}), 'DICOM study')} one of several series"
+            f" was chosen; of {case} {first.volume.title}: {first.because}"
+        )
+    whole = dataset.with_cases(one.case for one in chosen).with_notes(note)
+    taken = tuple(file for one in chosen for file in one.taken)
+    return replace(whole, reasons={**dataset.reasons, **reasons}), taken
+
+
+def choose_series(case: Case, choice: SeriesChoice) -> ChosenCase:
+    """Choose a series in each folder that holds several.
+
+    Args:
+        case: of a data set.
+        choice: with what is wanted of each of its channels, in their order or by name.
+    """
+    channels: dict[Path, list[str]] = {}
+    for name, path in case.images.items():
+        if path.is_dir() and SERIES_MARK not in str(path):
+            channels.setdefault(path, []).append(name)
+    found = ChosenCase(case)
+    for path, names in channels.items():
+        if not _holds_several(path):
+            continue
+        wanted = [_wanted(name, list(case.images), choice) for name in names]
+        found = _choose_in(path, names, wanted, choice, found)
+    return found
+
+
+def _choose_in(
+    path: Path,
+    names: Sequence[str],
+    wanted: Sequence[Wanted],
+    choice: SeriesChoice,
+    found: ChosenCase,
+) -> ChosenCase:
+    """Choose the series of a folder for the channels that name it."""
+    volumes, aside = read_volumes(_files_in(path))
+    try:
+        choices = choose(volumes, wanted, where=str(path), rule=choice.rule, judge=choice.judge)
+    except DataError as error:
+        return replace(found, case=replace(found.case, fault=found.case.fault or error))
+    images = dict(found.case.images) | {
+        name: one.volume.source for name, one in zip(names, choices, strict=True)
+    }
+    taken = dict.fromkeys(file for one in choices for file in one.volume.files)
+    others = {file: OTHER_SERIES for one in volumes for file in one.files if file not in taken}
+    return ChosenCase(
+        replace(found.case, images=images),
+        (*found.choices, *choices),
+        (*found.taken, *taken),
+        {**found.aside, **others, **aside},
+    )
+
+
+def _holds_several(path: Path) -> bool:
+    """Return True if a folder holds images of several series, or of one in several folders."""
+    places = set()
+    for file in _files_in(path):
+        header = series_header(file)
+        if header is not None and header.image:
+            places.add((file.parent, header.uid))
+            if len(places) > 1:
+                return True
+    return False
+
+
+def _files_in(path: Path) -> list[Path]:
+    """List the files of a study: those of the folder if DICOM lies in it, else all below it."""
+    return files_below(path) if series_folder(path) is None else files_of(path)
+
+
+def _wanted(name: str, names: Sequence[str], choice: SeriesChoice) -> Wanted:
+    """Return what is wanted of a channel of a case: by its name, else by its place."""
+    by_name = {one.name: one for one in choice.wanted}
+    if name in by_name:
+        return by_name[name]
+    if len(names) == len(choice.wanted):
+        return choice.wanted[list(names).index(name)]
+    return choice_by_names([name]).wanted[0]
