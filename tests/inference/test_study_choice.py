@@ -327,3 +327,22 @@ def test_studies_named_by_a_table_take_their_series(tmp_path):
     found = find([tmp_path / "cases.csv"], ["CT"])
     assert [case.fault is None for case in found.cases] == [True, True, True, False]
     assert set(found.choices) == {"s0", "s1", "s2"}
+
+
+def test_a_model_predicts_a_study_from_its_folder(model, study, caplog):
+    prediction = Predictor(model).predict(study)
+    assert prediction.case == "study"
+    assert "study: CT: series 2 'Abdomen 2.5' is taken among 4" in caplog.text
+    assert prediction.labels.geometry == read_geometry(study / "S2")
+
+
+def test_a_folder_of_two_studies_is_no_case(model, tmp_path):
+    for patient in ("P1", "P2"):
+        write(tmp_path / patient, 2, patient=patient)
+    with pytest.raises(DataError, match="2 studies in the folder of one case"):
+        Predictor(model).predict(tmp_path)
+    write(tmp_path / "P1/again", 3, patient="P1")
+    for file in (tmp_path / "P1").glob("*.dcm"):
+        file.rename(tmp_path / "P1/again" / f"b{file.name}")
+    with pytest.raises(DataError, match="2 series suit channel CT equally well"):
+        Predictor(model).predict(tmp_path / "P1")

@@ -6,9 +6,12 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from hilum.dataset.case import Case
+from hilum.dataset.layouts.study_folders import choose_series
+from hilum.errors import HilumError
 from hilum.inference.inputs import (
     Source,
     case_id,
@@ -20,11 +23,11 @@ from hilum.inference.inputs import (
 )
 from hilum.inference.memory_plan import MemoryPlan
 from hilum.inference.prediction_writer import P
+from hilum.inference.studies import choice_of_plan, describe_choices
 from hilum.inference.unlike import unlike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from hilum.inference.model import Model
     from hilum.inference.prediction_writer import PredictionWriter
     from hilum.io import OutputFolder
+    from hilum.io.dicom.study import SeriesVolume
     from hilum.preprocess import InputWindow, Restore
     from hilum.volume import Volume
 
@@ -179,6 +183,31 @@ class CasePredictor(ABC, Generic[P]):
         plan = self.model.plan
         return unlike(read_source(file, plan.channels), plan, (file,))
 
+    def judge(self, volume: SeriesVolume) -> tuple[str, ...]:
+        """List what is unlike the training images in a series of a study."""
+        try:
+            return self.unlike_training(volume.source)
+        except HilumError as error:
+            return (f"it cannot be judged: {error.found}",)
+
+    def _series_of(self, source: Source) -> Source:
+        """Choose the series of each channel where a folder is a DICOM study of several.
+
+        Raises:
+            DataError: none suits, or several suit equally.
+        """
+        if not isinstance(source, Path | str) or not Path(source).is_dir():
+            return source
+        channels = self.model.plan.channels
+        study = Case(case_id(source), None, dict.fromkeys(channels, Path(source)))
+        choice = choice_of_plan(self.model.plan, rule=None, judge=self.judge)
+        chosen = choose_series(study, choice, thorough=True)
+        for words in describe_choices(chosen.choices):
+            _log.warning("%s: %s", study.id, words)
+        if chosen.case.fault is not None:
+            raise chosen.case.fault
+        return source if chosen.case.images == study.images else chosen.case
+
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
         """Read and preprocess.
 
@@ -189,7 +218,7 @@ class CasePredictor(ABC, Generic[P]):
             ResourceError: the images alone need more memory than is allowed.
         """
         plan = self.model.plan
-        case, source = case or case_id(source), in_order(source, plan.channels)
+        case, source = case or case_id(source), in_order(self._series_of(source), plan.channels)
         start = time.perf_counter()
         size = self.size(source)
         if self._memory is not None and size is not None:

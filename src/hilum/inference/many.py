@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.prediction_writer import PredictionWriter
     from hilum.io.dicom.choose import SeriesChoice
-    from hilum.io.dicom.study import SeriesVolume
 
     _Read = tuple[Prepared, dict[str, str]]
     """A case that was read, and the hashes of its files."""
@@ -163,14 +162,7 @@ def choice_for(predictor: CasePredictor[P], *, series: str | None = None) -> Ser
     Raises:
         UsageError: the rule cannot be read.
     """
-
-    def judge(volume: SeriesVolume) -> tuple[str, ...]:
-        try:
-            return predictor.unlike_training(volume.source)
-        except HilumError as error:
-            return (f"it cannot be judged: {error.found}",)
-
-    return choice_of_plan(predictor.model.plan, rule=series, judge=judge)
+    return choice_of_plan(predictor.model.plan, rule=series, judge=predictor.judge)
 
 
 def find_for(

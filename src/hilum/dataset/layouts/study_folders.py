@@ -70,12 +70,13 @@ def with_chosen_series(dataset: Dataset) -> tuple[Dataset, tuple[Path, ...]]:
     return replace(whole, reasons={**dataset.reasons, **reasons}), taken
 
 
-def choose_series(case: Case, choice: SeriesChoice) -> ChosenCase:
+def choose_series(case: Case, choice: SeriesChoice, *, thorough: bool = False) -> ChosenCase:
     """Choose a series in each folder that holds several.
 
     Args:
         case: of a data set.
         choice: with what is wanted of each of its channels, in their order or by name.
+        thorough: also look for several volumes in one series, for which every header is read.
     """
     channels: dict[Path, list[str]] = {}
     for name, path in case.images.items():
@@ -83,7 +84,7 @@ def choose_series(case: Case, choice: SeriesChoice) -> ChosenCase:
             channels.setdefault(path, []).append(name)
     found = ChosenCase(case)
     for path, names in channels.items():
-        if not _holds_several(path):
+        if not thorough and not _holds_several(path):
             continue
         wanted = [_wanted(name, list(case.images), choice) for name in names]
         found = _choose_in(path, names, wanted, choice, found)
@@ -99,6 +100,16 @@ def _choose_in(
 ) -> ChosenCase:
     """Choose the series of a folder for the channels that name it."""
     volumes, aside = read_volumes(_files_in(path))
+    if len(volumes) < 2 and series_folder(path) is not None:
+        return found  # it is read as it is
+    studies = {(one.patient, one.study) for one in volumes}
+    if len(studies) > 1:
+        error = DataError(
+            f"{path}: {len(studies)} studies in the folder of one case",
+            needed="one study",
+            cure="name the folder of one; `hilum series FOLDER` lists them",
+        )
+        return replace(found, case=replace(found.case, fault=found.case.fault or error))
     try:
         choices = choose(volumes, wanted, where=str(path), rule=choice.rule, judge=choice.judge)
     except DataError as error:
