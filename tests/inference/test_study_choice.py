@@ -12,7 +12,7 @@ from inference_toys import make_model
 
 from hilum import api
 from hilum.dataset import check, open_dataset, read_case
-from hilum.dataset.layouts.study_folders import OTHER_SERIES, choice_by_names
+from hilum.dataset.layouts.study_folders import choice_by_names
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find
@@ -24,6 +24,8 @@ from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, LabelTable, Volume
+
+OTHER_SERIES = "a DICOM series of the study that was not chosen"
 
 
 def image(slices=9, value=100, *, z=2.5):
@@ -71,7 +73,11 @@ def test_one_study_is_one_case(study):
     assert case.images == {"CT": study / "S2"}
     (choice,) = found.choices["study"]
     assert choice.because == "modality CT (+1); soft kernel B30f (+0.5); axial (+0.5)"
-    assert reasons(found) == dict.fromkeys(("S1", "S3", "S4"), OTHER_SERIES)
+    assert reasons(found) == {
+        "S1": "a localizer (scout)",
+        "S3": OTHER_SERIES,
+        "S4": "a picture of a screen (secondary capture)",
+    }
     assert found.files.taken == 9
     assert read_volume(case.images["CT"]).array.max() == 2
 
@@ -165,7 +171,11 @@ def test_predict_says_which_series_and_why(model, study, tmp_path, caplog):
     assert f"study: {words}" in caplog.text
     saved = json.loads((tmp_path / "out/run.json").read_text())
     assert saved["cases"][0]["series"] == [words]
-    assert {one["reason"]: one["count"] for one in saved["files"]["left_out"]} == {OTHER_SERIES: 11}
+    assert {one["reason"]: one["count"] for one in saved["files"]["left_out"]} == {
+        "a localizer (scout)": 1,
+        OTHER_SERIES: 9,
+        "a picture of a screen (secondary capture)": 1,
+    }
     ruled = api.predict(model, study, tmp_path / "bone", series="3", device="cpu")
     assert "series 3 'Abdomen 2.5 bone'" in ruled.cases[0].series[0]
     assert ruled.options["series"] == "3"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
 from hilum.dataset.channels import named_kind
-from hilum.dataset.layouts.study_folders import OTHER_SERIES
 from hilum.errors import DataError, readable, some
 from hilum.io.dicom.choose import SeriesChoice, choose
 from hilum.io.dicom.rule import parse_rule
@@ -210,8 +209,7 @@ def _study_case(
         return StudyCase(case, parts, first.source, taken=_kept(files, aside), aside=aside)
     images = {one.channel: _source_of(one.volume, held) for one in choices}
     taken = tuple(dict.fromkeys(file for one in choices for file in one.volume.files))
-    others = set(files) - {*taken, *aside}
-    aside |= dict.fromkeys(others, OTHER_SERIES)
+    aside |= {file: one.left_out for one in volumes for file in one.files if file not in taken}
     known = {one.series.source: one.annotated for one in held if one.annotated}
     named = next((known[source] for source in images.values() if source in known), "")
     if named:

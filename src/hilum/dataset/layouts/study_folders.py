@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case, Dataset
     from hilum.io.dicom.choose import Choice
 
-OTHER_SERIES = "a DICOM series of the study that was not chosen"
-
 
 @dataclass(frozen=True)
 class ChosenCase:
@@ -118,7 +116,7 @@ def _choose_in(
         name: one.volume.source for name, one in zip(names, choices, strict=True)
     }
     taken = dict.fromkeys(file for one in choices for file in one.volume.files)
-    others = {file: OTHER_SERIES for one in volumes for file in one.files if file not in taken}
+    others = {file: one.left_out for one in volumes for file in one.files if file not in taken}
     return ChosenCase(
         replace(found.case, images=images),
         (*found.choices, *choices),

@@ -110,6 +110,14 @@ class SeriesVolume:
         return text
 
     @property
+    def left_out(self) -> str:
+        """The reason for which its files are left out where another volume is taken."""
+        if self.fault is None:
+            return "a DICOM series of the study that was not chosen"
+        special = re.search(r"\d", self.refused)  # names or numbers of this series alone
+        return "a DICOM series that is no volume" if special else self.refused
+
+    @property
     def title(self) -> str:
         """Series number, description and what is special, for people."""
         words = f"series {self.number}" if self.number else self.modality or "series"
