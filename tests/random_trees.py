@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from hilum.examples.dicom import write_dicom_series
+from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.volume import Geometry, Volume
 
 SHAPE = (3, 8, 6)  # (Z, Y, X)
@@ -53,6 +53,15 @@ def payloads() -> dict[str, bytes]:
         )
         files = write_dicom_series(Volume(image[None], geometry), Path(folder))
         made |= {f"slice {n}": file.read_bytes() for n, file in enumerate(sorted(files))}
+        sharp = SeriesTags(series_number=3, attributes={"ConvolutionKernel": "B70f"})
+        scout = SeriesTags(
+            series_number=1, attributes={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+        )
+        for name, tags in (("sharp", sharp), ("scout", scout)):
+            files = write_dicom_series(
+                Volume(image[None], geometry), Path(folder) / name, tags=tags
+            )
+            made |= {f"{name} {n}": file.read_bytes() for n, file in enumerate(sorted(files))}
     return made
 
 
@@ -147,7 +156,30 @@ def _dicom() -> Files:
     } | {f"series/{k}.dcm": p[f"slice {k}"] for k in range(SHAPE[0])}
 
 
-LAYOUTS = (_nnunet, _paired, _pictures, _table, _plain, _brats, _total, _bids, _classes, _dicom)
+def _study() -> Files:
+    """A study of several series, each in its folder, and one of two series in one folder."""
+    p = payloads()
+    return {
+        f"{place.format(name)}/{name}{k}.dcm": p[f"{name} {k}"]
+        for place in ("study/{}", "flat")
+        for name in ("slice", "sharp", "scout")
+        for k in range(SHAPE[0])
+    }
+
+
+LAYOUTS = (
+    _nnunet,
+    _paired,
+    _pictures,
+    _table,
+    _plain,
+    _brats,
+    _total,
+    _bids,
+    _classes,
+    _dicom,
+    _study,
+)
 _NAMES = (
     ".DS_Store", "notes.txt", "preview.jpg", "README", "x.nii.gz", "x_0000.nii.gz",
     "labels.json", "cases.csv", "1.2.840.113", "a b.nii", "Scan.NII.GZ", "run.json",
