@@ -497,3 +497,14 @@ def test_a_folder_is_all_that_a_prediction_needs(tmp_path):
     refusal = fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8)))
     folder = real_folder(tmp_path, assurance=Assurance(Calibration(), (refusal,)))
     assert python(ALONE, folder).split()[0] == "2"
+
+
+def test_the_check_of_a_series_names_what_the_network_has_not_met(wary, tmp_path):
+    """Between series of equal points a classifier looks at features too."""
+    for name, image in (("like", noise(1000)), ("other", noise(0, level=9.0))):
+        write_volume(image, tmp_path / f"{name}.nii.gz")
+    assert not any("cases" in text for text in wary.unlike_training(tmp_path / "like.nii.gz"))
+    found = wary.unlike_training(tmp_path / "other.nii.gz")
+    assert any("unlike the training cases" in text for text in found)
+    masked = ClassPredictor(class_model(class_plan(region=MASK)))
+    assert isinstance(masked.unlike_training(tmp_path / "like.nii.gz"), tuple)
