@@ -198,8 +198,8 @@ def _refuse_cases(
 ) -> dict[str, CaseOutcome]:
     """Refuse cases before any work.
 
-    Those whose outputs the file system cannot name, or not apart, and those that a format cannot
-    hold.
+    Those that have a fault, whose outputs the file system cannot name, or not apart, and those
+    that a format cannot hold.
     """
     refused, folder = {}, writer.out
     first_by_name: dict[str, str] = {}
@@ -209,7 +209,7 @@ def _refuse_cases(
             if folder.ignores_letter_case
             else case.id
         )
-        error = None if case.id in kept else _fault_of(case, first, writer)
+        error = None if case.id in kept else case.fault or _fault_of(case, first, writer)
         if error is not None:
             _log.error("%s: %s", case.id, error)
             refused[case.id] = CaseOutcome(case=case.id, status="failed", error=str(error))

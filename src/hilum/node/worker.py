@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from hilum.errors import DataError, HilumError, UsageError
+from hilum.io.dicom.choose import NONE_FULFILS
 from hilum.io.dicom.network import read_key
 
 if TYPE_CHECKING:
@@ -164,7 +165,13 @@ def run_job(job: Job, models: Models) -> JobResult:
     try:
         if job.model not in models:
             models[job.model] = api.load_model(job.model, device=job.device)
-        report = api.predict(models[job.model], [job.images], job.out, formats=job.formats)
+        report = api.predict(
+            models[job.model],
+            [job.images],
+            job.out,
+            formats=job.formats,
+            series=job.rule or None,
+        )
     except (DataError, UsageError) as error:  # the same at every attempt
         return JobResult("refused", kind=type(error).__name__, reason=str(error))
     except HilumError as error:
@@ -173,13 +180,16 @@ def run_job(job: Job, models: Models) -> JobResult:
     except Exception as error:
         logging.getLogger("hilum").exception("an error that hilum did not expect")
         return JobResult("failed", kind=type(error).__name__, reason=repr(error))
-    return _result_of(report, job.out)
+    return _result_of(report, job)
 
 
-def _result_of(report: RunReport, out: Path) -> JobResult:
-    done = [out / name for case in report.cases if case.status == "done" for name in case.files]
+def _result_of(report: RunReport, job: Job) -> JobResult:
+    """Name what was written; of a study with no series for the model's rule nothing was."""
+    done = [job.out / name for case in report.cases if case.status == "done" for name in case.files]
     if not done:
         reason = "\n".join(case.error for case in report.cases)
+        if job.rule and all(NONE_FULFILS in case.error for case in report.cases):
+            return JobResult("skipped", reason=reason)
         return JobResult("refused", kind="DataError", reason=reason)
     return JobResult("done", tuple(path for path in done if read_key(path) is not None))
 

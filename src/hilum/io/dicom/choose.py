@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Judge = Callable[[SeriesVolume], tuple[str, ...]]
     """Lists what is unlike the training images in a volume, by its voxels."""
 
+NONE_FULFILS = "no series fulfils"
+"""In the error of a study that has no series for a rule."""
 _TIE = 0.25  # points by which the best must lead
 _JUDGED = 4  # volumes of equal points whose voxels are looked at
 
@@ -86,7 +88,7 @@ def choose(
     kept = [volume for volume in volumes if rule is None or rule.fits(volume.facts)]
     if not kept:
         raise _error(
-            f"{where}: no series fulfils {rule.text if rule else ''!r}",
+            f"{where}: {NONE_FULFILS} {rule.text if rule else ''!r}",
             [Score(volume) for volume in volumes],
         )
     if len(wanted) == 1:
