@@ -1,4 +1,4 @@
-"""What every benchmark says about itself: commit, machine, versions."""
+"""Facts that every benchmark reports about itself: commit, machine, versions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def hilum(*arguments: object) -> None:
 
 
 def trained_already(model: Path, minutes: float) -> bool:
-    """Whether a training is complete.
+    """Return True if a training is complete.
 
     What a folder holds, complete or not, must be of so many minutes.
 

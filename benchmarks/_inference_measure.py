@@ -33,7 +33,7 @@ MEMORY_IS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one command."""
+    """Measurements of one command."""
 
     seconds: float
     memory_gib: float

@@ -1,4 +1,4 @@
-"""What the processor can do at most: large matrix products by torch and OpenVINO.
+"""Peak rate of the processor: large matrix products by torch and OpenVINO.
 
 And what one patch of a network costs.
 

@@ -57,7 +57,7 @@ class BenchSet:
 
     @property
     def raw(self) -> Path:
-        """What is predicted, in nnU-Net's raw layout with its annotations."""
+        """Images to be predicted, in nnU-Net's raw layout with its annotations."""
         return self.home / "raw"
 
     @property
@@ -213,7 +213,7 @@ def import_command(nnunet: Path, fold: str, folder: Path) -> list[object]:
 
 
 def is_made(folder: Path) -> bool:
-    """Whether `make` has finished this folder."""
+    """Return True if `make` has finished this folder."""
     return folder.with_suffix(".made").is_file()
 
 
@@ -224,7 +224,7 @@ def forget(found: BenchSet) -> None:
 
 
 def weights_of(found: BenchSet) -> str:
-    """What tells the weights that a set is run with from others.
+    """Fingerprint of the weights that a set is run with.
 
     The start of the checkpoint's SHA-256.
     """

@@ -261,7 +261,7 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def same_code(one: str, other: str) -> bool:
-    """Whether src is the same at two commits.
+    """Return True if src is the same at two commits.
 
     Of trees with changes only the names can be compared.
     """
@@ -307,7 +307,7 @@ def one_run(found: BenchSet, way: str, folder: Path | None, python: Path) -> dic
 def command(
     found: BenchSet, way: str, folder: Path | None, out: Path, python: Path
 ) -> list[object]:
-    """What is typed."""
+    """Return the command line."""
     one = WAYS[way]
     if one.model:
         return [
@@ -343,7 +343,7 @@ def peer_environment() -> dict[str, str]:
 
 
 def told(file: Path) -> dict[str, Any]:
-    """What hilum's run.json says: where the time went, by what engine, patches."""
+    """Read hilum's run.json: where the time went, by what engine, patches."""
     if not file.is_file():
         return {}
     report = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""Whether `hilum predict` writes the same bytes at every call.
+"""Check that `hilum predict` writes the same bytes at every call.
 
 Beside busy processes and on fewer cores (ADR 9).
 """

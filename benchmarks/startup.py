@@ -1,4 +1,4 @@
-"""How long `hilum --help` and `import hilum` take, and whether the import loads torch."""
+"""Time `hilum --help` and `import hilum`, and check that the import loads no torch."""
 
 from __future__ import annotations
 

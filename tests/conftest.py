@@ -33,7 +33,7 @@ def real_data() -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the test of random folder trees takes."""
+    """Length of the test of random folder trees."""
     parser.addoption(
         "--trees",
         type=int,

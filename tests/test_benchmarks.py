@@ -1,4 +1,4 @@
-"""What the benchmarks report is of what they say.
+"""Benchmarks report what their texts say.
 
 Minutes, weights, commit (nothing is trained here).
 """
@@ -18,7 +18,7 @@ def _benchmarks(monkeypatch):
 
 
 def a_training(folder: Path, minutes: float | None, *, complete: bool = True) -> Path:
-    """What a training leaves that says how long it was."""
+    """Files of a training that say how long it was."""
     (folder / "training").mkdir(parents=True)
     (folder / "training" / "plan.json").write_text(json.dumps({"hardware": {"minutes": minutes}}))
     if complete:

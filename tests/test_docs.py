@@ -30,7 +30,7 @@ PAGES = sorted(
 EXECUTED = ("python", "sh")
 SHOWN = ("text", "json", "csv", "mermaid")  # no code of ours
 SHOW_ONLY = {"CONTRIBUTING.md": 2, "README.md": 1, "docs/how-to/train.md": 1}
-"""How many blocks of each page are marked as not executed."""
+"""Number of blocks of each page that are marked as not executed."""
 LONG = {
     "docs/how-to/train.md",
     "docs/how-to/predict.md",

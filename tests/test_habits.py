@@ -6,6 +6,7 @@ true.
 
 import ast
 import inspect
+import itertools
 import re
 from collections import Counter
 from importlib import import_module
@@ -312,3 +313,20 @@ def test_docstrings_begin_with_a_plain_statement():
         if isinstance(node, kinds) and relative.match(docstring := ast.get_docstring(node) or "")
     ]
     assert found == []
+
+
+def test_constants_are_described_by_a_noun():
+    """Docstrings below constants and fields say what the value is: no "Of ..." or "What ..."."""
+    vague = re.compile(r"(Of|What|How|Whether|Whose|Where|Which|When|Why|Who|That)\b")
+    found = [
+        f"{name}:{after.lineno} {after.value.value.splitlines()[0]}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef)
+        for before, after in itertools.pairwise(node.body)
+        if isinstance(before, ast.Assign | ast.AnnAssign)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and vague.match(str(after.value.value))
+    ]
+    assert found == [], found

@@ -27,7 +27,7 @@ from inference_toys import make_model
 
 LEDGER = ".hilum.json"
 PLACES = ("out", "tree", "tree/out")
-"""Where results go: beside the tree, into it, and into a folder in it."""
+"""Places of results: beside the tree, into it, and into a folder in it."""
 
 
 def accounted(report: RunReport) -> int:

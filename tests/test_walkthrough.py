@@ -36,7 +36,7 @@ STUDY = "abdomen_test_000"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What a hospital hands over.
+    """Files as a hospital hands them over.
 
     Six annotated studies for training in data/, one test study as a DICOM series.
     """

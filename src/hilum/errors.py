@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
 COPY_AGAIN = "copy the model folder again from where it was made"
 
 
-def damaged(
+def damaged_model(
     what: str, needed: str = "the file as it was saved", cure: str = COPY_AGAIN
 ) -> ModelError:
     """Make the error for a model folder that is not as it was saved."""
@@ -149,11 +149,25 @@ def find_named(what: str, argument: str, name: str, choices: Mapping[str, T]) ->
     """Return the entry of that name, such as a format or an engine.
 
     Raises:
-        UsageError: there is none; the nearest name is the cure.
+        UsageError: see `unknown_name`.
     """
     if name not in choices:
-        near = get_close_matches(name, choices, n=1) or [*choices]
-        raise UsageError(
-            f"{what} {name!r}", needed=", ".join(choices), cure=f"{argument}={near[0]!r}"
-        )
+        raise unknown_name(what, argument, name, choices)
     return choices[name]
+
+
+def unknown_name(what: str, argument: str, name: str, choices: Collection[str]) -> UsageError:
+    """Make the error for a value of an argument that is none of the known ones."""
+    return UsageError(
+        f"{what} {name!r} is not known",
+        needed=f"one of {', '.join(choices)}",
+        cure=did_you_mean(name, choices, argument),
+    )
+
+
+def did_you_mean(name: str, choices: Iterable[str], argument: str = "") -> str:
+    """Suggest the nearest known name, as a value of an argument where one is named; "" if none."""
+    spelled = {choice.lower(): choice for choice in choices}
+    near = [spelled[one] for one in get_close_matches(name.lower(), spelled, n=1)]
+    prefix = f"{argument}=" if argument else ""
+    return f"did you mean {prefix}{near[0]!r}?" if near else ""

@@ -387,10 +387,13 @@ def test_a_threshold_that_is_no_probability_is_refused(work, tmp_path):
     [
         (
             ("--stages", "tow"),
-            ("stages 'tow'", "probe, head, two, top, all", "did you mean 'two'?"),
+            ("stages 'tow'", "probe, head, two, top, all", "did you mean --stages two?"),
         ),
         (("--region", "moon"), ("region 'moon'", "whole, middle, centre, mask")),
-        (("--network", "unet"), ("network 'unet' for a classification", "Cure: --network acs")),
+        (
+            ("--network", "unet"),
+            ("--network unet is not possible for a classification", "Cure: --network acs"),
+        ),
         (
             ("--network", "resnet3d", "--weights", "pretrained"),
             ("pretrained weights for a resnet3d",),
@@ -435,7 +438,7 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
     ("options", "parts"),
     [
         (("--explain", "gradcam"), ("explanation 'gradcam'", "grad_cam, hires_cam, occlusion")),
-        (("--format", "jsn"), ("format 'jsn'", "Cure: --format json")),
+        (("--format", "jsn"), ("format 'jsn'", "did you mean --format json?")),
         (("--format", "nifti"), ("format 'nifti'", "csv, json")),
     ],
 )
@@ -454,7 +457,12 @@ def test_a_segmentation_has_no_options_of_a_classification(tmp_path):
         (("--region", "whole"), "region"),
     ):
         said = hilum("plan", data, "--device", "cpu", *options)
-        refused(said, 2, f"{word} for a segmentation", "--task classification")
+        refused(
+            said,
+            2,
+            f"{word} was fixed, which a segmentation does not have",
+            "--task classification",
+        )
 
 
 # --- 3: the data; 4: the model

@@ -46,7 +46,7 @@ def flat(text):
 
 @dataclass(frozen=True)
 class Said:
-    """What one command printed, and its exit code."""
+    """Output of one command, and its exit code."""
 
     code: int
     out: str
@@ -524,7 +524,7 @@ def test_a_mistyped_format_is_refused_with_the_right_one(work, tmp_path):
     said = hilum(
         "predict", work.model, work.data / "imagesTs", "-o", tmp_path / "p", "--format", "nift"
     )
-    refused(said, 2, "format 'nift'", "Cure: --format nifti")
+    refused(said, 2, "format 'nift'", "did you mean --format nifti?")
 
 
 # --- 3: the data
@@ -653,7 +653,12 @@ def test_a_device_that_is_not_there(work, tmp_path, verb):
         "train": ("train", work.data, "-o", tmp_path / "m", "--steps", 4),
         "predict": ("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "p"),
     }[verb]
-    refused(hilum(*arguments, "--device", "cuda:99"), 5, "device 'cuda:99'", "Cure: --device cpu")
+    refused(
+        hilum(*arguments, "--device", "cuda:99"),
+        5,
+        "--device cuda:99 is not there",
+        "Cure: --device cpu",
+    )
     assert not list(tmp_path.iterdir())
 
 

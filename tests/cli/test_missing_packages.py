@@ -1,4 +1,4 @@
-"""Where a package is missing hilum says so and what to do; it does not take itself for broken."""
+"""Messages about missing packages: hilum says what to do; it does not take itself for broken."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What people see: places, intervals, findings of one kind together."""
+"""Output that people see: places, intervals, findings of one kind together."""
 
 import io
 import re
@@ -83,7 +83,7 @@ def test_findings_without_a_case_are_each_said():
 
 
 def bars(monkeypatch, *moves, columns=80):
-    """What a terminal of so many columns shows in the end."""
+    """Last screen of a terminal of so many columns."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
     stream = io.StringIO()

@@ -24,7 +24,7 @@ def test_rows_whose_files_are_not_there_do_not_stop_the_others(tmp_path):
     with pytest.raises(
         DataError,
         match=(
-            r"gone: .*line 3: the file 'gone.png' does not exist\n  p3: .*nomask.png: no such file"
+            r"gone: .*line 3: the file 'gone.png' does not exist\n  p3: .*nomask.png does not exist"
         ),
     ):
         make_fingerprint(dataset)

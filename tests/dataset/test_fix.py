@@ -12,7 +12,7 @@ from dataset_samples import SHAPE, facts, image, kinds, labels, nnunet, oblique,
 from hilum.dataset import Fold, check, fix, open_dataset, read_annotation, read_case
 from hilum.dataset.conversion import whole
 from hilum.dataset.doctor.finding import Finding, FixLog
-from hilum.dataset.doctor.mend import finite, mended_annotation, mended_images, renumbered
+from hilum.dataset.doctor.mend import finite, mend_annotation, mend_images, renumber_labels
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import sha256, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume
@@ -257,18 +257,18 @@ def test_mending_that_was_not_asked_for(tmp_path):
     two = LabelTable.from_names({1: "x", 2: "y"})
     for asked in ((), ("fractional-labels",)):
         with pytest.raises(LabelError, match="no whole number"):
-            mended_annotation(tmp_path / "a.nii.gz", oblique(), two, frozenset(asked))
+            mend_annotation(tmp_path / "a.nii.gz", oblique(), two, frozenset(asked))
     write_volume(
         Volume(labels().array.astype(np.float32) * 0.9999, oblique()), tmp_path / "b.nii.gz"
     )
     with pytest.raises(DataError, match="fractional-labels"):
-        mended_annotation(tmp_path / "b.nii.gz", oblique(), two, frozenset())
+        mend_annotation(tmp_path / "b.nii.gz", oblique(), two, frozenset())
     root = nnunet(tmp_path / "s", ids=("a",), channels=("PET", "CT"))
     write_volume(image(1, oblique((5, 7, 9))), root / "imagesTr" / "a_0001.nii.gz")
     with pytest.raises(DataError, match="channel-grid"):
-        mended_images(open_dataset(root)["a"], frozenset())
+        mend_images(open_dataset(root)["a"], frozenset())
     with pytest.raises(LabelError, match=r"labels \[7\] cannot be numbered anew"):
-        renumbered(labels(values=(7,)), LabelTable.from_names({5: "x"}))
+        renumber_labels(labels(values=(7,)), LabelTable.from_names({5: "x"}))
 
 
 def test_jpeg_masks_are_cut(tmp_path):
@@ -290,7 +290,7 @@ def test_jpeg_masks_are_cut(tmp_path):
     wanted = labels(Geometry.from_spacing((1, 12, 17)), (1,)).array
     assert np.mean(read_annotation(copy["p1"]).array == wanted) > 0.95
     with pytest.raises(DataError, match="fractional-labels"):
-        mended_annotation(
+        mend_annotation(
             root / "masks" / "p1.jpg", oblique(), LabelTable.from_names({255: "x"}), frozenset()
         )
 

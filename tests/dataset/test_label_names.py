@@ -14,8 +14,8 @@ from hilum.dataset import (
     Case,
     ClassTable,
     Dataset,
-    arranged,
     match_classes,
+    match_dataset,
     match_labels,
     open_dataset,
     read_annotation,
@@ -84,22 +84,22 @@ def test_relabelling_refuses_what_has_no_name():
     labels = Volume(np.arange(8, dtype=np.uint8).reshape(1, 2, 2, 2) % 4, grid)
     assert relabel(labels, {0: 0, 1: 1}) is labels
     assert relabel(labels, {0: 0, 1: 2, 2: 1, 3: 300}).array.ravel().tolist() == [0, 2, 1, 300] * 2
-    with pytest.raises(LabelError, match=r"labels \[3\] that have no name"):
+    with pytest.raises(LabelError, match=r"holds 3, which has no name"):
         relabel(labels, {0: 0, 1: 2, 2: 1})
 
 
 def test_a_data_set_is_read_in_the_ids_of_a_model(tmp_path):
     dataset = open_dataset(nnunet(tmp_path / "d", names={"background": 0, "tumour": 1, "liver": 2}))
     own = read_annotation(dataset.cases[0]).array
-    taken = arranged(dataset, ("ct",), table(liver=1, tumour=2), holder="the model")
+    taken = match_dataset(dataset, ("ct",), table(liver=1, tumour=2), holder="the model")
     assert taken.notes[-1] == "labels are matched by name: 1 is read as 2, 2 is read as 1"
     np.testing.assert_array_equal(read_annotation(taken.cases[0]).array, np.choose(own, [0, 2, 1]))
     assert taken.channels == ("ct",)
     with pytest.raises(LabelError, match="1 tumour, 2 liver; the model has 1 liver, 2 spleen"):
-        arranged(dataset, ("CT",), table(liver=1, spleen=2), holder="the model")
+        match_dataset(dataset, ("CT",), table(liver=1, spleen=2), holder="the model")
     unnamed = replace(dataset, labels=table(label_1=1, label_3=3))
     with pytest.raises(LabelError, match="1 label_1, 3 label_3; the model has 1 liver, 2 tumour"):
-        arranged(unnamed, ("CT",), table(liver=1, tumour=2), holder="the model")
+        match_dataset(unnamed, ("CT",), table(liver=1, tumour=2), holder="the model")
 
 
 def test_segment_ids_are_then_read_in_the_ids_of_a_model(tmp_path):
@@ -107,7 +107,7 @@ def test_segment_ids_are_then_read_in_the_ids_of_a_model(tmp_path):
     dataset = open_dataset(nnunet(tmp_path / "d", names={"background": 0, "tumour": 1, "liver": 2}))
     first, second = dataset.cases[:2]
     dataset = replace(dataset, cases=(replace(first, label_ids={0: 0, 3: 1, 1: 2}), second))
-    taken = arranged(dataset, ("CT",), table(liver=1, tumour=2), holder="the model")
+    taken = match_dataset(dataset, ("CT",), table(liver=1, tumour=2), holder="the model")
     assert [case.label_ids for case in taken.cases] == [{0: 0, 3: 2, 1: 1}, {0: 0, 1: 2, 2: 1}]
 
 
@@ -122,7 +122,7 @@ def _classified(*labels: str, kind="exclusive") -> Dataset:
 
 
 def test_classes_are_taken_by_name():
-    taken = arranged(
+    taken = match_dataset(
         _classified("Malignant", "benign"),
         ("CT",),
         ClassTable(names=("benign", "malignant")),
@@ -130,7 +130,7 @@ def test_classes_are_taken_by_name():
     )
     assert [case.label for case in taken.cases] == ["malignant", "benign"]
     assert taken.classes.names == ("benign", "malignant")
-    found = arranged(
+    found = match_dataset(
         _classified("b|A", "b", kind="multilabel"),
         ("CT",),
         ClassTable(names=("a", "B"), kind="multilabel"),
@@ -151,18 +151,18 @@ def test_other_classes_are_refused(dataset, wanted):
     with pytest.raises(
         LabelError, match=rf"the classes {', '.join(dataset.classes.names)}.*; the plan has"
     ):
-        arranged(dataset, ("CT",), wanted, holder="the plan")
+        match_dataset(dataset, ("CT",), wanted, holder="the plan")
 
 
 def test_a_data_set_of_another_task_is_refused(tmp_path):
     with pytest.raises(
         UsageError, match="opened as a classification; the plan is of a segmentation"
     ):
-        arranged(_classified("a", "b"), ("CT",), table(liver=1), holder="the plan")
+        match_dataset(_classified("a", "b"), ("CT",), table(liver=1), holder="the plan")
     with pytest.raises(
         UsageError, match="opened as a segmentation; the plan is of a classification"
     ):
-        arranged(
+        match_dataset(
             open_dataset(nnunet(tmp_path / "d")),
             ("CT",),
             ClassTable(names=("a", "b")),

@@ -104,14 +104,17 @@ def test_a_label_that_is_no_class(root):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"classes": "ordnal"}, "classes 'ordnal'"),
+        ({"classes": "ordnal"}, "classes='ordnal'"),
         ({"task": "classify"}, "task 'classify'"),
         ({"task": "segmentation", "label": "x"}, "a segmentation has no label column"),
         ({"task": "segmentation"}, "has no masks"),
         ({"positive": "c"}, "positive class 'c'"),
-        ({"positive": "a", "classes": "ordinal"}, "of 2 ordinal classes"),
-        ({"positive": "a", "classes": "multilabel"}, "positive class 'a' of findings"),
-        ({"label": ("label", "site"), "classes": "ordinal"}, "2 label columns for ordinal classes"),
+        ({"positive": "a", "classes": "ordinal"}, "2 ordinal classes have no positive"),
+        ({"positive": "a", "classes": "multilabel"}, "findings have no positive class, and 'a'"),
+        (
+            {"label": ("label", "site"), "classes": "ordinal"},
+            "2 label columns were named for ordinal classes",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for(root, asked, message):
@@ -250,7 +253,7 @@ def test_the_positive_class_is_the_one_asked_for(root):
     with pytest.raises(UsageError, match="positive class 'benig'") as caught:
         open_dataset(root, positive="benig")
     assert caught.value.cure == "did you mean positive='benign'?"
-    with pytest.raises(UsageError, match="positive class 'a' of 3 exclusive classes"):
+    with pytest.raises(UsageError, match="3 exclusive classes have no positive class, and 'a'"):
         open_dataset(write(root, label=list("abcabc")), positive="a")
 
 
@@ -417,7 +420,7 @@ def test_medmnist_with_several_labels_an_image(tmp_path):
     assert dataset.classes == ClassTable(names=("0", "1", "2"), kind="multilabel")
     assert labels_of(dataset) == ["1|2", "", "0"]
     assert open_dataset(path, classes="multilabel") == dataset
-    with pytest.raises(UsageError, match="ordinal classes"):
+    with pytest.raises(UsageError, match="classes='ordinal' does not fit"):
         open_dataset(path, classes="ordinal")
     with pytest.raises(UsageError, match="of findings"):
         open_dataset(path, positive="1")
@@ -558,7 +561,7 @@ def test_classes_that_cannot_be_chosen_are_refused(root):
     with pytest.raises(
         UsageError,
         match=(
-            r"class 'malign', which the column label[\s\S]*benign, malignant,"
+            r"the column label .* does not hold the class 'malign'[\s\S]*benign, malignant,"
             r" normal[\s\S]*classes='malignant'\?"
         ),
     ):

@@ -171,11 +171,11 @@ def test_regions_and_ignore(tmp_path):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({}, "no labels in"),
+        ({}, "names no labels"),
         ({"labels": {"background": 0, "a": "one"}}, "label 'a' has the id 'one'"),
         ({"labels": {"background": 0, "a": -1}}, "whole numbers from 0"),
         ({"labels": {"background": 0, "a": []}}, "a whole number, or a list of them"),
-        ({"labels": {"background": 0, "a": 1, "b": 1}}, "an id with two names"),
+        ({"labels": {"background": 0, "a": 1, "b": 1}}, "gives one id two names"),
         ({"labels": {"background": 0, "a": [1, 2]}}, "one label id for each region"),
         ({"labels": {"background": 0, "a": 1, "ignore": [2, 3]}}, '"ignore" names ids'),
     ],

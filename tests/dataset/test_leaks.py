@@ -22,7 +22,7 @@ from hilum.dataset import (
     make_folds,
     open_dataset,
 )
-from hilum.dataset.folds import joined
+from hilum.dataset.folds import merge_overlapping
 from hilum.dataset.leaks import audit_of
 from hilum.dataset.leaks import candidates as candidates_module
 from hilum.dataset.leaks.align import align, likeness, points, sample
@@ -133,7 +133,7 @@ def test_small_pictures_must_be_more_alike():
 def test_many_copies_hang_together():
     arrays = [*strangers(), *(noisy(tissue(2), sigma) for sigma in range(1, 9))]
     matches = matching_pictures(small(*arrays), 96)
-    (group,) = joined((str(match.one), str(match.other)) for match in matches)
+    (group,) = merge_overlapping((str(match.one), str(match.other)) for match in matches)
     assert len(group) == 9
 
 

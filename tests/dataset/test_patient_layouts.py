@@ -139,7 +139,7 @@ def test_several_masks_of_a_patient_are_refused(tmp_path):
     root = brats(tmp_path)
     for patient in root.iterdir():
         write_labels(labels(), patient / f"{patient.name}_brain_mask.nii.gz")
-    with pytest.raises(DataError, match=r"2 annotations in most folders of .*: brain_mask, seg"):
+    with pytest.raises(DataError, match=r"most folders of .* hold 2 annotations: brain_mask, seg"):
         open_dataset(root)
 
 
@@ -205,9 +205,7 @@ def test_meta_and_label_files_beside_the_masks(tmp_path):
     assert (dataset.splits[0].train, dataset.splits[0].validation) == (("s0000",), ("s0001",))
     assert set(np.unique(read_annotation(dataset["s0000"]).array)) == {0, 1, 5, 7}
     (root / "labels.json").write_text(json.dumps({"spleen": 1}))
-    with pytest.raises(
-        DataError, match=r"masks of a_tumour, liver, which .*labels.json does not name"
-    ):
+    with pytest.raises(DataError, match=r"labels.json does not name the masks a_tumour, liver"):
         open_dataset(root)
 
 
@@ -284,7 +282,7 @@ def test_bids_without_or_with_several_annotations(tmp_path):
         open_dataset(bids(tmp_path / "a", masks=()))
     with pytest.raises(
         DataError,
-        match=r"several kinds of annotations in .*: derivatives/manual: desc-a_dseg of 3 files",
+        match=r"holds several kinds of annotations: derivatives/manual: desc-a_dseg of 3 files",
     ):
         open_dataset(bids(tmp_path / "b", masks=("desc-a_dseg", "desc-b_dseg")))
 

@@ -1,4 +1,4 @@
-"""Whose study a case is: from patients.csv, a pattern, or the two sides in its name."""
+"""Patients of cases: from patients.csv, a pattern, or the two sides in its name."""
 
 import pytest
 from dataset_samples import pictures
@@ -13,7 +13,7 @@ def test_patients_from_file_and_pattern(tmp_path):
     assert [case.patient for case in dataset.cases] == ["Image_01", "Image_01", "Image_02"]
     with pytest.raises(UsageError, match="is no regular expression"):
         open_dataset(root, patients="(")
-    with pytest.raises(UsageError, match="is not in the case ids Image_01L"):
+    with pytest.raises(UsageError, match="is not found in the case ids Image_01L"):
         open_dataset(root, patients="R$")
     (root / "patients.csv").write_text("case,patient\nImage_01L,A\nImage_01R,A\n")
     dataset = open_dataset(root)

@@ -195,7 +195,7 @@ def test_json_files_in_other_encodings(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "match"),
     [
-        ({"liver": 1, "Liver ": 2}, "labels of one name in .*: 'liver', 'Liver'"),
+        ({"liver": 1, "Liver ": 2}, "gives several labels one name: 'liver', 'Liver'"),
         ({"1": "liver", "2": "liver"}, "'liver', 'liver'"),
     ],
 )

@@ -12,7 +12,7 @@ from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.arrays import ClassRows
 from hilum.io.text import is_known
-from hilum.targets.class_score import decide, reached
+from hilum.targets.class_score import cumulative_probabilities, decide
 from hilum.targets.predictions import named_classes, read_classes, spelled_label
 
 TWO = ClassTable(names=("benign", "malignant"))
@@ -187,7 +187,10 @@ def test_tables_of_other_programs(tmp_path):
         ("case,p_benign,p_malignant\na,0.5\n", "line 2: could not convert"),
         ("case,p_benign,p_malignant\na,0.5,0.5,0.5\n", "line 2: 4 cells below 3 columns"),
         ("case,p_benign,p_malignant\na,0.5,half\n", "line 2: could not convert"),
-        ("case,p_benign,p_malignant\na,0.5,1.5\n", r"line 2: case a: probabilities \[0.5, 1.5\]"),
+        (
+            "case,p_benign,p_malignant\na,0.5,1.5\n",
+            r"line 2: case a has probabilities \[0.5, 1.5\]",
+        ),
         ("case,p_benign,p_malignant\na,0.5,nan\n", "numbers from 0 to 1"),
         (
             "case,p_benign,p_malignant,calibrated_benign,calibrated_malignant\na,0.5,0.5,,0.5\n",
@@ -205,7 +208,7 @@ def test_damage_is_named(tmp_path, content, said):
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(UsageError, match=r"no predictions\.csv in"):
+    with pytest.raises(UsageError, match=r"has no predictions\.csv"):
         read_predictions(tmp_path)
     (tmp_path / "classes.json").write_text("{}")
     with pytest.raises(DataError, match="is no class table"):
@@ -213,7 +216,7 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "classes.json").write_text('{"names": ["one"]}')
     with pytest.raises(DataError, match="is no class table"):
         read_classes(tmp_path)
-    with pytest.raises(DataError, match="case a: 3 probabilities"):
+    with pytest.raises(DataError, match="case a has 3 probabilities"):
         write_predictions([ClassScore(case="a", probabilities=(0.2, 0.3, 0.5))], TWO, tmp_path)
 
 
@@ -236,7 +239,7 @@ def score(case, *probabilities, label="benign", **more):
         ([score("a", 0.5, 0.5, label=None)], DataError, "no reference for a"),
         ([score("a", 0.2, 0.3, 0.5)], DataError, "case a has 3 probabilities"),
         ([score("a", 0.5, 0.6)], DataError, r"the probabilities of case a sum to 1\.1"),
-        ([score("a", 0.5, 0.5, label="cyst")], LabelError, "case a: class 'cyst'"),
+        ([score("a", 0.5, 0.5, label="cyst")], LabelError, "case a: the class 'cyst'"),
         (
             [score("a", 0.5, 0.5, calibrated=(0.5, 0.5)), score("b", 0.5, 0.5)],
             DataError,
@@ -283,7 +286,7 @@ def test_what_is_called():
         1,
         1,
     ]  # reached with .6 and .45: the median grade is the middle one
-    np.testing.assert_allclose(reached(three), [[0.6, 0.45], [0.8, 0.3]])
+    np.testing.assert_allclose(cumulative_probabilities(three), [[0.6, 0.45], [0.8, 0.3]])
     assert decide(three, ClassTable(names=names, kind="multilabel")).tolist() == [
         [False] * 3,
         [False, True, False],

@@ -1,4 +1,4 @@
-"""What may be held is not exceeded, whatever the image and the number of labels.
+"""Memory stays within its limit, whatever the image and the number of labels.
 
 And an exported model needs no torch.
 """

@@ -1,4 +1,4 @@
-"""Which engine runs a model, and that it says why."""
+"""Choice of the engine that runs a model, with its reason."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def without(monkeypatch):
 
 
 class Sorting(nn.Module):
-    """What no network of ours does, and OpenVINO cannot take."""
+    """A layer that no network of ours has, and OpenVINO cannot take."""
 
     def __init__(self):
         super().__init__()

@@ -128,7 +128,7 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, out, caplog):
     assert report.status == "done"
     assert "ZeroDivisionError: a bug of ours" in report.cases[0].error
     assert "b.nii.gz" in report.cases[1].error
-    assert "c.nii.gz: 2 channels" in report.cases[2].error
+    assert "c.nii.gz has 2 channels" in report.cases[2].error
     assert [row.case for row in read_predictions(out)] == ["d"]
     assert "an error that hilum did not expect" in caplog.text
 

@@ -153,7 +153,7 @@ def test_air_between_body_and_table_is_not_run():
 
 
 def test_an_answer_does_not_depend_on_the_cases_before_it():
-    """Of the first image the box saves one patch, which is not worth asking the model about air.
+    """The box saves one patch of the first image, which is not worth asking the model about air.
 
     Nor is it after another case.
     """

@@ -28,7 +28,7 @@ def test_auto_is_a_device_that_is_there():
 
 
 def test_unknown_and_absent_devices_are_refused(monkeypatch):
-    with pytest.raises(UsageError, match="device 'gpu'"):
+    with pytest.raises(UsageError, match="device='gpu' is no device"):
         resolve_device("gpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ResourceError, match=r"sees 1 CUDA devices"):

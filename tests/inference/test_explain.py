@@ -141,7 +141,7 @@ def test_the_network_is_left_as_it_was(name):
 @everyone
 def test_modes_come_back_after_an_error(name):
     network = network_for(3).train()
-    with pytest.raises(UsageError, match="class 2 of a network with 2"):
+    with pytest.raises(UsageError, match="no class 2: the network has 2"):
         EXPLAINERS[name](network, blob_image(), 2)
     assert all(module.training for module in network.modules())
 
@@ -193,7 +193,7 @@ def test_calls_that_are_wrong(name):
     network, image = network_for(3), blob_image()
     with pytest.raises(UsageError, match=r"shape \(8, 24, 36\)"):
         EXPLAINERS[name](network, image[0], 1)
-    with pytest.raises(UsageError, match="an ensemble without a network"):
+    with pytest.raises(UsageError, match="no network to score with"):
         EXPLAINERS[name]((), image, 1)
     with pytest.raises(UsageError, match="class -1"):
         EXPLAINERS[name](network, image, -1)

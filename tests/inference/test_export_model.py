@@ -201,7 +201,7 @@ def test_what_cannot_be_asked(trained, tmp_path):
         ({"formats": "tflite"}, "format 'tflite'"),
         ({"precision": "bfloat16"}, "chosen where the model is run"),
         ({"precision": "int8"}, "data='DATA'"),
-        ({"data": tmp_path}, "float32 with data"),
+        ({"data": tmp_path}, "data, gate or patients were given with precision='float32'"),
         ({"gate": 0.1}, "float32 without data"),
         ({"precision": "float16", "formats": "both"}, "formats='openvino'"),
     ]:
@@ -217,7 +217,7 @@ def test_a_classifier_is_refused_clearly(trained, tmp_path):
     class Plan:
         task = type("Decision", (), {"value": "classification"})
 
-    with pytest.raises(UsageError, match="export of a classification model"):
+    with pytest.raises(UsageError, match="a model of classification cannot be exported"):
         exporting.export_model(replace(trained[0], plan=Plan()), tmp_path / "new")
 
 

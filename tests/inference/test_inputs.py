@@ -1,4 +1,4 @@
-"""What people hand over: files, channels, folders, data sets, tables, DICOM."""
+"""Inputs that people hand over: files, channels, folders, data sets, tables, DICOM."""
 
 from __future__ import annotations
 

@@ -133,7 +133,10 @@ def test_a_mapped_file_has_its_room_on_the_disk_or_is_refused(tmp_path, monkeypa
 
 
 def test_an_amount_without_a_unit_is_no_amount():
-    with pytest.raises(UsageError, match=r"memory '2'\n.*with its unit, .*\nCure: memory='2GB'"):
+    with pytest.raises(
+        UsageError,
+        match=r"memory='2' is no amount of memory\n.*with its unit, .*\nCure: memory='2GB'",
+    ):
         memory.parse_memory("2")
     assert memory.parse_memory(2_000_000) == 2_000_000  # of Python, in bytes as said
 

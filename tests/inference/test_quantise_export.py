@@ -201,7 +201,7 @@ def test_a_patient_is_never_on_both_sides(model, data):
 
 
 def test_patients_are_those_that_training_was_told_of(model, tmp_path):
-    """What is written nowhere but in the names: c1, c10, c11 are of one patient."""
+    """The patients stand nowhere but in the names: c1, c10, c11 are of one patient."""
     data = write_data(tmp_path, each=1)
     (data / "patients.csv").unlink()
     seen = []

@@ -256,7 +256,7 @@ def test_rows_come_while_the_network_still_runs():
 
 
 def test_only_as_many_rows_as_a_patch_is_deep_exist(monkeypatch):
-    """Of 40 rows 4 are kept, whatever the number of outputs."""
+    """Four of 40 rows are kept, whatever the number of outputs."""
     made = []
     zeros = np.zeros
     monkeypatch.setattr(

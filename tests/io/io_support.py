@@ -1,4 +1,4 @@
-"""What several tests of this room write and turn."""
+"""Helpers of several tests of formats."""
 
 from pathlib import Path
 from typing import Any

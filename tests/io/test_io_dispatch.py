@@ -37,7 +37,7 @@ def test_what_is_supported(tmp_path, volume):
 
 def test_unknown_files_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(FormatError, match="not an image that is read"):
+    with pytest.raises(FormatError, match="not an image that hilum reads"):
         read_volume(tmp_path / "notes.txt")
     with pytest.raises(FormatError, match="no such file"):
         read_volume(tmp_path / "a.nii")
@@ -48,7 +48,7 @@ def test_unknown_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.mhd", "a.dcm", "a.txt", "a"])
 def test_formats_that_are_not_written(tmp_path, volume, name):
-    with pytest.raises(UsageError, match="no format that is written"):
+    with pytest.raises(UsageError, match="no format that hilum writes"):
         write_volume(volume, tmp_path / name)
 
 
@@ -155,7 +155,7 @@ class TestChannels:
         assert read_channels({"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}).channels == 2
 
     def test_none(self):
-        with pytest.raises(UsageError, match="without images"):
+        with pytest.raises(UsageError, match="has no images"):
             read_channels({})
 
 
@@ -234,7 +234,7 @@ class TestItk:
             " domain\nencoding: raw\nendian: little\n\n"
         )
         (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(24))
-        with pytest.raises(GeometryError, match=r"a\.nrrd: axes that are not perpendicular"):
+        with pytest.raises(GeometryError, match=r"a\.nrrd: the axes are not perpendicular"):
             read_volume(tmp_path / "a.nrrd")
 
     def test_damage_is_named(self, tmp_path, volume):
@@ -310,7 +310,7 @@ class TestArchive:
     @pytest.mark.parametrize(
         ("reference", "text"),
         [
-            ("train/3", "needed: an index of 0 to 2|image 3"),
+            ("train/3", "needed: an index of 0 to 2|index 3"),
             ("nope/0", "no array nope_images"),
             ("train", "names no image"),
             ("train/x", "names no image"),

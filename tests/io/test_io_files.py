@@ -62,7 +62,7 @@ def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path, failure):
 
 @pytest.fixture
 def syncs(monkeypatch):
-    """What is brought to the disk, and what has which name at that moment."""
+    """Record of what is flushed to the disk, and of the names at that moment."""
     seen = []
 
     def fsync(descriptor, real=os.fsync):

@@ -183,12 +183,14 @@ def test_sheared_axes_are_refused_by_name(tmp_path):
     affine = AFFINE.copy()
     affine[0, 0] = 0.2
     path = save(tmp_path / "a.nii", voxels(), affine)
-    with pytest.raises(GeometryError, match=r"a\.nii: axes that are not perpendicular") as caught:
+    with pytest.raises(GeometryError, match=r"a\.nii: the axes are not perpendicular") as caught:
         read_volume(path)
     assert caught.value.cure
 
 
-@pytest.mark.parametrize(("bad", "text"), [(0.0, r"a\.nii: spacing"), (np.nan, r"a\.nii: affine")])
+@pytest.mark.parametrize(
+    ("bad", "text"), [(0.0, r"a\.nii: the spacing"), (np.nan, r"a\.nii: the affine")]
+)
 def test_degenerate_affines_are_refused(tmp_path, bad, text):
     path = patch_header(save(tmp_path / "a.nii", voxels()), srow_x=[0, 0, bad, 1], qform_code=0)
     with pytest.raises(GeometryError, match=text):

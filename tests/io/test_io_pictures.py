@@ -24,7 +24,7 @@ def store(path, pixels, mode=None, **options):
 
 
 def facts_agree(path):
-    """What the header says is what is read."""
+    """The header and the pixels agree."""
     facts, volume = inspect_file(path), read_volume(path)
     assert (facts.geometry, facts.channels, facts.dtype) == (
         volume.geometry,

@@ -91,7 +91,7 @@ def test_a_known_bias_is_found_again_with_the_temperature(kind: str) -> None:
 
 
 def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
-    """Of three classes one has no held-out case: half a case of 101.5.
+    """One of three classes has no held-out case: half a case of 101.5.
 
     Two that are told apart keep temperature 1.
     """

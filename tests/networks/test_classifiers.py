@@ -150,7 +150,9 @@ def test_what_is_released_renews_its_statistics(name: str) -> None:
 @every
 @pytest.mark.parametrize("n", [-1, 1000])
 def test_more_groups_than_there_are_cannot_be_released(name: str, n: int) -> None:
-    with pytest.raises(UsageError, match=rf"{n} groups to release\nNeeded: 0 to \d+, or None"):
+    with pytest.raises(
+        UsageError, match=rf"{n} groups cannot be released\nNeeded: 0 to \d+, or None"
+    ):
         build_network(SPECS[name]).release(n)
 
 
@@ -220,7 +222,8 @@ def test_wrong_input_is_refused(name: str, shape: tuple[int, ...]) -> None:
     picture = r"\nCure: a 2D picture has Z = 1: image\[:, :, None\]$" if len(shape) == 4 else "$"
     with pytest.raises(
         UsageError,
-        match=r"network input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis" + picture,
+        match=r"network was given an input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis"
+        + picture,
     ):
         build_network(SPECS[name])(torch.zeros(shape))
 
@@ -230,11 +233,11 @@ def test_wrong_input_is_refused(name: str, shape: tuple[int, ...]) -> None:
     [
         (
             classifier_spec("inflated", dimensions=2),
-            r"inflated classifier of 2 dimensions\nNeeded: dimensions=3\nCure: kind='backbone'",
+            r"kind inflated cannot have 2 dimensions\nNeeded: dimensions=3\nCure: kind='backbone'",
         ),
-        (classifier_spec("slices", dimensions=2), "slices classifier of 2 dimensions"),
-        (classifier_spec("resnet3d", dimensions=2), "resnet3d classifier of 2 dimensions"),
-        (classifier_spec(backbone=""), "backbone ''\nNeeded: the name of a timm backbone"),
+        (classifier_spec("slices", dimensions=2), "kind slices cannot have 2 dimensions"),
+        (classifier_spec("resnet3d", dimensions=2), "kind resnet3d cannot have 2 dimensions"),
+        (classifier_spec(backbone=""), "backbone=''\nNeeded: the name of a timm backbone"),
         (classifier_spec("resnet3d", backbone="resnet18"), "'resnet18'\nNeeded: no backbone"),
         (classifier_spec("resnet3d", features=(4, 8)), "one entry a stage in both"),
         (classifier_spec("resnet3d", features=(), blocks=()), "one entry a stage in both"),

@@ -179,7 +179,7 @@ def test_errors_that_are_not_about_size_are_told_as_they_are():
 
 
 def test_features_without_a_place_are_refused():
-    with pytest.raises(UsageError, match="'mixer_s32_224', whose features have no place"):
+    with pytest.raises(UsageError, match="features of backbone='mixer_s32_224' have no place"):
         build_network(classifier_spec(backbone="mixer_s32_224")).eval()(
             torch.zeros(1, 2, 1, 224, 224)
         )
@@ -187,5 +187,5 @@ def test_features_without_a_place_are_refused():
 
 def test_a_backbone_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Linear(1, 1))
-    with pytest.raises(UsageError, match="'resnet18', whose features have no place"):
+    with pytest.raises(UsageError, match="features of backbone='resnet18' have no place"):
         Encoder("resnet18", 2)

@@ -241,7 +241,8 @@ def test_weights_make_the_network(kind: str, dimensions: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 3, 4, 8, 8), (1, 2, 0, 8, 8), (0, 2, 4, 8, 8)])
 def test_wrong_input_is_refused(kind: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(
-        UsageError, match=r"network input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis"
+        UsageError,
+        match=r"network was given an input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis",
     ):
         build_network(spec(kind))(torch.zeros(shape))
 
@@ -265,7 +266,7 @@ def test_the_dictionary_is_the_family() -> None:
         ({"features": (4, 0, 8, 8)}, "at least 1 of each"),
         ({"encoder_blocks": (1, 1, 0, 1)}, "at least 1 of each"),
         ({"decoder_blocks": (0, 1, 1)}, "at least 1 of each"),
-        ({"dimensions": 2}, r"Z entries of 1\nCure: dimensions=3"),
+        ({"dimensions": 2}, r"\(Z\) of each kernel and stride\nCure: dimensions=3"),
     ],
 )
 def test_impossible_specs_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -100,7 +100,7 @@ def test_it_can_be_trained_in_a_few_lines(model: Classifier) -> None:
     ],
 )
 def test_impossible_numbers_are_refused(arguments: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=f"a classifier with .*{re.escape(message)}"):
+    with pytest.raises(UsageError, match=f"a classifier cannot have .*{re.escape(message)}"):
         Classifier(backbone="resnet18", pretrained=False, **arguments)
 
 

@@ -259,7 +259,9 @@ def test_networks_that_are_not_known_in_3d_are_refused_by_their_modules(
     kind: str, backbone: str, modules: str
 ) -> None:
     with pytest.raises(
-        UsageError, match=rf"'{backbone}', which has .*{modules}.*\n.*ResNet.*\nCure: kind='slices'"
+        UsageError,
+        match=rf"'{backbone}' cannot be turned to 3D: it has .*{modules}.*\n.*ResNet.*\n"
+        "Cure: kind='slices'",
     ):
         build_network(classifier_spec(kind, backbone))
 

@@ -259,8 +259,8 @@ def test_without_a_network_all_that_was_tried_is_told_soon(
     message = str(caught.value)
     for said in (
         (
-            "no weights for resnet50: no file of weights was given; timm/resnet50.a1_in1k is not in"
-            " the local Hugging Face cache"
+            "no weights for backbone='resnet50' were found: no file of weights was given;"
+            " timm/resnet50.a1_in1k is not in the local Hugging Face cache"
         ),
         "; the hub gave no timm/resnet50.a1_in1k (",
         "the embedded weights are tf_efficientnet_lite0's",
@@ -355,7 +355,7 @@ def test_embedded_weights_in_another_order_are_refused(tmp_path: Path) -> None:
     names[1], names[3] = names[3], names[1]  # a scale and a mean, of one shape
     with pytest.raises(UsageError, match=r"bn1.running_mean \(32,\) for bn1.weight \(32,\)"):
         find._in_order({name: state[name] for name in names})
-    with pytest.raises(UsageError, match="295 tensors for 296: the rest fits"):
+    with pytest.raises(UsageError, match="295 tensors for 296; the rest fits"):
         find._in_order({name: state[name] for name in list(state)[:-1]})
 
 
@@ -435,7 +435,8 @@ def test_weights_of_another_network_are_refused(
     weights_file: Path, tmp_path: Path, resnet: dict[str, torch.Tensor]
 ) -> None:
     with pytest.raises(
-        ModelError, match=r"weights for resnet50 without .*conv3.* and \d+ more; they have bn1.bias"
+        ModelError,
+        match=r"the weights for resnet50 lack .*conv3.* and \d+ more; they have bn1.bias",
     ):
         adopt(
             build_network(classifier_spec(backbone="resnet50")),
@@ -455,14 +456,14 @@ def test_weights_of_another_network_are_refused(
     )
     with pytest.raises(
         ModelError,
-        match=r"another shape: layer4.0.conv1.weight \(512, 256, 1, 1\) for \(512, 256, 3, 3\)",
+        match=r"the backbone's: layer4.0.conv1.weight \(512, 256, 1, 1\) for \(512, 256, 3, 3\)",
     ):
         adopt(
             build_network(classifier_spec()),
             find_weights("resnet18", file=tmp_path / "odd.safetensors"),
         )
     save_file(resnet | {"conv1.weight": torch.zeros(64)}, tmp_path / "flat.safetensors")
-    with pytest.raises(ModelError, match=r"another shape: conv1.weight \(64,\)"):
+    with pytest.raises(ModelError, match=r"than the backbone's: conv1.weight \(64,\)"):
         adopt(
             build_network(classifier_spec()),
             find_weights("resnet18", file=tmp_path / "flat.safetensors"),
@@ -479,9 +480,7 @@ def test_what_is_refused_changes_nothing(tmp_path: Path, resnet: dict[str, torch
 
 
 def test_a_network_without_a_backbone_takes_no_weights(weights_file: Path) -> None:
-    with pytest.raises(
-        UsageError, match="pretrained weights for a ResNet3d, which has no backbone"
-    ):
+    with pytest.raises(UsageError, match="a ResNet3d has no backbone"):
         adopt(
             build_network(classifier_spec("resnet3d")), find_weights("resnet18", file=weights_file)
         )

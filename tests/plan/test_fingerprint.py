@@ -1,4 +1,4 @@
-"""What the fingerprint measures, on volumes whose facts are known."""
+"""Measurements of the fingerprint, on volumes whose facts are known."""
 
 import itertools
 
@@ -122,7 +122,7 @@ def test_errors_name_the_case():
     image, annotation = make_case()
     with pytest.raises(DataError, match="case a: 2 channels"):
         measure_case("a", image, annotation, table=TABLE, channels=("T1",))
-    with pytest.raises(LabelError, match=r"case a: labels \[7\]"):
+    with pytest.raises(LabelError, match=r"case a holds labels \[7\]"):
         measure_case(
             "a",
             image,
@@ -217,7 +217,7 @@ def test_threads_do_not_change_the_fingerprint(tmp_path):
 
 def test_what_cannot_be_fingerprinted(tmp_path):
     dataset = write_dataset(tmp_path, cases=1)
-    with pytest.raises(UsageError, match="unknown case 'c7'"):
+    with pytest.raises(UsageError, match="no annotated case 'c7'"):
         make_fingerprint(dataset, cases=["c7"])
     with pytest.raises(UsageError, match="no annotated case"):
         make_fingerprint(dataset, cases=[])

@@ -1,4 +1,4 @@
-"""What a classifier sees: where each of its voxels lies in the case, and the way back.
+"""The input of a classifier: where each of its voxels lies in the case, and the way back.
 
 And its store.
 """
@@ -104,7 +104,7 @@ def test_an_identity_view_gives_the_picture_back():
     patch=st.tuples(*[st.integers(3, 6)] * 3),
 )
 def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, factor, patch):
-    """Of a value linear in the world, at finer steps than the image's, whatever its axes.
+    """Sample a value linear in the world, at finer steps than the image's, whatever its axes.
 
     Beyond the image the border's.
     """
@@ -154,7 +154,7 @@ def test_a_single_voxel_of_a_map_lands_on_its_own(code):
 
 def test_a_map_of_another_shape_is_refused():
     _, view = preprocess_classifier_input(in_world(oblique_geometry()), window((4, 4, 4)))
-    with pytest.raises(GeometryError, match=r"a map of shape \(4, 4, 5\)"):
+    with pytest.raises(GeometryError, match=r"the map has shape \(4, 4, 5\)"):
         view.lay(np.zeros((4, 4, 5), dtype=np.float32))
 
 
@@ -519,5 +519,5 @@ def test_the_case_that_cannot_be_used_is_named(cubes, tmp_path):
             [case.id for case in cubes.cases],
             size=(4, 4, 4),
         )
-    with pytest.raises(UsageError, match="unknown case 'cube_9'"):
+    with pytest.raises(UsageError, match="no annotated case 'cube_9'"):
         build_classifier_store(cubes, window((4, 4, 4)), tmp_path, ["cube_9"], size=(4, 4, 4))

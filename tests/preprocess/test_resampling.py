@@ -12,7 +12,7 @@ from scipy import ndimage
 from hilum.plan.plan import Normalisation
 from hilum.plan.segmentation import ResamplingSpec
 from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
-from hilum.preprocess.steps import filled, normalise_case
+from hilum.preprocess.steps import fill_holes, normalise_case
 
 NNUNET = ResamplingSpec(same=0.0, separate="anisotropic", clip=True)
 
@@ -78,7 +78,7 @@ def test_images_are_resampled_as_scipy_does(size, shape, apart):
 )
 def test_filled_is_what_scipy_fills(shape, seed, share):
     mask = np.random.default_rng(seed).random(shape) < share
-    assert np.array_equal(filled(mask), ndimage.binary_fill_holes(mask))
+    assert np.array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
 
 
 def test_z_scores_within_the_filled_outline_of_all_channels():

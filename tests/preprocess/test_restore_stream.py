@@ -242,7 +242,7 @@ def test_into_a_file(tmp_path):
 def test_what_is_refused():
     restore = Restore(Geometry.from_spacing((5, 6, 7)), "source", Box.whole((5, 6, 7)), (4, 6, 9))
     stream = LabelStream(restore, 2, decode, np.uint8)
-    with pytest.raises(GeometryError, match="a slab of logits of shape"):
+    with pytest.raises(GeometryError, match="a slab of logits has shape"):
         stream.feed(np.zeros((3, 1, 6, 9), np.float32))
     with pytest.raises(GeometryError, match="after 0 rows of 4"):
         stream.feed(np.zeros((2, 5, 6, 9), np.float32))
@@ -253,7 +253,9 @@ def test_what_is_refused():
         ProbabilityStream(
             restore, 2, softmax, np.zeros((2, 5, 6, 9), np.float32), outside=(1.0, 0.0)
         )
-    with pytest.raises(GeometryError, match="3 probabilities outside the box"):
+    with pytest.raises(
+        GeometryError, match="3 probabilities were given for what lies outside the box"
+    ):
         ProbabilityStream(
             restore, 2, softmax, np.zeros((2, 5, 6, 7), np.float32), outside=(1.0, 0.0, 0.0)
         )

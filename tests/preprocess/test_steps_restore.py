@@ -164,9 +164,11 @@ def test_probabilities_and_what_lies_outside(plan):
     assert volume.geometry == image.geometry
     np.testing.assert_allclose(volume.array.sum(axis=0), 1.0, atol=1e-5)
     assert volume.array[:, 0, 0, 0].tolist() == [1.0, 0.0, 0.0]
-    with pytest.raises(GeometryError, match="2 probabilities outside the box"):
+    with pytest.raises(
+        GeometryError, match="2 probabilities were given for what lies outside the box"
+    ):
         restore_probabilities(logits, softmax, restore, outside=(1.0, 0.0))
-    with pytest.raises(GeometryError, match="to restore"):
+    with pytest.raises(GeometryError, match="rows of logits were given, not all"):
         restore_probabilities(logits[:, 1:], softmax, restore, outside=(1.0, 0.0, 0.0))
 
 
@@ -259,7 +261,7 @@ def test_errors(plan):
         preprocess_labels(Volume(labels.array, Geometry.from_spacing(SHAPE, SPACING)), restore)
     with pytest.raises(GeometryError, match="to restore"):
         restore.labels(np.zeros((1, 2, 3), dtype=np.uint8))
-    with pytest.raises(GeometryError, match="to restore"):
+    with pytest.raises(GeometryError, match="a slab of logits has shape"):
         restore_logits_to_labels(np.zeros((3, 1, 2, 3), dtype=np.float32), decode, restore)
 
 

@@ -117,7 +117,7 @@ def test_threads_may_share_a_case(stored):
 
 def test_shapes_must_agree_and_cases_must_exist(tmp_path):
     store = CaseStore(tmp_path)
-    with pytest.raises(DataError, match="case b: image"):
+    with pytest.raises(DataError, match="case b has an image"):
         store.write(
             "b",
             np.zeros((1, 2, 3, 4), np.float32),
@@ -311,7 +311,7 @@ def test_a_bad_case_is_named_and_the_others_stay(data, tmp_path):
     store = CaseStore(tmp_path / "s")
     assert set(store.ids()) >= {"c0", "c1"}
     assert "c2" not in store.ids()
-    with pytest.raises(UsageError, match="unknown case 'zz'"):
+    with pytest.raises(UsageError, match="no annotated case 'zz'"):
         build_store(dataset, plan, tmp_path / "s", ["zz"])
 
 
@@ -321,14 +321,14 @@ def test_errors_keep_their_kind_and_gain_the_case(data, tmp_path, monkeypatch):
 
     labels = Volume(np.zeros((1, 2, 2, 2), np.uint8), Geometry.from_spacing((2, 2, 2)))
     monkeypatch.setattr(rooms, "read_annotation", lambda _: labels)
-    with pytest.raises(GeometryError, match="case c0: an annotation of shape"):
+    with pytest.raises(GeometryError, match="case c0: the annotation of shape"):
         build_store(dataset, plan, tmp_path / "s", ["c0"])
 
     def no_memory(_):
         raise MemoryError
 
     monkeypatch.setattr(rooms, "read_annotation", no_memory)
-    with pytest.raises(ResourceError, match="case c0: not enough memory"):
+    with pytest.raises(ResourceError, match="not enough memory to preprocess case c0"):
         build_store(dataset, plan, tmp_path / "s", ["c0"])
 
     def unreadable(_):

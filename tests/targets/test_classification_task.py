@@ -20,7 +20,7 @@ from hilum.errors import LabelError, UsageError
 from hilum.plan.classification import ClassLossSpec
 from hilum.targets import ClassificationTask, ClassLoss
 from hilum.targets.class_score import ClassScore, decide
-from hilum.targets.predictions import called, in_file_names
+from hilum.targets.predictions import called_classes, in_file_names
 
 SLOW = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -194,7 +194,7 @@ def test_called_classes_are_those_of_predictions(logits):
         rows = ClassificationTask(table).probabilities(torch.from_numpy(logits)).numpy()
         for label, row in zip(classes_of(torch.from_numpy(logits), table), rows, strict=True):
             score = ClassScore(case="a", probabilities=tuple(np.clip(row, 0, 1)))
-            assert label == "|".join(called(score, table))
+            assert label == "|".join(called_classes(score, table))
 
 
 def test_called_classes_by_hand():
@@ -214,7 +214,7 @@ def test_called_classes_by_hand():
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2), (1, 4), (1, 3, 1)])
 def test_logits_of_another_shape_are_refused(shape):
-    with pytest.raises(UsageError, match=r"logits of shape[\s\S]*\(B, 3\)"):
+    with pytest.raises(UsageError, match=r"the logits have shape[\s\S]*\(B, 3\)"):
         ClassificationTask(GRADES).probabilities(torch.zeros(shape))
 
 

@@ -98,7 +98,8 @@ def test_unknown_labels_are_named() -> None:
     with pytest.raises(
         LabelError,
         match=(
-            r"labels \[3, 7\] in the annotation\nNeeded: labels of the table: \[0, 1\], ignored: 5"
+            r"labels \[3, 7\], which the label table does not know\n"
+            r"Needed: labels of the table: \[0, 1\], ignored: 5"
         ),
     ):
         encode_target(np.array([[[0, 1, 3, 7, 5]]]), table)
@@ -111,7 +112,7 @@ def test_unknown_labels_are_named() -> None:
     [np.zeros((1, 2, 3)), np.zeros((2, 3), dtype=np.int16), np.zeros((1, 1, 2, 3), dtype=np.int16)],
 )
 def test_an_annotation_is_an_integer_array_of_three_axes(labels: np.ndarray) -> None:
-    with pytest.raises(LabelError, match="annotation of shape"):
+    with pytest.raises(LabelError, match="the annotation has shape"):
         encode_target(labels, LabelTable.from_names({1: "organ"}))
 
 

@@ -344,7 +344,7 @@ def test_shapes_that_do_not_fit_are_refused(kind: str, table: LabelTable, wrong:
         "axes": (x[:, :, 0], y[:, :, 0]),
     }[wrong]
     with pytest.raises(
-        UsageError, match=rf"logits of shape .* and a target of shape .*\n.*\(B, {K}, Z, Y, X\)"
+        UsageError, match=rf"the logits have shape .*, the target .*\n.*\(B, {K}, Z, Y, X\)"
     ):
         loss_of(kind, table)(x, y)
 
@@ -369,7 +369,7 @@ def test_impossible_class_weights_are_refused(kind: str, weights: tuple[float, .
 
 @pytest.mark.parametrize(("alpha", "beta"), [(-0.1, 1.0), (1.0, -0.1), (0.0, 0.0), (math.nan, 1.0)])
 def test_impossible_tversky_weights_are_refused(alpha: float, beta: float) -> None:
-    with pytest.raises(UsageError, match=r"tversky_alpha .* and tversky_beta"):
+    with pytest.raises(UsageError, match=r"tversky_alpha=.* and tversky_beta"):
         loss_of("tversky", EXCLUSIVE, tversky_alpha=alpha, tversky_beta=beta)
 
 

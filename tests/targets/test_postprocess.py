@@ -214,7 +214,7 @@ def test_any_integer_type_and_large_ids(dtype):
 
 
 def test_what_is_no_label_map_and_unknown_labels_are_refused():
-    with pytest.raises(LabelError, match="float32 labels"):
+    with pytest.raises(LabelError, match="the labels have type float32"):
         applied(np.zeros((1, 2, 2), np.float32), step())
     with pytest.raises(LabelError, match=r"labels \[3\][\s\S]*hilum tune"):
         applied(np.zeros((1, 2, 2), np.uint8), step(labels=(3,)))

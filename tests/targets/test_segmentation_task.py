@@ -106,7 +106,7 @@ def test_outputs_are_the_table_s(table: LabelTable) -> None:
 @tables
 @pytest.mark.parametrize("function", [decode_logits, activate_logits])
 def test_logits_of_another_table_are_refused(table: LabelTable, function) -> None:
-    with pytest.raises(LabelError, match=r"logits of shape \(5, 1, 1, 1\)"):
+    with pytest.raises(LabelError, match=r"the logits have shape \(5, 1, 1, 1\)"):
         function(np.zeros((5, 1, 1, 1), np.float32), table)
     with pytest.raises(LabelError, match=r"one case at a time: logits\[0\]"):
         function(np.zeros((1, table.outputs, 1, 1, 1), np.float32), table)

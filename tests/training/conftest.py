@@ -1,4 +1,4 @@
-"""What the tests of training share: a tiny data set, its plan, a fold and its store."""
+"""Shared fixtures of the tests of training: a tiny data set, its plan, a fold and its store."""
 
 import pytest
 from training_samples import opened

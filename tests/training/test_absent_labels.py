@@ -1,4 +1,4 @@
-"""What no training case of a fold holds is said before the network learns without it."""
+"""Labels that no training case of a fold holds are named before the network learns."""
 
 from types import SimpleNamespace
 

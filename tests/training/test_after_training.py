@@ -1,4 +1,4 @@
-"""What a training learns at its end from the label maps of its validation cases."""
+"""Tuning at the end of a training, from the label maps of its validation cases."""
 
 import errno
 from dataclasses import replace
@@ -109,7 +109,7 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
 
 
 def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, monkeypatch):
-    """Where one part of the patients is taught something else, it shows in their scores and in no
+    """Another lesson for one part of the patients shows in their scores and in no
     one else's.
     """
     dataset, plan = boxes

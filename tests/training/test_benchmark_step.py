@@ -1,4 +1,4 @@
-"""What a step costs, and what does not fit."""
+"""Cost of a training step, and steps that do not fit."""
 
 from functools import partial
 

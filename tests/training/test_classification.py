@@ -246,7 +246,7 @@ def test_a_plan_that_mixes_mixes_and_one_that_does_not_does_not(tmp_path):
 
 
 def test_chances_by_hand():
-    """Of 4 cases with class a and 1 with b each class has half the chance.
+    """Each class has half the chance, with 4 cases of class a and 1 of b.
 
     Of findings the rarest of a case counts.
     """

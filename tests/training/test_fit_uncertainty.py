@@ -1,4 +1,4 @@
-"""What a classifier learns from its out-of-fold answers: no case is calibrated by its own, sets
+"""Uncertainty fitted on out-of-fold predictions: no case is calibrated by its own, sets
 hold what they promise.
 """
 

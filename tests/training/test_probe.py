@@ -199,7 +199,7 @@ MOSTLY = ["benign"] * 90 + ["malignant"] * 30
 
 
 def test_a_probe_keeps_its_seconds_and_is_fitted_on_a_fair_sample(tmp_path, clock):
-    """Of 605 s, 60 cases; a quarter of them malignant as of all."""
+    """In 605 s 60 cases are looked at, a quarter of them malignant as of all."""
     job = a_job(flat_plan(stages=PROBE), tmp_path, labels=MOSTLY)
     told = []
     fitted = fit(limited(job, 605.5), tick=lambda *row: told.append(row))

@@ -1,4 +1,4 @@
-"""What is learnt about post-processing: what helps is kept, and chance, harm and too few cases are
+"""Choice of post-processing: what helps is kept, and chance, harm and too few cases are
 not.
 """
 

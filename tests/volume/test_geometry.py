@@ -1,4 +1,4 @@
-"""Where voxels lie: hand-computed positions, refusals, equality of one field at a time."""
+"""Places of voxels: hand-computed positions, refusals, equality of one field at a time."""
 
 from dataclasses import replace
 

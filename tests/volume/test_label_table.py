@@ -1,4 +1,4 @@
-"""What integers mean: order, regions, and the refusals."""
+"""Label tables: order, regions, and the refusals."""
 
 import pytest
 from pydantic import ValidationError
@@ -53,7 +53,7 @@ def test_ignore_is_no_label():
 
 
 def test_regions_are_of_known_labels():
-    with pytest.raises(LabelError, match=r"unknown labels \[9\]"):
+    with pytest.raises(LabelError, match=r"name labels \[9\]"):
         table(regions=(Region(name="stone", labels=(1, 9)),), decode_ids=(1,))
 
 
@@ -73,5 +73,5 @@ def test_unknown_fields_and_empty_names_are_refused():
 
 
 def test_labels_of_one_name_are_refused():
-    with pytest.raises(LabelError, match="labels of one name: 1 lesion, 2 Lesion"):
+    with pytest.raises(LabelError, match="several labels have one name: 1 lesion, 2 Lesion"):
         LabelTable.from_names({1: "lesion", 2: "Lesion "})

@@ -15,8 +15,8 @@ from hilum.dataset.doctor import check as check
 from hilum.dataset.doctor import fix as fix
 from hilum.dataset.folds import describe_folds as describe_folds
 from hilum.dataset.folds import make_folds as make_folds
-from hilum.dataset.labels import arranged as arranged
 from hilum.dataset.labels import match_classes as match_classes
+from hilum.dataset.labels import match_dataset as match_dataset
 from hilum.dataset.labels import match_labels as match_labels
 from hilum.dataset.labels import relabel as relabel
 from hilum.dataset.layouts import LAYOUTS as LAYOUTS

@@ -20,7 +20,7 @@ OVERLAPS = (
     "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such"
     " voxels"
 )
-"""What is said of annotations of one mask a label."""
+"""Note about annotations of one mask a label."""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,11 @@ class Dataset:
                 faults[case.id] = case.fault
             elif gone:
                 needed = "the annotation of the case"
-                faults[case.id] = DataError(f"{gone[0]} does not exist", needed=needed)
+                faults[case.id] = DataError(
+                    f"{gone[0]} does not exist",
+                    needed=needed,
+                    cure=f"restore the file, or leave case {case.id} out",
+                )
         refuse(faults, len(self.cases), str(self.root))
 
     def __getitem__(self, case_id: str) -> Case:

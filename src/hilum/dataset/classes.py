@@ -32,14 +32,21 @@ class ClassTable(BaseModel):
         """Refuse classes of one name, too few of them, and names that hold the separator."""
         if len(set(self.names)) < len(self.names) or not all(self.names):
             raise LabelError(
-                f"classes {list(self.names)}", needed="distinct names that are not empty"
+                f"the classes {list(self.names)} are not all distinct and named",
+                needed="distinct names that are not empty",
+                cure="give each class a name of its own",
             )
         if self.kind != "multilabel" and len(self.names) < 2:
-            raise LabelError(f"one class, {self.names[0]!r}", needed="at least two classes")
+            raise LabelError(
+                f"there is only one class, {self.names[0]!r}",
+                needed="at least two classes",
+                cure="name the other classes too",
+            )
         if self.kind == "multilabel" and any(SEPARATOR in name for name in self.names):
             raise LabelError(
-                f"classes {list(self.names)}",
-                needed=f"names without {SEPARATOR!r}, which separates them",
+                f"the classes {list(self.names)} hold the character {SEPARATOR!r}",
+                needed=f"names without {SEPARATOR!r}, which stands between the findings of a case",
+                cure="rename these classes",
             )
         return self
 
@@ -70,7 +77,11 @@ class ClassTable(BaseModel):
         )
         unknown = [name for name in named if name not in self.names]
         if unknown:
-            raise LabelError(f"class {unknown[0]!r}", needed=f"one of {', '.join(self.names)}")
+            raise LabelError(
+                f"the class {unknown[0]!r} is not in the class table",
+                needed=f"one of {', '.join(self.names)}",
+                cure="correct the label, or use the class table that belongs to these labels",
+            )
         return tuple(name in named for name in self.names)
 
     def index(self, label: str) -> int:

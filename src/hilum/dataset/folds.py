@@ -67,7 +67,7 @@ def make_folds(
     if dataset.splits:
         return dataset.splits
     if folds < 2:
-        raise UsageError(f"{folds} folds", needed="at least 2 folds")
+        raise UsageError(f"folds={folds} cannot be made", needed="at least 2 folds", cure="folds=5")
     cases = sorted(dataset.not_tests, key=lambda case: case.id)
     ids = np.array([case.id for case in cases])
     held = fold_groups(dataset, together)
@@ -75,7 +75,7 @@ def make_folds(
     available = len(set(groups.tolist()))
     if available < folds:
         raise UsageError(
-            f"{folds} folds of {counted(available, 'patient')}",
+            f"{folds} folds cannot be made of {counted(available, 'patient')}",
             needed="at least one patient for each fold",
             cure=f"folds={available}" if available > 1 else "add cases of other patients",
         )
@@ -125,11 +125,11 @@ def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> d
     for case, patient in patients.items():
         cases[patient].append(case)
     known = [[case for case in group if case in patients] for group in together]
-    groups = joined([*cases.values(), *known])
+    groups = merge_overlapping([*cases.values(), *known])
     return {case: min(patients[one] for one in group) for group in groups for case in group}
 
 
-def joined(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...], ...]:
+def merge_overlapping(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...], ...]:
     """Return the groups that are left when those that share a member are joined, again and again.
 
     Args:

@@ -36,7 +36,7 @@ class Grids(Enum):
 
 
 UNLIKE = frozenset({Grids.HEADER_LOST, Grids.UNPLACED, Grids.DIFFERENT})
-"""What keeps an annotation from being used with its image."""
+"""Relations that keep an annotation from being used with its image."""
 
 
 def compare_grids(image: Geometry, annotation: Geometry) -> Grids:

@@ -18,7 +18,7 @@ import numpy as np
 
 from hilum.dataset.channels import arrange_dataset, plain_name
 from hilum.dataset.classes import SEPARATOR
-from hilum.errors import DataError, LabelError, UsageError
+from hilum.errors import DataError, LabelError, UsageError, some
 from hilum.io import segments_of
 from hilum.volume import Label, LabelTable
 
@@ -64,7 +64,8 @@ def match_labels(
         agreed = agreed and _regions(wanted, {}) == _regions(found, ids)
     if not agreed:
         raise LabelError(
-            f"{where} has the labels {listed(found)}; {holder} has {listed(wanted)}",
+            f"{where} has the labels {describe_labels(found)}; {holder} has"
+            f" {describe_labels(wanted)}",
             needed="the same labels on both sides, each under its own name; their ids may differ",
             cure='where they mean the same, give them the same names ("labels" in dataset.json,'
             " labels.json beside label maps)",
@@ -86,7 +87,12 @@ def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
     strange = [int(value) for value in values if int(value) not in ids]
     if strange:
         raise LabelError(
-            f"labels {strange} that have no name", needed=f"labels among {sorted(ids)}"
+            f"the label map holds {some(map(str, strange))}, which has no name to be matched by",
+            needed=f"labels among {sorted(ids)}",
+            cure=(
+                'name it beside the others (labels.json, or "labels" in dataset.json), or remove it'
+                " from the label map"
+            ),
         )
     new = np.array([ids[int(value)] for value in values])
     return labels.with_array(
@@ -94,7 +100,7 @@ def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
     )
 
 
-def arranged(
+def match_dataset(
     dataset: Dataset, channels: Sequence[str], targets: LabelTable | ClassTable, *, holder: str
 ) -> Dataset:
     """Return the data set with the channels, label ids or classes of a plan or model.
@@ -112,6 +118,9 @@ def arranged(
         raise UsageError(
             f"{dataset.root} is opened as {opened}; {holder} is of {wanted}",
             needed="one task on both sides",
+            cure="give a data set with label maps, without label, classes or task"
+            if segmentation
+            else "name the column of the classes: label='COLUMN'",
         )
     note = (
         f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of"
@@ -136,7 +145,8 @@ def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
     ids = match_labels(wanted, found, where=str(dataset.root), holder=holder)
     if {new for old, new in ids.items() if old != found.ignore} != set(wanted.ids):
         raise LabelError(
-            f"{dataset.root} has the labels {listed(found)}; {holder} has {listed(wanted)}",
+            f"{dataset.root} has the labels {describe_labels(found)}; {holder} has"
+            f" {describe_labels(wanted)}",
             needed="the same labels on both sides",
             cure="give the labels the ids of the other side, or names",
         )
@@ -191,11 +201,11 @@ def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
                 " without its plan"
             ),
         )
-    cases = tuple(replace(case, label=renamed(case.label, names)) for case in dataset.cases)
+    cases = tuple(replace(case, label=rename_label(case.label, names)) for case in dataset.cases)
     return replace(dataset, cases=cases, classes=wanted)
 
 
-def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
+def rename_label(label: str | None, names: Mapping[str, str]) -> str | None:
     """Return a case's label under other names of the classes."""
     if label is None or label in names:
         return label if label is None else names[label]
@@ -229,7 +239,7 @@ def _regions(table: LabelTable, ids: Mapping[int, int]) -> dict[str, set[int]]:
     }
 
 
-def listed(table: LabelTable) -> str:
+def describe_labels(table: LabelTable) -> str:
     """The labels and regions of a table in one line: "1 liver, 2 tumour; regions whole [1, 2]"."""
     labels = ", ".join(f"{label.id} {label.name}" for label in table.foreground)
     regions = ", ".join(f"{region.name} {list(region.labels)}" for region in table.regions)

@@ -12,7 +12,7 @@ from hilum.dataset.labels import with_segment_names
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
-from hilum.dataset.layouts.label_options import LabelOptions, unknown_word
+from hilum.dataset.layouts.label_options import LabelOptions
 from hilum.dataset.layouts.labelling import with_classes
 from hilum.dataset.layouts.listing import WRITE_TABLE
 from hilum.dataset.layouts.patient_masks import META_FILE
@@ -25,7 +25,7 @@ from hilum.dataset.layouts.patients import (
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.study_folders import with_chosen_series
 from hilum.dataset.layouts.table import table_file
-from hilum.errors import DataError, UsageError, some
+from hilum.errors import DataError, UsageError, find_named, some
 from hilum.io import is_output, nearest
 from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.io.text import refuse_spreadsheet
@@ -202,9 +202,7 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             needed="\n".join(("one of:", *known)),
             cure=f"give {meant[0]}, which has one" if meant else WRITE_TABLE,
         )
-    if name not in LAYOUTS:
-        raise unknown_word("layout", name, list(LAYOUTS))
-    return LAYOUTS[name]
+    return find_named("layout", "layout", name, LAYOUTS)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _torch(source: EngineSource, options: EngineOptions) -> Engine:
     """Make torch's engine; refuse exported models and precisions that torch does not run."""
     if source.device is None:
         raise UsageError(
-            "engine 'torch' for an exported model, which holds no weights of torch",
+            "engine='torch' was chosen for an exported model, which holds no weights of torch",
             needed=f"an engine that it was exported for: {', '.join(source.exported_for)}",
             cure="engine='auto', or predict with the model folder that was exported",
         )
@@ -89,8 +89,8 @@ def _torch(source: EngineSource, options: EngineOptions) -> Engine:
         wanted = resolve_precision("bfloat16", source.device)
     if wanted not in {"float32", "bfloat16"}:
         raise UsageError(
-            f"precision {wanted!r}",
-            needed="auto, float32 or bfloat16 of torch",
+            f"precision={wanted!r} is not one of torch",
+            needed="auto, float32 or bfloat16",
             cure=EXPORT_INT8 if wanted == "int8" else "precision='auto'",
         )
     return TorchEngine(
@@ -113,7 +113,7 @@ def _openvino(source: EngineSource, options: EngineOptions) -> Engine:
             raise _not_exported(source, "openvino")
         if not source.is_on_cpu:
             raise UsageError(
-                f"engine 'openvino' for a model on {source.device}",
+                f"engine='openvino' was chosen for a model on {source.device}",
                 needed="a model on the CPU",
                 cure="device='cpu'",
             )
@@ -137,7 +137,7 @@ def _onnx(source: EngineSource, options: EngineOptions) -> Engine:
 def _not_exported(source: EngineSource, name: str) -> UsageError:
     held = ", ".join(source.exported_for) or "weights of torch"
     return UsageError(
-        f"engine {name!r} for a model that was not exported for it",
+        f"engine={name!r} was chosen for a model that was not exported for it",
         needed=f"a folder with files for it; this model has {held}",
         cure=f"export it with formats={name!r}, and predict with that folder",
     )
@@ -193,7 +193,7 @@ def make_engine(
         name, because = _choose(source)
     elif not (kind := find_named("engine", "engine", name, ENGINES)).installed:
         raise UsageError(
-            f"engine {name!r}: {kind.package} is not installed",
+            f"engine={name!r} needs {kind.package}, which is not installed",
             needed=kind.package,
             cure=f"pip install 'hilum[{kind.extra}]'" if kind.extra else "pip install torch",
         )

@@ -87,7 +87,7 @@ def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
             )
         except Exception as error:  # torch's and onnx's errors have no common base
             raise ModelError(
-                f"a network that ONNX cannot take ({type(error).__name__}:"
+                f"ONNX cannot take the network ({type(error).__name__}:"
                 f" {str(error).strip().splitlines()[0]})",
                 cure="formats='openvino'",
             ) from error

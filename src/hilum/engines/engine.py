@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
-"""What a network is computed in; what goes in and comes out is always float32."""
+"""Number format of the computation; what goes in and comes out is always float32."""
 EXPORT_INT8 = "export it with precision='int8' and data='DATA'"
 """The cure where a model that is not stored in int8 shall run in it."""
 
@@ -30,10 +30,10 @@ class Engine(Protocol):
     device: str
     """In words, for people and for run.json: "cpu: 2 threads, AVX512"."""
     batch: int
-    """How many patches a call it likes best; more and fewer are taken as well."""
+    """Patches a call at which it is fastest; more and fewer are taken as well."""
 
     because: str
-    """Why this engine runs the model, and runs it so, for run.json."""
+    """Reason for this engine and its settings, for run.json."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous.
@@ -86,7 +86,7 @@ class PatchEngine(ABC):
         """
         if tuple(patches.shape[1:]) != self.inputs:
             raise UsageError(
-                f"patches of shape {tuple(patches.shape)}",
+                f"the engine was given patches of shape {tuple(patches.shape)}",
                 needed=f"(B, {', '.join(map(str, self.inputs))})",
             )
         patches = np.require(patches, dtype=np.float32, requirements=["C"])

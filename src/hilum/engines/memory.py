@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 SHARE = 0.75
-"""Of the free memory is used where the user allows no other amount."""
+"""Share of the free memory that is used where the user allows no other amount."""
 
 _C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 _M_MMAP_THRESHOLD = -3
@@ -53,7 +53,7 @@ def parse_memory(amount: str | int) -> int:
     )
     if number < 1:
         raise UsageError(
-            f"memory {amount!r}",
+            f"memory={amount!r} is no amount of memory",
             needed="an amount with its unit, such as 4GB, 512MB or 1.5GiB",
             cure=f"memory='{str(amount).strip() if bare else 4}GB'",
         )

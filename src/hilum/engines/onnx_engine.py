@@ -9,7 +9,7 @@ import psutil
 
 from hilum.engines.engine import PatchEngine
 from hilum.engines.host import usable_cpus
-from hilum.errors import ModelError, UsageError, damaged
+from hilum.errors import ModelError, UsageError, damaged_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,8 @@ def resolve_precision(wanted: str | None) -> str:
     """
     if wanted not in {None, "auto", "float32"}:
         raise UsageError(
-            f"precision {wanted!r}",
-            needed="auto or float32 of onnx",
+            f"precision={wanted!r} is not one of onnx",
+            needed="auto or float32",
             cure="engine='openvino', or precision='auto'",
         )
     return "float32"
@@ -63,11 +63,11 @@ class OnnxEngine(PatchEngine):
                 for file in files
             ]
         except Exception as error:  # onnxruntime's own errors have no common base
-            raise damaged(f"{files[0]}: ONNX Runtime cannot read it ({error})") from error
+            raise damaged_model(f"{files[0]}: ONNX Runtime cannot read it ({error})") from error
         inputs, outputs = self._sessions[0].get_inputs(), self._sessions[0].get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
-                f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs",
+                f"{files[0]} has {len(inputs)} inputs and {len(outputs)} outputs",
                 needed="one of each",
                 cure="export the model again with hilum",
             )

@@ -17,7 +17,7 @@ from hilum.engines.engine import EXPORT_INT8, PatchEngine
 from hilum.engines.host import has_bfloat16, processor
 from hilum.engines.memory import host_memory
 from hilum.engines.openvino_library import ov
-from hilum.errors import ModelError, ResourceError, UsageError, damaged
+from hilum.errors import ModelError, ResourceError, UsageError, damaged_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,19 +54,19 @@ def resolve_precision(wanted: str | None, *, stored: str) -> str:
         return "int8" if stored == "int8" else _fast_float()
     if (wanted == "int8") != (stored == "int8"):
         raise UsageError(
-            f"precision {wanted!r} of a model stored as {stored}",
+            f"precision={wanted!r} is not possible for a model stored as {stored}",
             needed="its own precision, or auto",
             cure=EXPORT_INT8 if wanted == "int8" else "precision='int8'",
         )
     if wanted not in {*_HINTS, "int8"}:
         raise UsageError(
-            f"precision {wanted!r}",
-            needed="auto, float32, bfloat16, float16 or int8 of openvino",
+            f"precision={wanted!r} is not one of openvino",
+            needed="auto, float32, bfloat16, float16 or int8",
             cure="precision='auto'",
         )
     if wanted in _CAPABILITIES and not _supports(wanted):
         raise ResourceError(
-            f"precision {wanted!r}: this processor ({processor()}) has no instructions for it",
+            f"this processor ({processor()}) has no instructions for precision={wanted!r}",
             needed="a processor that computes in it",
             cure="precision='auto'",
         )
@@ -144,10 +144,10 @@ def _compile(model: Model | Path, settings: dict[str, str | int]) -> CompiledMod
             str(model) if isinstance(model, Path) else model, "CPU", settings
         )
     except RuntimeError as error:
-        raise damaged(f"{model}: OpenVINO cannot read or compile it ({error})") from error
+        raise damaged_model(f"{model}: OpenVINO cannot read or compile it ({error})") from error
     if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
         raise ModelError(
-            f"{model}: several inputs or outputs",
+            f"{model} has several inputs or outputs",
             needed="one of each",
             cure="export the model again with hilum",
         )

@@ -39,19 +39,21 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(
-            f"device {str(name)!r}",
+            f"device={str(name)!r} is no device",
             needed="auto, cpu, cuda, cuda:1, ... or mps",
             cure="device='auto'",
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
-            f"device {str(name)!r}, but torch {torch.__version__} sees {torch.cuda.device_count()}"
-            " CUDA devices here",
+            f"device={str(name)!r} is not there: torch {torch.__version__} sees"
+            f" {torch.cuda.device_count()} CUDA devices",
             needed="a CUDA GPU with its driver, and a torch built for it",
             cure="device='cpu'",
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ResourceError("device 'mps', but torch sees no Apple GPU here", cure="device='cpu'")
+        raise ResourceError(
+            "device='mps' is not there: torch sees no Apple GPU", cure="device='cpu'"
+        )
     return device
 
 

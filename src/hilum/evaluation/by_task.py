@@ -186,6 +186,8 @@ def compare(
             **how,
         )
     raise UsageError(
-        "one evaluation is of label maps, the other of classes",
+        f"{first.record.predictions} and {second.record.predictions} are of different kinds:"
+        " label maps and classes",
         needed="two evaluations of the same kind of predictions",
+        cure="compare evaluations of models that predict the same",
     )

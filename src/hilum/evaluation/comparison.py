@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_s
 
 from hilum import metrics
 from hilum.dataset import match_labels
-from hilum.dataset.labels import match_classes, renamed
+from hilum.dataset.labels import match_classes, rename_label
 from hilum.errors import DataError, LabelError, UsageError, find_named
 from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}
-"""What fields of a difference are called in comparison.json of label maps."""
+"""Names of a difference's fields in comparison.json of label maps."""
 
 
 class Difference(Record):
@@ -318,7 +318,7 @@ def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[Cl
     places = [order.index(name) for name in wanted.names]
 
     def with_order(score: ClassScore) -> ClassScore:
-        changed: dict[str, object] = {"reference": renamed(score.reference, names)}
+        changed: dict[str, object] = {"reference": rename_label(score.reference, names)}
         for field in ("probabilities", "calibrated"):
             values = getattr(score, field)
             changed[field] = values and tuple(values[place] for place in places)

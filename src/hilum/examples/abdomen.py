@@ -39,7 +39,7 @@ ABDOMEN_LABELS = LabelTable(
         ),
     )
 )
-"""What the integers of :func:`make_abdomen_ct` mean; right and left are the patient's."""
+"""Labels of :func:`make_abdomen_ct`; right and left are the patient's."""
 
 FIELD_MM = (210.0, 292.0, 380.0)
 """Field of view (Z, Y, X) that holds the upper abdomen of the largest patient and the table."""
@@ -121,7 +121,7 @@ def make_abdomen_ct(
     """
     if min(shape) < 8:
         raise UsageError(
-            f"shape {shape}",
+            f"shape={shape} is too small",
             needed="at least 8 voxels along each axis",
             cure="e.g. shape=(42, 84, 108)",
         )

@@ -30,7 +30,7 @@ NODULE_LABELS = LabelTable(
         Label(id=1, name="nodule", code=("27925004", "SCT", "Nodule"), colour=(144, 238, 144)),
     )
 )
-"""What the integers of :func:`make_nodule_ct` mean."""
+"""Labels of :func:`make_nodule_ct`."""
 
 Kind = Literal["benign", "malignant"]
 LUNG_HU, VESSEL_HU, WALL_HU = -850.0, 35.0, 45.0
@@ -85,7 +85,7 @@ def make_nodule_ct(
         UsageError: another kind.
     """
     if kind not in ("benign", "malignant"):
-        raise UsageError(f"kind {kind!r}", needed='"benign" or "malignant"')
+        raise UsageError(f"kind={kind!r} is no kind of nodule", needed='"benign" or "malignant"')
     rng = np.random.default_rng([seed, 2, int(kind == "malignant")])
     nodule = sample_nodule(rng, kind)
     half = (np.asarray(shape) - 1) / 2 * np.asarray(spacing)  # (z, y, x)

@@ -66,7 +66,10 @@ def make_abdomen_dataset(
         UsageError: no case, an unknown structure, or the folder holds such files already.
     """
     if cases < 1 or tests < 0:
-        raise UsageError(f"{cases} cases, {tests} test cases", needed="at least one case")
+        raise UsageError(
+            f"a data set of {cases} cases and {tests} test cases cannot be made",
+            needed="at least one case",
+        )
     table, lookup = _choose(structures)
     folder = Path(folder)
     made = ("imagesTr", "labelsTr", *("imagesTs", "labelsTs", "dicomTs")[: 3 * (tests > 0)])
@@ -125,7 +128,7 @@ def make_nodule_dataset(
         UsageError: no case, or the folder holds such files already.
     """
     if cases < 1:
-        raise UsageError(f"{cases} cases", needed="at least one case")
+        raise UsageError(f"a data set of {cases} cases cannot be made", needed="at least one case")
     folder = Path(folder)
     refuse_existing(folder, "images", "masks", "cases.csv", "labels.json")
     kinds: tuple[Kind, Kind] = ("benign", "malignant")
@@ -152,7 +155,10 @@ def _choose(
     names = list(known) if structures is None else list(structures)
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
-        raise UsageError(f"structures {names}", needed=f"different names out of {', '.join(known)}")
+        raise UsageError(
+            f"the structures {names} are not all known and different",
+            needed=f"different names out of {', '.join(known)}",
+        )
     chosen = [
         known[name].model_copy(update={"id": number}) for number, name in enumerate(names, start=1)
     ]

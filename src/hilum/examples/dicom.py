@@ -75,7 +75,7 @@ def write_dicom_series(
     """
     if volume.channels != 1:
         raise UsageError(
-            f"a volume of {volume.channels} channels",
+            f"the volume has {volume.channels} channels",
             needed="one channel",
             cure="write one series for each channel",
         )
@@ -85,7 +85,7 @@ def write_dicom_series(
     if not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > 65535:
         low, high = volume.array.min(), volume.array.max()
         needed = f"finite HU from {least} to {65535 + least}"
-        raise UsageError(f"values from {low} to {high}", needed=needed)
+        raise UsageError(f"the values go from {low} to {high}", needed=needed)
     folder = Path(folder)
     paths = [folder / f"{index + 1:04d}.dcm" for index in range(len(stored))]
     refuse_existing(folder, *(path.name for path in paths))

@@ -46,7 +46,7 @@ def paint_organs(canvas: Canvas, patient: Patient) -> None:
     _paint_great_vessels(canvas, patient)
 
 
-def enhanced(patient: Patient, native_hu: float, portal_hu: float) -> float:
+def enhanced_hu(patient: Patient, native_hu: float, portal_hu: float) -> float:
     """Return a tissue's HU for the patient's amount of contrast medium."""
     return native_hu + (portal_hu - native_hu) * patient.enhancement
 
@@ -95,12 +95,12 @@ def paint_liver(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> N
     """Liver, its veins and portal branches, the gallbladder and the tumours."""
     canvas = canvas.near((-50, -10, 15), 125 * patient.liver)
     liver = liver_distance(canvas.points, patient)
-    parenchyma = enhanced(patient, 58, 112)
+    parenchyma = enhanced_hu(patient, 58, 112)
     canvas.paint(liver, parenchyma, label=LIVER)
     inside = liver + 5
     for path, radius in _liver_vessels(rng):
         vessel = tube(canvas.points, path, radius)
-        canvas.paint(np.maximum(vessel, inside), enhanced(patient, 42, 158))
+        canvas.paint(np.maximum(vessel, inside), enhanced_hu(patient, 42, 158))
     bladder = canvas.near(GALLBLADDER, 34)
     wall = ellipsoid(bladder.points, GALLBLADDER, (15, 19, 30))
     bladder.paint(wall, 65.0, label=0)
@@ -154,7 +154,7 @@ def _paint_spleen(canvas: Canvas, patient: Patient) -> None:
     # the stomach lies in its hollow
     notch = ellipsoid(canvas.points, (62 * patient.size, 4, 34), (42, 48, 60))
     solid = intersection(solid, -notch, _outside(canvas.points, patient))
-    canvas.paint(solid, enhanced(patient, 48, 122), label=SPLEEN)
+    canvas.paint(solid, enhanced_hu(patient, 48, 122), label=SPLEEN)
 
 
 def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
@@ -165,7 +165,7 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
     )
     antrum = capsule(canvas.points, (40, -50, 2), (-18, -42, -14), 18)
     bag = intersection(smooth_union(body, antrum, 20), _outside(canvas.points, patient))
-    canvas.paint(bag, enhanced(patient, 40, 82))
+    canvas.paint(bag, enhanced_hu(patient, 40, 82))
     x, y, z = canvas.points
     food = 30 + 22 * np.sin(x / 6) * np.sin(y / 5 + z / 7)
     canvas.paint(bag + 5, food.astype(np.float32))
@@ -181,8 +181,8 @@ def _paint_pancreas(canvas: Canvas, patient: Patient) -> None:
     x, y, z = canvas.points
     lobules = 1.8 * np.sin(x / 2.6) * np.sin(y / 2.9) * np.sin(z / 3.3)
     canvas.paint(gland - 4, FAT_HU + 8, label=0)
-    canvas.paint(gland + lobules.astype(np.float32), enhanced(patient, 38, 98))
-    canvas.paint(tube(canvas.points, vein, 4.0), enhanced(patient, 42, 160))
+    canvas.paint(gland + lobules.astype(np.float32), enhanced_hu(patient, 38, 98))
+    canvas.paint(tube(canvas.points, vein, 4.0), enhanced_hu(patient, 42, 160))
 
 
 def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) -> None:
@@ -195,17 +195,17 @@ def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) ->
     sinus = ellipsoid(canvas.points, hilum, (19 * s, 12 * s, 26 * s), axes=axes)
     canvas.paint(bean - 8, FAT_HU, label=0)
     kidney = np.maximum(bean, -sinus)
-    canvas.paint(kidney, enhanced(patient, 36, 196), label=label)
+    canvas.paint(kidney, enhanced_hu(patient, 36, 196), label=label)
     medulla = 1.5 - 4 * np.abs(np.sin(canvas.points[2] / 7))
     pyramids = intersection(bean + 7, -sinus + 2, medulla)
-    canvas.paint(pyramids, enhanced(patient, 32, 138))
+    canvas.paint(pyramids, enhanced_hu(patient, 32, 138))
     pelvis = capsule(canvas.points, (x - side * 12, y - 6, z), (x - side * 30, y - 14, z - 8), 5)
     canvas.paint(np.maximum(pelvis, bean - 10), WATER_HU + 8)
 
 
 def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
     """Paint aorta, vena cava, their branches and the crura."""
-    blood = enhanced(patient, 42, 150)
+    blood = enhanced_hu(patient, 42, 150)
     canvas.paint(cylinder(canvas.points, (7, 14), (10.5, 10.5)), blood + 8, label=0)
     z = canvas.points[2]
     cava = cylinder(canvas.points, CAVA, (12.5, 9.5))
@@ -246,7 +246,7 @@ def _paint_loop(
     canvas = canvas.near((low + high) / 2, float(np.linalg.norm(high - low) / 2 + radius))
     wall = cavity_distance(canvas.points, patient) + 3
     loop = np.maximum(tube(canvas.points, path, radius), wall)
-    canvas.paint(loop, enhanced(patient, 38, 88))
+    canvas.paint(loop, enhanced_hu(patient, 38, 88))
     lumen = loop + np.float32(2.5)
     canvas.paint(lumen, 32.0)
     if gas:

@@ -63,7 +63,7 @@ ONLY_WITH_TORCH = frozenset(
         "torch",
     }
 )
-"""What hilum needs to train and to run torch's models, and an exported model does not."""
+"""Packages that hilum needs for training and torch's models, and an exported model does not."""
 _PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 DEFAULT_GATE = 0.005
 """Mean Dice that a label may lose by int8."""
@@ -175,7 +175,7 @@ def _check_options(
     plan = model.plan
     if not isinstance(plan, SegmentationPlan):
         raise UsageError(
-            f"export of a {plan.task.value} model",
+            f"a model of {plan.task.value} cannot be exported",
             needed=(
                 "a segmentation model: what a classifier adds to its network (calibration, sets,"
                 " refusal) needs torch"
@@ -184,13 +184,15 @@ def _check_options(
         )
     if model.id == UNSAVED:
         raise UsageError(
-            "export of a model that is not saved",
+            "the model is not saved, so that it has no id",
             needed="its id, to say what was exported",
             cure="model.save(FOLDER)",
         )
     if model.device.type != "cpu":
         raise UsageError(
-            f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'"
+            f"the model is on {model.device}, and is exported from the CPU",
+            needed="a model on the CPU",
+            cure="device='cpu'",
         )
     engines = find_named("format", "formats", formats, FORMATS)
     if stored not in STORED:
@@ -199,25 +201,34 @@ def _check_options(
             if stored == "bfloat16"
             else "precision='float32'"
         )
-        raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
+        raise UsageError(
+            f"precision={stored!r} is no precision that weights are stored in",
+            needed=f"auto or one of {', '.join(STORED)}",
+            cure=cure,
+        )
     if stored != "float32" and formats != "openvino":
         raise UsageError(
-            f"precision {stored} for {formats}", needed="openvino", cure="formats='openvino'"
+            f"precision={stored!r} is not possible with formats={formats!r}",
+            needed="openvino alone",
+            cure="formats='openvino'",
         )
-    options = (data, gate, patients)
-    if data is None if stored == "int8" else options != (None, None, None):
+    if stored == "int8" and data is None:
         raise UsageError(
-            f"precision {stored} {'without data' if data is None else 'with data'}",
-            needed=(
-                "annotated cases for int8, to set its ranges and to judge it, and for nothing else"
-            ),
-            cure="precision='int8' together with data='DATA' and, if you wish, gate=0.005",
+            "precision='int8' was chosen without data",
+            needed="annotated cases, to set the ranges of int8 and to judge it",
+            cure="give data='DATA' too, and gate=0.005 for another loss that is allowed",
+        )
+    if stored != "int8" and (data, gate, patients) != (None, None, None):
+        raise UsageError(
+            f"data, gate or patients were given with precision={stored!r}",
+            needed="annotated cases for int8 alone, to set its ranges and to judge it",
+            cure="precision='int8', or leave them out",
         )
     for engine in engines:
         missing = [name for name in _PACKAGES[engine] if find_spec(name) is None]
         if missing:
             raise UsageError(
-                f"export for {engine}: {', '.join(missing)} not installed",
+                f"export to {engine} needs {', '.join(missing)}, not installed here",
                 needed=", ".join(_PACKAGES[engine]),
                 cure=f"pip install 'hilum[{ENGINES[engine].extra}]'",
             )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from hilum.dataset import arranged, open_dataset, read_annotation, read_case
+from hilum.dataset import match_dataset, open_dataset, read_annotation, read_case
 from hilum.dataset.case import Fold
 from hilum.dataset.folds import make_folds
 from hilum.engines.openvino_engine import OpenVINOEngine
@@ -53,7 +53,7 @@ _CALIBRATION_VOXELS = 60e6
 move, and cost minutes."""
 _FEWEST_PATCHES = 8
 FEWEST_PATIENTS = 3
-"""Whose cases judge at least: one patient says nothing about the next."""
+"""Patients in the validation at least: one says nothing about the next."""
 MOST_UNSEEN = 0.25
 """Part of the labels that may be in no validation case; what int8 costs them is not known."""
 _SET_ASIDE = (
@@ -109,11 +109,13 @@ def quantise(
             the message has the figures.
     """
     if not 0 <= gate <= 1:
-        raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="gate=0.005")
+        raise UsageError(
+            f"gate={gate:g} is no loss of Dice", needed="a number from 0 to 1", cure="gate=0.005"
+        )
     plan = cast("SegmentationPlan", model.plan)
     opened = open_dataset(data, task="segmentation", patients=patients)
     opened.refuse_faults()
-    dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
+    dataset = match_dataset(opened, plan.channels, plan.labels, holder="the model")
     split = split_cases(model, dataset)
     patches = calibration_patches(plan, split.calibration)
     quantised = tuple(_quantise_network(network, patches) for network in networks)

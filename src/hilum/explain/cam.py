@@ -8,10 +8,10 @@ import torch
 
 from hilum.explain.score import (
     as_networks,
+    evaluation_mode,
     log_odds,
     one_image,
     scale_to_one,
-    undisturbed,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _activation_map(
     for one in as_networks(network):
         batch = one_image(image, one)  # (1, C, Z, Y, X)
         z, y, x = batch.shape[2:]
-        with undisturbed(one, batch.device):
+        with evaluation_mode(one, batch.device):
             with torch.no_grad():
                 maps = one.maps(batch)  # (1, F, z, y, x)
             # a leaf of its own: only the head is differentiated, and it is no matter whether any

@@ -16,10 +16,10 @@ from scipy import ndimage
 from hilum.errors import UsageError
 from hilum.explain.score import (
     as_networks,
+    evaluation_mode,
     log_odds,
     one_image,
     scale_to_one,
-    undisturbed,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _BLOCKS = {2: 8, 3: 6}
 _MOST_PASSES = 1000
 _BATCH = 8  # images that pass at once
 FILLS = ("blur", "mean")
-"""What a block is covered with: the image so blurred that nothing as small as a block is left of
+"""Contents of a covered block: the image so blurred that nothing as small as a block is left of
 it, or each channel's mean."""
 
 
@@ -111,7 +111,7 @@ def occlusion(
         whole = one_image(image, one)
         covers = cover.to(whole.device)
         left = []
-        with undisturbed(one, whole.device), torch.no_grad():
+        with evaluation_mode(one, whole.device), torch.no_grad():
             before = log_odds(one(whole), index, kind)
             for first in range(0, len(corners), _BATCH):
                 group = corners[first : first + _BATCH]
@@ -140,7 +140,7 @@ def _blocks(
     stride = stride or block
     if len(block) != 3 or len(stride) != 3 or min(*block, *stride) < 1:
         raise UsageError(
-            f"block {block} and stride {stride}",
+            f"block={block} and stride={stride} are not sizes",
             needed="three sizes (Z, Y, X) of at least one voxel",
         )
     block = (min(block[0], z), min(block[1], y), min(block[2], x))

@@ -31,7 +31,7 @@ def as_networks(network: Networks) -> tuple[ClassifierNetwork, ...]:
     """
     found = (network,) if isinstance(network, torch.nn.Module) else tuple(network)
     if not found:
-        raise UsageError("an ensemble without a network", needed="at least one")
+        raise UsageError("there is no network to score with", needed="at least one network")
     return found
 
 
@@ -43,7 +43,8 @@ def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
     """
     if image.ndim != 4 or not image.numel():
         raise UsageError(
-            f"an image of shape {tuple(image.shape)}", needed="one preprocessed image (C, Z, Y, X)"
+            f"the image has shape {tuple(image.shape)}",
+            needed="one preprocessed image (C, Z, Y, X)",
         )
     device = next((parameter.device for parameter in network.parameters()), image.device)
     return (
@@ -69,7 +70,9 @@ def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
     outputs = logits.shape[1]
     classes = outputs + (kind == "ordinal")
     if not 0 <= index < classes:
-        raise UsageError(f"class {index} of a network with {classes}", needed=f"0 to {classes - 1}")
+        raise UsageError(
+            f"there is no class {index}: the network has {classes}", needed=f"0 to {classes - 1}"
+        )
     if kind == "ordinal":
         return logits[:, index - 1].float() if index else -logits[:, 0].float()
     own = logits[:, index].float()
@@ -80,7 +83,7 @@ def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
 
 
 @contextmanager
-def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[None]:
+def evaluation_mode(network: ClassifierNetwork, device: torch.device) -> Iterator[None]:
     """Keep the network in evaluation mode and float32 meanwhile, with gradients possible.
 
     Afterwards every module is in the mode it was in, one by one: of a network that is being

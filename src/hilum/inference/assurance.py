@@ -19,7 +19,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from hilum.errors import damaged
+from hilum.errors import damaged_model
 from hilum.inference.refusal import Refusal
 from hilum.io import atomic_path, atomic_write_text
 from hilum.metrics import apply_temperature, multilabel_prediction_set, prediction_set
@@ -182,7 +182,7 @@ class Assurance:
             return cls(Calibration.model_validate(content["calibration"]), tuple(refusals))
         # ValueError: also pydantic's, and JSON's
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise damaged(f"{folder / NUMBERS}: {error}") from error
+            raise damaged_model(f"{folder / NUMBERS}: {error}") from error
 
 
 def logits_of(probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:

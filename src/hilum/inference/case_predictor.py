@@ -91,7 +91,7 @@ class CasePredictor(ABC, Generic[P]):
     engine: Engine
     usual_formats: tuple[str, ...]
     asks_annotated = False
-    """Whether also the annotated cases of a data set are predicted, where others are not."""
+    """True if also the annotated cases of a data set are predicted, where others are not."""
     mirror_axes: tuple[int, ...]
     _memory: MemoryPlanner | None = None
 

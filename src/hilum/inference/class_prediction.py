@@ -25,7 +25,7 @@ from hilum.plan.plan import Record
 from hilum.targets.predictions import (
     CLASSES,
     PREDICTIONS,
-    called,
+    called_classes,
     in_file_names,
     predictions_text,
     read_predictions,
@@ -91,11 +91,11 @@ class ClassPrediction:
     @property
     def label(self) -> str:
         """The class that is most probable; of findings all that are, joined by "|"."""
-        return "|".join(called(self.score, self.table))
+        return "|".join(called_classes(self.score, self.table))
 
     @property
     def unlike(self) -> tuple[str, ...]:
-        """Why the out-of-distribution check marks the image; empty where it does not."""
+        """Reasons why the out-of-distribution check marks the image; empty where it does not."""
         verdict = self.verdict
         return (verdict.because,) if verdict is not None and verdict.refuse else ()
 
@@ -184,7 +184,7 @@ def class_files(
 
 def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
     """Choose the classes that a map is made of: those called, or the most probable one."""
-    names = called(prediction.score, prediction.table)
+    names = called_classes(prediction.score, prediction.table)
     chosen = tuple(prediction.table.names.index(name) for name in names)
     return chosen or (int(np.argmax(prediction.score.best)),)
 
@@ -196,7 +196,7 @@ CLASS_FORMATS: dict[str, str] = {
     "dicom-sc": f"<case>{KEY_IMAGES[0]}, one for each heat map",
     "dicom-pdf": f"<case>{PAGE}",
 }
-"""How a classification is written, by the name users give."""
+"""Formats of a classification, by the name users give."""
 _OWN_FILES: dict[str, tuple[str, ...]] = {
     "json": (".json",),
     "dicom-sr": (REPORT,),
@@ -205,7 +205,7 @@ _OWN_FILES: dict[str, tuple[str, ...]] = {
 }
 """Suffixes of the files of one case, by format."""
 _CASE = "case "
-"""How the record of predictions.csv names what the row of a case was made from."""
+"""Key under which the record of predictions.csv names what the row of a case was made from."""
 _TABLE_SECONDS = 5.0
 """While cases are predicted, the table is written this often."""
 

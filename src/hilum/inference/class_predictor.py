@@ -85,7 +85,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
             model.assurance is None or not model.assurance.calibration.class_thresholds
         ):
             raise UsageError(
-                "sets per class of a model that has not learnt them",
+                "this model has not learnt sets per class",
                 needed="a classifier with validation cases, trained by this version of hilum",
                 cure="train it again, or leave out sets_per_class=True",
             )

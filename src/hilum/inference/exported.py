@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from hilum.engines.choose import EngineOptions, EngineSource, make_engine
-from hilum.errors import ModelError, UsageError, counted, damaged
+from hilum.errors import ModelError, UsageError, counted, damaged_model
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -52,7 +52,7 @@ TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """By what a network is computed in, how far its logits may be from those of the test vectors: see
 `difference`."""
 STORED_TOLERANCES = {"float32": 0.0, "float16": 1e-2, "int8": 0.0}
-"""What is added for weights that are stored in a lower precision. An int8 model's test vectors are
+"""Tolerance added for weights stored in a lower precision. An int8 model's test vectors are
 its own."""
 
 
@@ -180,7 +180,7 @@ class TestVectors:
             with np.load(path, allow_pickle=False) as held:
                 return cls(held["patch"].astype(np.float32), held["voxels"], held["logits"])
         except Exception as error:  # of whatever kind: a damaged archive fails in many ways
-            raise damaged(f"{path}: damaged ({error})") from error
+            raise damaged_model(f"{path}: damaged ({error})") from error
 
     def difference(self, engine: Engine) -> float:
         """Measure the difference of an engine's logits to the expected ones.
@@ -241,8 +241,8 @@ class ExportedModel:
         manifest, plan, metrics = read_model_folder(ExportManifest, folder)
         if not isinstance(plan, SegmentationPlan):
             raise ModelError(
-                f"{folder}: an exported {plan.task.value} model",
-                needed="one of a segmentation",
+                f"{folder} is an exported model of {plan.task.value}",
+                needed="an exported segmentation model",
                 cure="predict with the model folder that it was exported from",
             )
         return cls(folder, plan, manifest, metrics)
@@ -330,7 +330,9 @@ def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel |
     if (folder / EXPORT).is_file():
         if device not in {"auto", "cpu"}:
             raise UsageError(
-                f"device {device!r} for an exported model", needed="the CPU", cure="device='cpu'"
+                f"device={device!r} is not possible for an exported model",
+                needed="the CPU",
+                cure="device='cpu'",
             )
         return ExportedModel.load(folder)
     from hilum.inference.trained_model import TrainedModel

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Source = Volume | Case | Path | str | Mapping[str, Path]
-"""What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel.
+"""Source of one prediction: a volume, a case, a file or DICOM folder, or one file a channel.
 """
 
 

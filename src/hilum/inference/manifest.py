@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from hilum.errors import COPY_AGAIN, ModelError, damaged
+from hilum.errors import COPY_AGAIN, ModelError, damaged_model
 from hilum.io import atomic_write_text, nearest, sha256
 from hilum.io.placeholder import refuse_placeholder
 from hilum.plan import PLANS
@@ -156,7 +156,7 @@ class Manifest(Record):
             version = fields["format_version"]
             if version > FORMAT_VERSION:
                 raise ModelError(
-                    f"{path}: format version {version}, written by hilum"
+                    f"{path} has format version {version}, written by hilum"
                     f" {fields.get('hilum', 'of a later version')}",
                     needed=(
                         f"format version {FORMAT_VERSION} or older for this hilum {hilum_version()}"
@@ -167,9 +167,9 @@ class Manifest(Record):
         # not JSON, not text, not an object, not these fields
         except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise damaged(f"{path}: damaged ({reason})") from error
+            raise damaged_model(f"{path}: damaged ({reason})") from error
         if manifest.id != manifest.computed_id():
-            raise damaged(f"{path}: altered since it was written")
+            raise damaged_model(f"{path}: altered since it was written")
         return manifest
 
     def check_files(self, folder: Path, *, besides: Iterable[str] = ()) -> None:
@@ -180,11 +180,11 @@ class Manifest(Record):
         """
         unnamed = [name for name in (*self.always, *self.members) if name not in self.files]
         if unnamed:
-            raise damaged(f"{folder / self.file_name}: no hash for {', '.join(unnamed)}")
+            raise damaged_model(f"{folder / self.file_name}: no hash for {', '.join(unnamed)}")
         for name, expected in self.files.items():
             if PurePath(name).name != name or "\\" in name:
                 where = "which is not in the model folder itself"
-                raise damaged(f"{folder / self.file_name}: names {name!r}, {where}")
+                raise damaged_model(f"{folder / self.file_name}: names {name!r}, {where}")
             path = folder / name
             if path.is_file():
                 same = path.stat().st_size == expected.bytes and sha256(path) == expected.sha256
@@ -194,8 +194,10 @@ class Manifest(Record):
                 path, ModelError
             )  # only now: the network of an export is XML, as some pages are
             if not path.is_file():
-                raise damaged(f"{path}: missing", f"every file of it: {', '.join(self.files)}")
-            raise damaged(
+                raise damaged_model(
+                    f"{path}: missing", f"every file of it: {', '.join(self.files)}"
+                )
+            raise damaged_model(
                 f"{path}: altered since it was saved (another SHA-256)",
                 cure=_CARD_CURE if name == CARD else COPY_AGAIN,
             )

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("hilum")
 _NAMED = 5
-"""Of many cases with the same message so many are named."""
+"""Cases that are named of many with the same message."""
 
 
 def predict_many(

@@ -19,7 +19,7 @@ from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.empty import Air
 from hilum.inference.memory_plan import MemoryPlanner
 from hilum.inference.prediction import LabelWriter, Prediction, written_as_picture
-from hilum.inference.sliding_window import Sweep, Watch, mirrored, slabs, sliding_window
+from hilum.inference.sliding_window import Sweep, Watch, mean_over_mirrors, slabs, sliding_window
 from hilum.preprocess import preprocess_case
 from hilum.preprocess.restore_stream import LabelStream, ProbabilityStream
 from hilum.targets.encoding import activate_logits, decode_logits
@@ -110,7 +110,7 @@ class Predictor(CasePredictor[Prediction]):
             plan,
             self._sweep.patch,
             self._sweep.overlap,
-            lambda patch: mirrored(self.engine, patch, self._sweep),
+            lambda patch: mean_over_mirrors(self.engine, patch, self._sweep),
         )
 
     @property

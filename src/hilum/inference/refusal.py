@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from hilum.errors import DataError, UsageError, damaged
+from hilum.errors import DataError, UsageError, damaged_model
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ INTENSITY_STATISTICS = (
     "flat",
     "roughness",
 )
-"""What `intensity_features` says of each channel."""
+"""Statistics of each channel that `intensity_features` gives."""
 # of a statistic: network space has a unit scale, and what always is the same must not be judged by
 # rounding
 _SMALLEST_SPREAD = 0.01
@@ -94,16 +94,17 @@ class Gate:
         cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
         if cases.ndim != 2 or others.ndim != 2 or cases.shape[1] != others.shape[1]:
             raise UsageError(
-                f"arrays of shapes {cases.shape} and {others.shape}", needed="(N, F) and (M, F)"
+                f"the features have shapes {cases.shape} and {others.shape}",
+                needed="(N, F) and (M, F)",
             )
         (count, features), fewest = cases.shape, (_FEWEST_TRAINING, _FEWEST_HELD_OUT)
         if count < fewest[0] or len(others) < fewest[1]:
             raise DataError(
-                f"{count} training and {len(others)} held-out cases",
+                f"there are {count} training and {len(others)} held-out cases",
                 needed=f"at least {fewest[0]} and {fewest[1]} to say what is unlike them",
             )
         if not (np.isfinite(cases).all() and np.isfinite(others).all()):
-            raise DataError("features that are no numbers", needed="finite features of every case")
+            raise DataError("some features are no numbers", needed="finite features of every case")
         mean = cases.mean(axis=0)
         unit = (
             np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if standardise else np.ones_like(mean)
@@ -112,7 +113,7 @@ class Gate:
         total = float((centred**2).sum()) / count
         if total <= 1e-12 * max(1.0, float((mean**2).sum())):
             raise DataError(
-                f"{count} training cases with the same features",
+                f"all {count} training cases have the same features",
                 needed="features that differ from case to case",
             )
         shrinkage = max(float(ledoit_wolf_shrinkage(centred, assume_centered=True)), 1e-6)
@@ -268,7 +269,7 @@ class Refusal:
         """
         if self.intensities is not None and intensities is None:
             raise UsageError(
-                "no intensities",
+                "no intensities were given",
                 needed="intensity_features(image), as this refusal was fitted with them",
             )
         gates = self._gates()
@@ -332,10 +333,10 @@ class Refusal:
                     gates[name] = Gate(**own, rest=rest, share=share)
             refusal = cls(gates["features"], gates.get("intensities"), numbers["share"])
         except KeyError as error:
-            raise damaged(f"a refusal without {error}") from error
+            raise damaged_model(f"a refusal without {error}") from error
         for name, gate in gates.items():
             if not gate.is_sound():
-                raise damaged(f"a refusal whose {name} do not fit together")
+                raise damaged_model(f"a refusal whose {name} do not fit together")
         return refusal
 
 
@@ -367,9 +368,13 @@ def fit_refusal(
         UsageError: arrays that do not fit each other, or a share outside 0 to 0.5.
     """
     if not 0 < share < 0.5:
-        raise UsageError(f"a share of {share}", needed="more than 0, less than 0.5")
+        raise UsageError(
+            f"share={share:g} of refused cases is out of range", needed="more than 0, less than 0.5"
+        )
     if (train_intensities is None) != (held_out_intensities is None):
-        raise UsageError("intensities of training or of held-out cases only", needed="both or none")
+        raise UsageError(
+            "intensities were given of training or of held-out cases only", needed="both or none"
+        )
     if train_intensities is None or held_out_intensities is None:
         gate = Gate.fit(train_features, held_out_features, share, standardise=False)
         return Refusal(gate, None, share)
@@ -393,7 +398,7 @@ def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(image, np.float64)
     if array.ndim != 4 or not array.size:
         raise UsageError(
-            f"an image of shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)"
+            f"the image has shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)"
         )
     statistics: list[float] = []
     with np.errstate(invalid="ignore"):
@@ -419,7 +424,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
         UsageError: no verdict.
     """
     if not verdicts:
-        raise UsageError("an ensemble without a verdict", needed="at least one")
+        raise UsageError("the ensemble has no verdict", needed="at least one")
     if len(verdicts) == 1:
         return verdicts[0]
     ordered = sorted(verdicts, key=lambda verdict: (not verdict.refuse, verdict.p_value))

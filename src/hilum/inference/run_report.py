@@ -53,12 +53,12 @@ class CaseOutcome(Record):
     """Files of an earlier prediction of this case that were there: written over, or removed."""
     seconds: dict[str, float] = Field(default_factory=dict)
     patches: dict[str, int] = Field(default_factory=dict)
-    """Of a segmentation: how many the network ran, and how many it need not see
+    """Patches of a segmentation: how many the network ran, and how many it need not see
     (`hilum.inference.empty`)."""
     unlike: tuple[str, ...] = ()
-    """What in the image is unlike the training data (`hilum.inference.unlike`)."""
+    """Differences of the image from the training data (`hilum.inference.unlike`)."""
     series: tuple[Readable, ...] = ()
-    """Which DICOM series of its study was taken for each channel, and why, where there are several
+    """DICOM series of its study taken for each channel, and why, where there are several
     (`hilum.inference.studies`)."""
 
 
@@ -81,11 +81,11 @@ class RunReport(Record):
     seconds: float
     status: Literal["done", "stopped", "failed"] = "done"
     engine: str = ""
-    """What ran the network: torch, openvino or onnx."""
+    """Engine of the network: torch, openvino or onnx."""
     device: str
     precision: str = ""
     memory_gb: float | None = None
-    """What the process was allowed to hold, in GiB; None where nothing was said."""
+    """Memory limit of the process in GiB; None where none was given."""
     platform: str
     python: str
     packages: dict[str, str]

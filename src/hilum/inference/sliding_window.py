@@ -51,7 +51,7 @@ class Tally:
     outside: int = 0
     """Not run: nothing but air, whether a window was placed there or not."""
     on_disk: bool = False
-    """Whether the rows in the making had to be kept in a file."""
+    """True if the rows in the making had to be kept in a file."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -91,10 +91,12 @@ class Sweep:
         """
         if not 0 <= self.overlap < 1:
             raise UsageError(
-                f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="overlap=0.5"
+                f"overlap={self.overlap:g} is out of range",
+                needed="a fraction of at least 0 and below 1",
+                cure="overlap=0.5",
             )
         if self.batch < 1:
-            raise UsageError(f"batch {self.batch}", needed="at least 1")
+            raise UsageError(f"batch={self.batch} is too small", needed="at least 1")
 
     @property
     def copies(self) -> int:
@@ -149,7 +151,7 @@ def slabs(
         ModelError: the network returns another shape than (B, K, *patch).
     """
     if image.ndim != 4:
-        raise UsageError(f"a volume of shape {tuple(image.shape)}", needed="(C, Z, Y, X)")
+        raise UsageError(f"the image has shape {tuple(image.shape)}", needed="(C, Z, Y, X)")
     watch = watch or Watch()
     shape, padded = image.shape[1:], sweep.padded(image.shape[1:])
     before = [(p - n) // 2 for n, p in zip(shape, padded, strict=True)]
@@ -274,7 +276,7 @@ def _run_group(
     """Run the patches of a group; `last_constant` holds the logits of the last constant."""
     patches = [patch for _, patch, _, _ in waiting if patch is not None]
     results: Iterator[NDArray[np.float32]] = iter(
-        mirrored(engine, np.stack(patches), sweep) if patches else ()
+        mean_over_mirrors(engine, np.stack(patches), sweep) if patches else ()
     )
     group: Group = []
     for place, patch, logits, constant in waiting:
@@ -304,7 +306,9 @@ def cut_patch(
     return patch
 
 
-def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
+def mean_over_mirrors(
+    engine: Run, patches: NDArray[np.float32], sweep: Sweep
+) -> NDArray[np.float32]:
     """Average the network's logits (n, K, *patch) over patches and their mirror images.
 
     Raises:
@@ -329,7 +333,7 @@ def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray
         expected = (len(copies), sweep.outputs, *sweep.patch)
         if logits.shape != expected:
             raise ModelError(
-                f"a network that gives {tuple(logits.shape)} to {tuple(copies.shape)}",
+                f"the network gives {tuple(logits.shape)} for patches {tuple(copies.shape)}",
                 needed=f"{expected}: one logit for each of {sweep.outputs} outputs at each voxel",
             )
         for copy, axes in enumerate(chosen):

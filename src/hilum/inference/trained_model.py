@@ -25,7 +25,7 @@ from typing_extensions import TypeVar
 
 from hilum.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.engines.torch_engine import resolve_device
-from hilum.errors import UsageError, damaged
+from hilum.errors import UsageError, damaged_model
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
 from hilum.inference.manifest import (
     CARD,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from hilum.inference.prediction import Prediction
 
 MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, MANIFEST)
-"""What a model folder may hold beside the weights."""
+"""Files that a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)
 PlanT_co = TypeVar("PlanT_co", bound=Plan, default=Plan, covariant=True)
 
@@ -87,7 +87,7 @@ class TrainedModel(Generic[PlanT_co]):
     def __post_init__(self) -> None:
         """Refuse a model without a network."""
         if not self.networks:
-            raise UsageError("a model without a network", needed="at least one")
+            raise UsageError("the model has no network", needed="at least one")
 
     def predict(
         self,
@@ -255,7 +255,9 @@ def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:
     try:
         network.load_state_dict(load_file(path, device="cpu"), strict=True)
     except SafetensorError as error:
-        raise damaged(f"{path}: not a safetensors file ({error})") from error
+        raise damaged_model(f"{path}: not a safetensors file ({error})") from error
     except RuntimeError as error:
-        raise damaged(f"{path}: weights of another network than the plan's: {error}") from error
+        raise damaged_model(
+            f"{path}: weights of another network than the plan's: {error}"
+        ) from error
     return network.to(device).eval()

@@ -211,7 +211,7 @@ def _analyze(path: Path, image: SpatialImage) -> tuple[NDArray[np.float64], tupl
     number = header["orient"].tobytes()[0] if header["orient"].tobytes() else 0
     if number >= len(_ORIENT):
         raise FormatError(
-            f"{path}: an Analyze file of the orientation {number}",
+            f"{path} is an Analyze file of the orientation {number}",
             needed="an orientation from 0 to 5 (field hist.orient)",
             cure="convert it to NIfTI with the program that wrote it, which knows where left is",
         )

@@ -23,7 +23,7 @@ from hilum.io.dicom import annotation
 from hilum.io.dicom import read as dicom
 from hilum.io.dicom.sources import series_folder
 from hilum.io.dicom.start import is_dicom_file
-from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
+from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix, nearest
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
 from hilum.io.record import Decoded, damage_refused
@@ -185,7 +185,7 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     form = _FORMATS.get(image_suffix(target))
     if form is None or form.write is None:
         raise UsageError(
-            f"{target.name}: no format that is written",
+            f"{target.name} names no format that hilum writes",
             needed="one of .nii.gz, .nii, .nrrd, .mha, .png, .tif",
             cure="give the file one of these suffixes",
         )
@@ -207,7 +207,7 @@ def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None =
     """
     if volume.channels != 1:
         raise LabelError(
-            f"{path}: labels in {counted(volume.channels, 'channel')}",
+            f"{path} holds labels in {counted(volume.channels, 'channel')}",
             needed="labels in one channel",
             cure="store one integer for each voxel",
         )
@@ -238,7 +238,7 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
         FormatError: a file has another number of channels than name it.
     """
     if not images:
-        raise UsageError("a case without images", needed="at least one channel")
+        raise UsageError("the case has no images", needed="at least one channel")
     users: dict[Path, list[int]] = {}
     for position, path in enumerate(images.values()):
         users.setdefault(Path(path), []).append(position)
@@ -278,7 +278,7 @@ def _refuse_misfit(
     """Raise where a file cannot be stacked with the first one."""
     if volume.channels != wanted:
         raise FormatError(
-            f"{path}: {counted(volume.channels, 'channel')}, where {wanted} of {names} are"
+            f"{path} has {counted(volume.channels, 'channel')}, where {wanted} of {names} are"
             " taken from it",
             needed="as many channels in the file as name it",
             cure="name the channels in the data set's table, or split the file",
@@ -347,7 +347,11 @@ def _format_of(path: Path) -> Format:
     if SERIES_MARK in str(path):
         return dicom.FORMAT
     if not path.exists() and not is_unfetched(path):
-        raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
+        raise FormatError(
+            f"{path} does not exist",
+            needed="an existing file",
+            cure=nearest(path) or "check the path",
+        )
     if path.is_dir():
         if series_folder(path) is None:
             _refuse_folder(path)
@@ -359,14 +363,14 @@ def _format_of(path: Path) -> Format:
         return _FORMATS[suffix]
     if suffix == ".npz":
         raise FormatError(
-            f"{path}: an archive of many images",
+            f"{path} is an archive of many images",
             needed="one of them",
             cure='write e.g. "set.npz#train/12"',
         )
     if is_dicom_file(path):
         return dicom.FORMAT
     raise FormatError(
-        f"{path}: not an image that is read",
+        f"{path} is not an image that hilum reads",
         needed=f"one of {', '.join(_FORMATS)}, or DICOM",
         cure="convert it to .nii.gz",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import data_files, grid_notes
-from hilum.io.labels import merged, segments_of
+from hilum.io.labels import merge_layers, segments_of
 from hilum.io.record import (
     MOST_SURPLUS,
     Decoded,
@@ -79,7 +79,7 @@ def read_indices(path: Path) -> Decoded:
     decoded = read(path)
     if decoded.volume.channels == 1 or not segments:
         return decoded
-    labels, notes = merged(decoded.volume.array, segments, str(path))
+    labels, notes = merge_layers(decoded.volume.array, segments, str(path))
     return Decoded(decoded.volume.with_array(labels), decoded.notes + notes)
 
 
@@ -96,9 +96,10 @@ def inspect(path: Path) -> FileFacts:
     extra = size[3] if dimensions == 4 else 1
     if dimensions not in {2, 3, 4} or (extra > 1 and components > 1):
         raise FormatError(
-            f"{path}: {dimensions} dimensions with {components} components",
-            needed="at most 3 axes in space, and channels as a fourth axis or as components, not"
-            " both",
+            f"{path} has {dimensions} dimensions with {components} components",
+            needed=(
+                "at most 3 axes in space, and channels as a fourth axis or as components, not both"
+            ),
             cure="write each channel, or time, to a file of its own",
         )
     x, y, z = size[:3]
@@ -120,7 +121,7 @@ def inspect(path: Path) -> FileFacts:
     words = itk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
     if words not in _DTYPES:
         raise FormatError(
-            f"{path}: voxels of type {words}",
+            f"{path} has voxels of type {words}",
             needed="integers or real numbers",
             cure="store the magnitude as float32",
         )

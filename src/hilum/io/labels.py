@@ -43,7 +43,7 @@ def as_labels(volume: Volume, source: str) -> Volume:
     if volume.channels > 1:
         if not all(np.array_equal(array[0], channel) for channel in array[1:]):
             raise LabelError(
-                f"{source}: {volume.channels} channels that differ",
+                f"{source} has {volume.channels} channels that differ",
                 needed="labels in one channel",
                 cure=(
                     "store one integer for each voxel (for coloured masks: replace each colour by"
@@ -74,7 +74,7 @@ def minimal_integers(array: NDArray[np.generic], source: str) -> NDArray[np.gene
         if limits.min <= low and high <= limits.max:
             return array.astype(dtype, copy=False)
     raise LabelError(
-        f"{source}: labels from {low} to {high}",
+        f"{source} has labels from {low} to {high}",
         needed="labels of at most 32 bits",
         cure="number the labels anew, from 0",
     )
@@ -126,7 +126,7 @@ def segments_of(fields: Mapping[str, str]) -> tuple[Segment, ...]:
     )
 
 
-def merged(
+def merge_layers(
     array: NDArray[np.generic], segments: tuple[Segment, ...], source: str
 ) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Make one label map (1, Z, Y, X) of layers (L, Z, Y, X).

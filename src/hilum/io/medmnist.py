@@ -57,9 +57,9 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
         parts = [name.removesuffix(_IMAGES) for name in names if name.endswith(_IMAGES)]
         if not parts:
             raise FormatError(
-                f"{archive}: arrays {', '.join(names) or 'none'}",
+                f"{archive} holds the arrays {', '.join(names) or 'none'}",
                 needed="a MedMNIST archive with train_images",
-                cure="check the file",
+                cure="give a MedMNIST archive; write other images to a folder with a cases.csv",
             )
         for part in parts:
             labels = _load(archive, part + _LABELS) if part + _LABELS in names else None
@@ -79,7 +79,7 @@ def read(reference: Path) -> Decoded:
     images = _load(archive, part + _IMAGES)
     if index >= len(images):
         raise FormatError(
-            f"{reference}: there is no image {index}",
+            f"{reference} names no image: there is none of index {index}",
             needed=f"an index of 0 to {len(images) - 1}",
         )
     image = plain_array(reference, np.asarray(images[index]))
@@ -89,7 +89,8 @@ def read(reference: Path) -> Decoded:
         array = array[:, np.newaxis]
     if array.ndim != 4:
         raise FormatError(
-            f"{reference}: an image of shape {image.shape}", needed="(Y, X), (Y, X, 3) or (Z, Y, X)"
+            f"{reference} is an image of shape {image.shape}",
+            needed="(Y, X), (Y, X, 3) or (Z, Y, X)",
         )
     array = np.array(array, order="C")  # a copy, so that nobody writes into the kept archive
     return Decoded(Volume(array, Geometry.from_spacing(array.shape[1:])), _NOTES)
@@ -111,7 +112,7 @@ def _split(reference: Path) -> tuple[Path, str, int]:
     part, _, index = text[place + len(ARCHIVE_MARK) :].replace("\\", "/").partition("/")
     if place < 0 or not part or not index.isdecimal():
         raise FormatError(
-            f"{reference}: names no image",
+            f"{reference} names no image",
             needed="an image of the archive",
             cure='write e.g. "set.npz#train/12"',
         )
@@ -139,7 +140,7 @@ def _load(archive: Path, name: str) -> NDArray[np.generic]:
     names = _arrays_in(archive)
     if name not in names:
         raise FormatError(
-            f"{archive}: no array {name}",
+            f"{archive} has no array {name}",
             needed=f"one of {', '.join(names)}",
             cure="check the part's name after #",
         )

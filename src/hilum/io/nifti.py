@@ -151,7 +151,7 @@ def _parse(path: Path, image: SpatialImage) -> tuple[Geometry, int, tuple[str, .
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(
-            f"{path}: an array of shape {shape}",
+            f"{path} holds an array of shape {shape}",
             needed="two, three or four dimensions, none of size 0",
             cure="save it as one image in space",
         )
@@ -159,7 +159,7 @@ def _parse(path: Path, image: SpatialImage) -> tuple[Geometry, int, tuple[str, .
     channels = [n for n in rest if n > 1]
     if len(channels) > 1:
         raise FormatError(
-            f"{path}: an array of shape {shape}, which has both a time and a channel dimension",
+            f"{path} holds an array of shape {shape}, with both a time and a channel dimension",
             needed="at most one dimension beyond space",
             cure="write one file for each point in time",
         )
@@ -177,7 +177,7 @@ def _channels_first(
         return raw.reshape(x, y, z, channels, order="F").transpose(3, 2, 1, 0), ()
     if channels > 1:
         raise FormatError(
-            f"{path}: {channels} colour images in one file",
+            f"{path} holds {channels} colour images",
             needed="one colour image, or grey channels",
             cure="write one file for each",
         )
@@ -189,7 +189,7 @@ def _channels_first(
     if (planes[3] == planes[3].flat[0]).all():
         return planes[:3], ("a uniform alpha channel was dropped",)
     raise FormatError(
-        f"{path}: a colour image with transparency",
+        f"{path} is a colour image with transparency",
         needed="opaque colours",
         cure="flatten the image, then save it as RGB",
     )

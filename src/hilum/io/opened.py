@@ -56,7 +56,7 @@ def open_image(path: Path) -> tuple[SpatialImage, tuple[str, ...]]:
         # all kinds of NIfTI derive from the former
         if not isinstance(image, nibabel.Nifti1Pair | nibabel.AnalyzeImage):
             raise FormatError(
-                f"{path}: a file of type {type(image).__name__}",
+                f"{path} is a file of type {type(image).__name__}",
                 needed="NIfTI or Analyze",
                 cure="convert it to NIfTI with the program that wrote it",
             )

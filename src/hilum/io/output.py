@@ -297,7 +297,7 @@ class OutputFolder:
             with suppress(FileNotFoundError):
                 return self._acquire()
         raise ResourceError(
-            f"{self.path} is removed while it is made",
+            f"{self.path} was removed while hilum made it",
             cure="end what removes it, or choose another output folder",
         )
 

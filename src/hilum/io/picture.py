@@ -157,7 +157,8 @@ def picture_array(volume: Volume, path: Path) -> NDArray[np.generic]:
     array = plain_array(path, volume.array)
     if volume.geometry.shape[0] != 1 or volume.channels not in {1, 3}:
         raise FormatError(
-            f"{path}: {volume.geometry.shape[0]} slices of {counted(volume.channels, 'channel')}",
+            f"{path} would hold {volume.geometry.shape[0]} slices of"
+            f" {counted(volume.channels, 'channel')}",
             needed="one slice, grey or RGB, for a picture",
             cure="write .nii.gz, which holds every volume",
         )
@@ -168,7 +169,7 @@ def picture_array(volume: Volume, path: Path) -> NDArray[np.generic]:
         or (volume.channels == 3 and array.max() > 255)
     ):
         raise FormatError(
-            f"{path}: {array.dtype} numbers from {array.min()} to {array.max()}",
+            f"{path} would hold {array.dtype} numbers from {array.min()} to {array.max()}",
             needed="whole numbers of 0 to 65535 (grey) or 0 to 255 (RGB) for a picture",
             cure="write .nii.gz, which holds every volume",
         )
@@ -249,7 +250,7 @@ def _frame(path: Path, image: Image) -> tuple[Geometry, tuple[str, ...], int]:
     )
     if getattr(image, "n_frames", 1) > 1:
         raise FormatError(
-            f"{path}: an animated picture",
+            f"{path} is an animated picture",
             needed="a single picture",
             cure="save its frames as a multi-page TIFF",
         )
@@ -273,7 +274,7 @@ def upright_note(turn: int, kind: str) -> tuple[str, ...]:
     return () if turn == 1 else (note,)
 
 
-def turned_upright(array: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
+def turn_upright(array: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
     """Turn stored pixels (..., Y, X) upright, from an orientation of 1 to 8 of EXIF or TIFF."""
     if turn in _TURNED:
         array = array.swapaxes(-1, -2)
@@ -321,7 +322,7 @@ def _colours(path: Path, image: Image) -> tuple[NDArray[np.generic], tuple[str, 
     """Return the picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:
         raise FormatError(
-            f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB"
+            f"{path} is a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB"
         )
     if _is_deep(path, image):
         pixels = _deep_colours(path)
@@ -356,7 +357,7 @@ def _deep_colours(path: Path) -> NDArray[np.generic]:
         pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
     if pixels.dtype != np.uint16:
         raise FormatError(
-            f"{path}: {pixels.dtype} numbers of a picture of 16 bits",
+            f"{path} is a picture of 16 bits with {pixels.dtype} numbers",
             needed="uint16",
             cure="write it as TIFF",
         )
@@ -399,7 +400,7 @@ def _refuse_transparent(path: Path, found: bool | np.bool_) -> None:
     """Raise where transparent pixels were found."""
     if found:
         raise FormatError(
-            f"{path}: a picture with transparency",
+            f"{path} is a picture with transparency",
             needed="an opaque picture",
             cure="flatten it, then save it as grey or RGB",
         )

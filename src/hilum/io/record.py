@@ -214,7 +214,7 @@ def plain_array(path: Path, array: NDArray[np.generic]) -> NDArray[np.generic]:
         return array.astype(np.float32 if size < 4 else np.float64)
     if kind not in "iuf":
         raise FormatError(
-            f"{path}: voxels of type {array.dtype}",
+            f"{path} has voxels of type {array.dtype}",
             needed="integers or real numbers",
             cure="store the magnitude as float32",
         )

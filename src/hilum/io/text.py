@@ -39,7 +39,7 @@ _NOT_KNOWN = frozenset(
 _MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—−…]")
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _BLANKS = f"{whitespace}\u00a0\u2007\u202f{_INVISIBLE}"
-"""What is cut from the ends of cells: blanks, and characters without a width that web pages and
+"""Characters cut from the ends of cells: blanks, and characters without a width that web pages and
 spreadsheets leave."""
 _JOINT = re.compile(r"(?<=\w)(?:[\s_]+|-)(?=\w)")
 _BYTE_ORDER_MARKS = {

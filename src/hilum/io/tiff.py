@@ -22,12 +22,12 @@ from hilum.io.picture import (
     colours_first,
     no_pixel_limit,
     spacing_of_resolution,
-    turned_upright,
+    turn_upright,
     upright_note,
     warn_of_loss,
 )
 from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
-from hilum.io.tiff_segments import assembled, refuse_incomplete
+from hilum.io.tiff_segments import decode_pages, refuse_incomplete
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def write(volume: Volume, path: Path) -> None:
     array = plain_array(path, volume.array)
     if volume.channels not in {1, 3}:
         raise FormatError(
-            f"{path}: {counted(volume.channels, 'channel')}",
+            f"{path} would have {counted(volume.channels, 'channel')}",
             needed="1 (grey) or 3 (RGB) for a TIFF",
             cure="write .nii.gz",
         )
@@ -196,14 +196,14 @@ def _open_image(path: Path) -> Iterator[_Image]:
         kinds = {f"{one.dtype} of axes {one.axes} and shape {one.shape}" for one in series}
         if len(kinds) != 1:
             raise FormatError(
-                f"{path}: {len(series)} images of different size or type in one TIFF"
+                f"{path} holds {len(series)} images of different size or type"
                 f" ({', '.join(sorted(kinds)) or 'none'})",
                 needed="one image, or pages of one size",
                 cure="save each image as a file of its own",
             )
         if any(page is None for one in series for page in one.pages):
             raise FormatError(
-                f"{path}: pages are missing",
+                f"{path} lacks pages",
                 needed="all pages that the description names",
                 cure="save it again",
             )
@@ -211,7 +211,8 @@ def _open_image(path: Path) -> Iterator[_Image]:
         known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE}
         if page.photometric not in known | ({_YCBCR} if page.compression == _JPEG else set()):
             raise FormatError(
-                f"{path}: a TIFF in the colour space {tifffile.PHOTOMETRIC(page.photometric).name}",
+                f"{path} is a TIFF in the colour space"
+                f" {tifffile.PHOTOMETRIC(page.photometric).name}",
                 needed="grey or RGB",
                 cure="convert it to RGB",
             )
@@ -230,7 +231,7 @@ def _refuse_unknown_white(image: _Image) -> None:
     """Raise where zero is white in numbers without a largest one (TIFF 6.0, section 3)."""
     if image.page.photometric == _WHITE_IS_ZERO and image.dtype.kind not in "bu":
         raise FormatError(
-            f"{image.path}: {image.dtype} numbers of which zero is white (WhiteIsZero)",
+            f"{image.path} has {image.dtype} numbers of which zero is white (WhiteIsZero)",
             needed=(
                 "unsigned numbers, or zero as black (BlackIsZero): no other number is known to be"
                 " black"
@@ -262,15 +263,15 @@ def _pixels(image: _Image) -> NDArray[np.generic]:
         or page.predictor == _FLOATING_POINT
         or page.bitspersample not in {1, 8, 16, 32, 64}
     ):
-        pixels = assembled(image.file, pages)
+        pixels = decode_pages(image.file, pages)
     elif bounded or page.compression == _LZMA:
         pixels = np.stack([one.asarray() for one in image.series])
     elif page.compression in {_JPEG, *_FAXES}:
         pixels = _by_pillow(image, pages)
     else:
         raise FormatError(
-            f"{path}: a TIFF compressed by {tifffile.COMPRESSION(page.compression).name}, which is"
-            " not decoded",
+            f"{path} is a TIFF compressed by"
+            f" {tifffile.COMPRESSION(page.compression).name}, which is not decoded",
             needed="no compression, or deflate, LZW, PackBits, LZMA, zstd, JPEG or fax",
             cure="save it again without compression, or by deflate (zip)",
         )
@@ -299,7 +300,7 @@ def _by_pillow(image: _Image, pages: list[TiffPage]) -> NDArray[np.generic]:
             if page.photometric == _WHITE_IS_ZERO:
                 pixels = ~pixels  # Pillow gives zero as black
             bands_first = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels
-            stored = turned_upright(bands_first, _UNTURN.get(image.turn, image.turn))
+            stored = turn_upright(bands_first, _UNTURN.get(image.turn, image.turn))
             planes = page.planarconfig == _SEPARATE or pixels.ndim == 2
             decoded.append(stored if planes else np.moveaxis(stored, 0, -1))
     return np.stack(decoded)
@@ -318,7 +319,7 @@ def _channels_first(image: _Image) -> NDArray[np.generic]:
     colours = [n for n, axis in enumerate(axes) if axis in "SC"]
     if len(colours) > 1 or "Y" not in axes or "X" not in axes:
         raise FormatError(
-            f"{path}: a TIFF with axes {axes}",
+            f"{path} is a TIFF with axes {axes}",
             needed="pages of rows and columns",
             cure="save it as plain pages",
         )
@@ -327,7 +328,7 @@ def _channels_first(image: _Image) -> NDArray[np.generic]:
     before = pixels.shape[: pixels.ndim - (3 if colours else 2)]
     if sum(n > 1 for n in before) > 1:
         raise FormatError(
-            f"{path}: a TIFF of shape {pixels.shape}",
+            f"{path} is a TIFF of shape {pixels.shape}",
             needed="one stack of pages",
             cure="save each stack as its own file",
         )
@@ -336,7 +337,7 @@ def _channels_first(image: _Image) -> NDArray[np.generic]:
         extra = image.page.extrasamples
         alpha = "S" in axes and bool(extra) and int(extra[-1]) in _ALPHA
         array = colours_first(path, array[0], alpha=alpha)
-    return np.ascontiguousarray(turned_upright(array, image.turn))
+    return np.ascontiguousarray(turn_upright(array, image.turn))
 
 
 def _spacing(file: TiffFile) -> tuple[tuple[float, float, float], tuple[str, ...]]:

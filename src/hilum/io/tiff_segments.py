@@ -68,7 +68,7 @@ def refuse_incomplete(file: TiffFile) -> None:
         offset = number(form.offsetformat, stream.read(form.offsetsize))
 
 
-def assembled(file: TiffFile, pages: list[TiffPage]) -> NDArray[np.generic]:
+def decode_pages(file: TiffFile, pages: list[TiffPage]) -> NDArray[np.generic]:
     """Decode pages of an opened file.
 
     Returns:

@@ -55,7 +55,7 @@ T_PATIENTS = 20
 less often than they say (`scripts/bench coverage`)."""
 
 NO_INTERVAL = "no interval: one patient, or the same in every one"
-"""What people read in place of an interval that cannot be computed."""
+"""Text in place of an interval that cannot be computed."""
 
 RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
     **roc.RESAMPLED,
@@ -292,7 +292,7 @@ class _Statistic:
 
 @dataclass(frozen=True, eq=False)
 class _Resampling:
-    """Whose the cases are (N,), and how intervals are made."""
+    """Patients of the cases (N,), and options of the intervals."""
 
     patient: Integers
     patients: int

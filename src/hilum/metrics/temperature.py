@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hilum.metrics.validation import Numbers
 
 Link = Literal["exclusive", "ordinal", "multilabel"]
-"""What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1
+"""Meaning of the logits (N, K'): one a class (softmax); one a step to the next grade, K' = K - 1
 (cumulative); one a finding."""
 
 COLDEST, HOTTEST = 0.05, 20.0

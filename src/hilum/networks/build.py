@@ -114,14 +114,14 @@ def build_network(
         return network
     if spec.kind != "backbone" and spec.dimensions != 3:
         raise UsageError(
-            f"a {spec.kind} classifier of {spec.dimensions} dimensions",
+            f"a classifier of the kind {spec.kind} cannot have {spec.dimensions} dimensions",
             needed="dimensions=3",
             cure="kind='backbone' for pictures",
         )
     if bool(spec.backbone) == (spec.kind == "resnet3d"):
         own = "no backbone; its layers are `features` and `blocks`"
         raise UsageError(
-            f"a {spec.kind} classifier with backbone {spec.backbone!r}",
+            f"a classifier of the kind {spec.kind} cannot have backbone={spec.backbone!r}",
             needed=own if spec.backbone else "the name of a timm backbone",
         )
     with use_generator(generator):
@@ -161,7 +161,7 @@ def _check(spec: NetworkSpec) -> None:
     """Refuse kernels, strides and features that no U-Net can have."""
     if any(size % 2 == 0 for kernel in spec.kernels for size in kernel):
         raise UsageError(
-            f"kernels {spec.kernels}",
+            f"the kernels {spec.kernels} are not all of odd size",
             needed="odd sizes, so that an output voxel lies on an input voxel",
         )
     if spec.strides[0] != (1, 1, 1) or min(min(stride) for stride in spec.strides) < 1:
@@ -170,13 +170,14 @@ def _check(spec: NetworkSpec) -> None:
         )
     if min(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks) < 1:
         raise UsageError(
-            f"features {spec.features}, encoder_blocks {spec.encoder_blocks}, decoder_blocks"
-            f" {spec.decoder_blocks}",
+            f"a stage has no features or blocks: features {spec.features}, encoder_blocks"
+            f" {spec.encoder_blocks}, decoder_blocks {spec.decoder_blocks}",
             needed="at least 1 of each in every stage",
         )
     if spec.dimensions == 2 and any(size[0] != 1 for size in (*spec.kernels, *spec.strides)):
         raise UsageError(
-            f"a 2D network with kernels {spec.kernels} and strides {spec.strides}",
-            needed="Z entries of 1",
+            f"the 2D network has kernels {spec.kernels} and strides {spec.strides} beyond its"
+            " plane",
+            needed="1 as the first entry (Z) of each kernel and stride",
             cure="dimensions=3",
         )

@@ -93,7 +93,7 @@ class ClassifierNetwork(nn.Module, ABC):
         groups = self.groups()
         if n is not None and not 0 <= n <= len(groups):
             raise UsageError(
-                f"{n} groups to release",
+                f"{n} groups cannot be released",
                 needed=f"0 to {len(groups)}, or None for all of this network",
             )
         frozen = 0 if n is None else len(groups) - n

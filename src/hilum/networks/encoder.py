@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hilum.errors import UsageError
+from hilum.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""How families of timm are told to take pictures of any size: ViTs, windowed transformers, and
+"""Arguments with which families of timm take pictures of any size: ViTs, windowed transformers, and
 those that always do."""
 
 _TOO_SMALL = re.compile("Output size is too small|greater than actual input size")
@@ -173,8 +173,9 @@ def check_backbone(name: str) -> None:
     tags = timm.list_pretrained(f"{plain}.*")
     if "." in name and name not in tags:
         raise UsageError(
-            f"backbone {name!r} has a tag that timm does not know",
+            f"backbone {name!r} has a tag of weights that timm does not know",
             needed=f"one of {', '.join(tags)}" if tags else f"{plain!r}, which has no tags",
+            cure=did_you_mean(name, tags) or f"backbone={plain!r}, without a tag",
         )
 
 
@@ -201,7 +202,7 @@ def _create(name: str, in_channels: int) -> Any:
 
 def _without_map(name: str) -> UsageError:
     return UsageError(
-        f"backbone {name!r}, whose features have no place in the picture",
-        needed="one with a feature map",
-        cure="resnet50",
+        f"the features of backbone={name!r} have no place in the picture",
+        needed="a backbone with a feature map",
+        cure="backbone='resnet50'",
     )

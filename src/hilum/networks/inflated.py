@@ -143,7 +143,7 @@ def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:
     square = len({*flat.kernel_size}) == len({*flat.stride}) == 1 and flat.kernel_size[0] % 2
     if not square or isinstance(flat.padding, str) or flat.padding_mode != "zeros":
         raise UsageError(
-            f"the convolution {flat}",
+            f"the convolution {flat} cannot be turned to 3D",
             needed="square kernels of odd size, padded with zeros",
             cure="kind='slices', or resnet18",
         )

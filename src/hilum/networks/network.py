@@ -28,13 +28,13 @@ class Network(nn.Module, ABC):
         super().__init__()
         if dimensions not in (2, 3):
             raise UsageError(
-                f"a network of {dimensions} dimensions",
+                f"a network cannot have {dimensions} dimensions",
                 needed="dimensions 2 or 3",
                 cure="dimensions=3",
             )
         if in_channels < 1 or out_channels < 1:
             raise UsageError(
-                f"a network with {in_channels} channels in and {out_channels} out",
+                f"a network cannot have {in_channels} channels in and {out_channels} out",
                 needed="at least 1 of each",
             )
         self.in_channels, self.out_channels, self.dimensions = in_channels, out_channels, dimensions
@@ -86,7 +86,7 @@ def check_input(image: Tensor, channels: int) -> None:
     """
     if image.ndim != 5 or image.shape[1] != channels or 0 in image.shape:
         raise UsageError(
-            f"network input of shape {tuple(image.shape)}",
+            f"the network was given an input of shape {tuple(image.shape)}",
             needed=f"(B, {channels}, Z, Y, X) with no empty axis",
             cure="a 2D picture has Z = 1: image[:, :, None]" if image.ndim == 4 else "",
         )

@@ -41,7 +41,7 @@ class ResNet3d(ClassifierNetwork):
         features, blocks = spec.features, spec.blocks
         if not features or len(features) != len(blocks) or min(*features, *blocks) < 1:
             raise UsageError(
-                f"resnet3d with features {features} and blocks {blocks}",
+                f"a resnet3d cannot have features {features} and blocks {blocks}",
                 needed="one entry a stage in both, each at least 1",
                 cure="features=(32, 64, 128, 256), blocks=(1, 1, 1, 1)",
             )

@@ -64,8 +64,8 @@ class Classifier(TimmClassifier):
     ) -> None:
         if num_classes < 1 or in_channels < 1 or not 0 <= dropout < 1:
             raise UsageError(
-                f"a classifier with {num_classes} classes, {in_channels} channels and dropout"
-                f" {dropout}",
+                f"a classifier cannot have {num_classes} classes, {in_channels}"
+                f" channels and dropout {dropout}",
                 needed="at least 1 class and 1 channel, dropout from 0 to below 1",
             )
         spec = ClassifierSpec(

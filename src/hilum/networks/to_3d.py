@@ -122,11 +122,15 @@ def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, na
     unknown = sorted(kinds - {*_AS_THEY_ARE.split()} - {*replace})
     if unknown:
         raise UsageError(
-            f"backbone {name!r}, which has {', '.join(unknown)}",
-            needed="for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain"
-            " convolutions",
-            cure="kind='slices', which takes any backbone slice by slice, or a backbone such as"
-            " resnet18, tf_efficientnet_lite0",
+            f"backbone={name!r} cannot be turned to 3D: it has {', '.join(unknown)}",
+            needed=(
+                "for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain"
+                " convolutions"
+            ),
+            cure=(
+                "kind='slices', which takes any backbone slice by slice, or a backbone such as"
+                " resnet18, tf_efficientnet_lite0"
+            ),
         )
     _replace_children(model, replace)
 

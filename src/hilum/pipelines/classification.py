@@ -58,7 +58,11 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         The network may be any of timm's, so its gradient in bfloat16 is tried.
         """
         if fingerprint.classes is None:
-            raise UsageError(f"{fingerprint.name} has no classes", needed="a label for each case")
+            raise UsageError(
+                f"{fingerprint.name} has no classes",
+                needed="a label for each case",
+                cure="name the column of the classes: label='COLUMN'",
+            )
         trial = partial(ClassificationTrial, fingerprint.classes)
         timer = time_while(allowed, step_timer(device, "float32", trial))
         made = make_plan(

@@ -124,7 +124,7 @@ class ClassificationPrediction:
         options = self.options
         if run.engine not in {"auto", "torch"}:
             raise UsageError(
-                f"engine={run.engine!r} for a classifier",
+                f"engine={run.engine!r} does not run a classifier",
                 needed="engine='torch'",
                 cure=f"leave out engine={run.engine!r}",
             )
@@ -194,4 +194,6 @@ def _refuse_options(
         value = getattr(options, field.name)
         if value != field.default:
             given = f"{field.name}={value!r}"
-            raise UsageError(f"{given} for {model}", needed=needed, cure=f"leave out {given}")
+            raise UsageError(
+                f"{given} does not apply to {model}", needed=needed, cure=f"leave out {given}"
+            )

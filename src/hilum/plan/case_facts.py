@@ -45,7 +45,10 @@ class Intensities(Record):
             DataError: it is empty.
         """
         if not values.size:
-            raise DataError("no voxel to measure intensities of", needed="at least one voxel")
+            raise DataError(
+                "the image has no voxel whose intensity could be measured",
+                needed="at least one voxel",
+            )
         wide = values.astype(np.float64)
         low, middle, high = (float(v) for v in np.percentile(wide, (0.5, 50.0, 99.5)))
         return cls(
@@ -115,7 +118,7 @@ class CaseFacts(Record):
     """Extent along (Z, Y, X) of the mask that says where to look, where cases are classified and
     have one."""
     centred: bool = False
-    """Whether the data set gives the point to look at."""
+    """True if the data set gives the point to look at."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def measure_case(
     whole_samples = tuple(channel.flat[whole].astype(np.float32) for channel in array)
     if not all(np.isfinite(one).all() for one in array):
         raise DataError(
-            f"case {case_id}: voxels that are NaN or infinite",
+            f"case {case_id} has voxels that are NaN or infinite",
             needed="finite intensities",
             cure="hilum check DATA --fix DIR",
         )
@@ -220,7 +223,7 @@ def _label_counts(case_id: str, labels: Labels | None, table: LabelTable) -> dic
     unknown = sorted({int(v) for v in values} - known)
     if unknown:
         raise LabelError(
-            f"case {case_id}: labels {unknown[:5]} that the label table does not know",
+            f"case {case_id} holds labels {unknown[:5]} that the label table does not know",
             needed=f"labels among {sorted(known)}",
             cure="hilum check DATA lists every such case",
         )

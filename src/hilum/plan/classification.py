@@ -22,7 +22,7 @@ class RegionSpec(Record):
 
     kind: Literal["whole", "mask", "centre", "middle"] = "whole"
     mask_channel: bool = False
-    """Whether the mask (1 inside, 0 outside) is the network's last channel."""
+    """True if the mask (1 inside, 0 outside) is the network's last channel."""
 
 
 class WeightsSpec(Record):
@@ -91,8 +91,8 @@ class ClassificationPlan(Plan):
     stages: Decision[tuple[Stage, ...]]
     loss: Decision[ClassLossSpec]
     balance: Decision[Literal["none", "weights", "sampling"]]
-    """How rare classes get their share: not at all, by weights of the loss, or by drawing their
-    cases more often."""
+    """Way in which rare classes get their share: not at all, by weights of the loss, or by sampling
+    their cases more often."""
     coverage: Decision[float]
     """Share of cases whose class the prediction sets shall hold."""
 

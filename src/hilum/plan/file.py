@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from hilum.errors import FormatError, HilumError, UsageError
+from hilum.errors import FormatError, HilumError, UsageError, did_you_mean, find_named
 from hilum.io import OutputFolder
 from hilum.io.text import read_text
 from hilum.plan.classification import ClassificationPlan
-from hilum.plan.plan import PLAN_VERSION, Decision, Plan, look_up
+from hilum.plan.plan import PLAN_VERSION, Decision, Plan
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         raise UsageError(
             f"{source} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}",
             needed="a plan as JSON",
+            cure="correct it there; `hilum plan DATA` writes a plan to begin with",
         ) from error
     fields = fields if isinstance(fields, dict) else {}
     version = fields.get("version")
@@ -85,7 +85,7 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         )
     task = fields.get("task")
     task = task.get("value") if isinstance(task, dict) else task
-    kind = look_up(f"{source}: task", str(task), PLANS)
+    kind = find_named(f"{source}: task", "", str(task), PLANS)
     try:
         return kind.model_validate_json(json.dumps(_complete(fields, kind)))
     except ValidationError as error:
@@ -137,9 +137,8 @@ def _explain(problem: ErrorDetails, kind: type[Plan]) -> str:
             if isinstance(part, str) and part in record.model_fields:
                 record = _record_in(record.model_fields[part].annotation) or record
         known = list(record.model_fields)
-        near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
-        meant = f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}"
-        return f"unknown field {shown!r}{meant}"
+        meant = did_you_mean(str(where[-1]), known) or f"known are {', '.join(known)}"
+        return f"unknown field {shown!r}, {meant}"
     if problem["type"] == "missing":
         return f"field {shown!r} is missing"
     if problem["type"] == "value_error":

@@ -16,7 +16,7 @@ from hilum.dataset.channels import (
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
-from hilum.errors import DataError, LabelError, UsageError
+from hilum.errors import DataError, LabelError, UsageError, did_you_mean
 from hilum.plan.case_facts import (
     CaseFacts,
     CaseSamples,
@@ -60,8 +60,7 @@ class Fingerprint(Record):
     channels: tuple[ChannelSummary, ...]
     task: str = "segmentation"
     labels: LabelTable
-    """What the annotation's integers mean; of a classification its masks', which say where to look.
-    """
+    """Meaning of the annotation's integers; of a classification of those of its masks."""
     classes: ClassTable | None = None
     cases: tuple[CaseFacts, ...]
 
@@ -99,7 +98,7 @@ def make_fingerprint(
         table = LabelTable.from_names({1: "region"})
     else:
         raise LabelError(
-            f"{dataset.name}: neither a label table nor classes",
+            f"{dataset.name} has neither a label table nor classes",
             needed="labels in dataset.json, or a column of classes",
             cure="hilum check DATA",
         )
@@ -107,14 +106,16 @@ def make_fingerprint(
     unknown = [case for case in cases or () if case not in known]
     if unknown:
         raise UsageError(
-            f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
+            f"{dataset.name} has no annotated case {unknown[0]!r}",
+            needed="ids of annotated cases",
+            cure=did_you_mean(unknown[0], known),
         )
     chosen = list(dataset.not_tests) if cases is None else [known[case] for case in cases]
     if not chosen:
         raise UsageError(
             f"{dataset.name} has no annotated case",
-            needed="at least one",
-            cure=f"look at {dataset.root}",
+            needed="at least one annotated case",
+            cure=f"annotate cases in {dataset.root}; `hilum check DATA` says what each lacks",
         )
 
     def work(case: Case) -> CaseSamples | DataError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
-from hilum.errors import UsageError
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -45,22 +43,6 @@ def resampled_size(
 def in_mm(values: Iterable[float]) -> str:
     """Format a spacing in mm."""
     return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
-
-
-def look_up(what: str, name: str, choices: Mapping[str, T]) -> T:
-    """Return what has this name.
-
-    Raises:
-        UsageError: nothing has it; the nearest name is told.
-    """
-    if name not in choices:
-        near = get_close_matches(name, choices, n=1)
-        raise UsageError(
-            f"{what} {name!r} is not known",
-            needed=f"one of {', '.join(choices)}",
-            cure=f"did you mean {near[0]!r}?" if near else "",
-        )
-    return choices[name]
 
 
 class Record(BaseModel):
@@ -157,12 +139,12 @@ class ClassifierSpec(Record):
     backbone: str = ""
     """timm's name; empty for `resnet3d`."""
     planes: Literal["axial", "three"] = "axial"
-    """What `slices` looks at: axial slices, or axial, coronal and sagittal ones."""
+    """Planes that `slices` looks at: axial slices, or axial, coronal and sagittal ones."""
     features: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     norm: Literal["group", "batch"] = "group"
-    """Of `resnet3d`: group norms ask nothing of a batch; batch norms learn more from batches of
-    eight or more."""
+    """Norm of `resnet3d`: group norms ask nothing of a batch; batch norms learn more from batches
+    of eight or more."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
     @property
@@ -230,9 +212,9 @@ class TrainingRanges(Record):
     channels: tuple[ChannelRange, ...]
     cases: int = Field(default=0, ge=0)
     pictures: bool = False
-    """Whether each was a single picture."""
+    """True if each was a single picture."""
     orientation: str = "SPL"
-    """Of the axes below; "source" where they are as stored."""
+    """Orientation of the axes below; "source" where they are as stored."""
     spacing: tuple[Range, Range, Range] | None = None
     extent_mm: tuple[Range, Range, Range] | None = None
     """The field of view."""
@@ -266,8 +248,8 @@ class Plan(Record):
     steps: Decision[int]
     precision: Decision[Literal["float32", "bfloat16"]]
     seen: TrainingRanges | None = None
-    """What the training images looked like, to notice an image unlike them
-    (`hilum.inference.unlike`); changes no answer."""
+    """Ranges of the training images, to notice an image unlike them
+    (`hilum.inference.unlike`); changes no prediction."""
 
     @property
     def decisions(self) -> dict[str, Decision[object]]:

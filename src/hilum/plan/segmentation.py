@@ -39,7 +39,7 @@ class PostprocessingStep(Record):
     minimum: float = Field(default=0.0, ge=0)
     """The smallest piece that stays."""
     unit: Literal["ml", "voxels"] = "ml"
-    """Of `minimum`; voxels in images without a physical scale."""
+    """Unit of `minimum`; voxels in images without a physical scale."""
 
     @property
     def title(self) -> str:
@@ -69,16 +69,16 @@ class ResamplingSpec(Record):
     """Spacings that differ by less than this fraction are one: nothing is resampled along that
     axis."""
     separate: Literal["never", "anisotropic", "always"] = "never"
-    """When the axis of the largest spacing is resampled by an order of its own, after the slices
-    across it. "anisotropic": where the largest spacing, of the case or of the plan, is more than
-    `anisotropy` times the smallest (nnU-Net's rule)."""
+    """Condition for resampling the axis of the largest spacing by an order of its own, after the
+    slices across it. "anisotropic": where the largest spacing, of the case or of the plan, is more
+    than `anisotropy` times the smallest (nnU-Net's rule)."""
     anisotropy: float = Field(default=3.0, ge=1)
     separate_order: Literal[0, 1, 3] = 0
-    """Of an image along an axis that is resampled separately."""
+    """Order for an image along an axis that is resampled separately."""
     logits_order: Literal[0, 1] = 1
     separate_logits_order: Literal[0, 1] = 0
     clip: bool = False
-    """Whether splines may not go beyond the range of what they interpolate: a channel, or a slice
+    """True if splines may not go beyond the range of what they interpolate: a channel, or a slice
     of it where an axis is resampled separately (scikit-image's `resize`)."""
 
 
@@ -97,7 +97,7 @@ class SegmentationPlan(Plan):
     postprocessing: Decision[tuple[PostprocessingStep, ...]] = decide(
         (), "not learnt: `hilum tune` learns it on cases that the model was not trained on"
     )
-    """What is done to the labels of an answer, one after the other."""
+    """Changes of the predicted labels, one after the other."""
     axes: Decision[Three] = decide((0, 1, 2), "the axes stay in the order of `orientation`")
     """The axes of the reoriented image that become (Z, Y, X) of the network's grid, nnU-Net's
     transpose_forward. All sizes and spacings of the plan are in the order after it."""
@@ -107,7 +107,7 @@ class SegmentationPlan(Plan):
     weighting: Decision[Literal["gaussian", "nnunet"]] = decide(
         "gaussian", "a voxel counts most where it lies in the middle of a patch"
     )
-    """How much the voxels of a patch count where patches overlap; "nnunet" is nnU-Net's map, whose
+    """Weights of the voxels of a patch where patches overlap; "nnunet" is nnU-Net's map, whose
     centre is half a voxel off in patches of even size and whose least weight is far smaller."""
 
     @property

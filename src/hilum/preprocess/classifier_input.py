@@ -58,7 +58,7 @@ class InputWindow:
         """
         if array.shape != self.shape:
             raise GeometryError(
-                f"a map of shape {array.shape}", needed=f"the input's shape, {self.shape}"
+                f"the map has shape {array.shape}", needed=f"the input's shape, {self.shape}"
             )
         turned = self.turned
         out = np.asarray(array, dtype=np.float32)
@@ -199,6 +199,7 @@ def _find_centre(
         raise GeometryError(
             f"the point {tuple(float(x) for x in point)} mm lies outside the image",
             needed="a point in the image, in LPS mm (x, y, z)",
+            cure="correct the point; negate x and y of coordinates as NIfTI has them",
         )
     return np.asarray(index)
 

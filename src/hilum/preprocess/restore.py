@@ -138,7 +138,7 @@ class Restore:
         """
         if tuple(shape) != self.shape:
             raise GeometryError(
-                f"an array of shape {tuple(shape)} to restore",
+                f"the array to restore has shape {tuple(shape)}",
                 needed=f"the shape that preprocessing gave, {self.shape}",
             )
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from hilum.preprocess.restore import Restore
 
 WORKING_BYTES = 64 * 2**20
-"""What a stream may hold beside the answer's array and the row of logits that the next slab still
-needs."""
+"""Bytes that a stream may hold beside the output array and the row of logits that the next slab
+still needs."""
 
 # arrays of the size of a band of K planes that exist at a time: two rows, their steps, the mean,
 # the decoding's
@@ -56,12 +56,13 @@ class _Stream:
     ) -> None:
         if outputs < 1 or working_bytes < 1 or threads < 1:
             raise UsageError(
-                f"{outputs} outputs in {working_bytes} bytes by {threads} threads",
+                f"{outputs} outputs cannot be restored in {working_bytes} bytes by"
+                f" {threads} threads",
                 needed="at least 1 of each",
             )
         if not set(restore.orders) <= {0, 1}:
             raise UsageError(
-                f"logits to be restored with orders {restore.orders}",
+                f"logits cannot be restored with the orders {restore.orders}",
                 needed="0 (nearest) or 1 (linear) along each axis",
             )
         self._restore, self._convert, self._out = restore, convert, out
@@ -95,9 +96,11 @@ class _Stream:
         if not fits or fed + logits.shape[1] > size:
             outputs, height, width = self._shape
             raise GeometryError(
-                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of {size}",
-                needed=f"({outputs}, z, {height}, {width}) and {size} rows in all, as"
-                " preprocessing gave",
+                f"a slab of logits has shape {logits.shape}, after {fed} rows of {size}",
+                needed=(
+                    f"({outputs}, z, {height}, {width}) and {size} rows in all, as"
+                    " preprocessing gave"
+                ),
             )
         end = fed + logits.shape[1]
         planes = self._planes
@@ -143,7 +146,7 @@ class _Stream:
         fed, size = self._first + self._kept.shape[1], self._restore.shape[0]
         if fed != size:
             raise GeometryError(
-                f"{fed} rows of logits to restore", needed=f"{size}, as preprocessing gave"
+                f"{fed} rows of logits were given, not all", needed=f"{size}, as preprocessing gave"
             )
         return Volume(self._out, self._restore.source)
 
@@ -228,7 +231,7 @@ class ProbabilityStream(_Stream):
             )
         if len(outside) != outputs:
             raise GeometryError(
-                f"{len(outside)} probabilities outside the box",
+                f"{len(outside)} probabilities were given for what lies outside the box",
                 needed=f"one for each of {outputs} outputs",
             )
         super().__init__(restore, outputs, activate, out, working_bytes, threads)

@@ -111,7 +111,7 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[np.integer]:
     """
     if labels.channels != 1 or not restore.source.is_close(labels.geometry, tolerance_voxels=0.05):
         raise GeometryError(
-            f"an annotation of shape {labels.array.shape} that does not lie on its image's grid"
+            f"the annotation of shape {labels.array.shape} does not lie on its image's grid"
             f" {restore.source.shape}",
             needed="one grid for image and annotation",
             cure="hilum check DATA --fix DIR",
@@ -159,7 +159,7 @@ def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> 
     """Normalise all channels of an image (C, Z, Y, X) in place."""
     inside = None
     if any(one.kind == "case_filled" for one in how):
-        inside = filled((array != 0).any(axis=0))
+        inside = fill_holes((array != 0).any(axis=0))
     for channel, one in zip(array, how, strict=True):
         if one.kind == "case_filled" and inside is not None:
             _standardise_inside(channel, inside)
@@ -167,7 +167,7 @@ def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> 
             normalise(channel, one)
 
 
-def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill the holes of a mask (Z, Y, X): voxels without a path out across voxel faces."""
     pieces = cc3d.connected_components(~mask, connectivity=6)  # 0 where the mask is
     outside = np.zeros(int(pieces.max()) + 1, dtype=bool)

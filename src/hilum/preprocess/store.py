@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("hilum")
 OUTSIDE = -1
-"""What the target of a patch holds outside the case; the image holds 0 there."""
+"""Value of the target outside the case; the image holds 0 there."""
 FOREGROUND_SAMPLES = 10_000
 """Coordinates kept for each label of a case."""
 _CHUNK_EDGE = 64
@@ -187,9 +187,9 @@ class CaseStore(RecordFolder):
         """
         if image.shape[1:] != target.shape or target.shape != restore.shape:
             raise DataError(
-                f"case {case_id}: image {image.shape}, target {target.shape}, restore"
-                f" {restore.shape}",
-                needed="one shape",
+                f"case {case_id} has an image of shape {image.shape}, a target of"
+                f" {target.shape} and a grid of {restore.shape}",
+                needed="one shape for all three",
             )
         self.path(case_id).unlink(missing_ok=True)
         narrow = np.int16 if target.max(initial=0) <= np.iinfo(np.int16).max else np.int32
@@ -298,7 +298,7 @@ def store_all(
     unknown = [case for case in cases if case not in known]
     if unknown:
         raise UsageError(
-            f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
+            f"{dataset.name} has no annotated case {unknown[0]!r}", needed="ids of annotated cases"
         )
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         futures = [pool.submit(work, known[case]) for case in cases]
@@ -341,9 +341,9 @@ def named_case(case_id: str) -> Iterator[None]:
         ) from error
     except MemoryError as error:
         raise ResourceError(
-            f"case {case_id}: not enough memory to preprocess it",
+            f"there is not enough memory to preprocess case {case_id}",
             needed="more memory",
-            cure="use fewer threads",
+            cure="close other programs, or crop the image of the case",
         ) from error
 
 

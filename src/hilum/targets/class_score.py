@@ -73,22 +73,22 @@ class ClassScore(BaseModel):
         ):
             if not all(0 <= value <= 1 for value in values):
                 raise DataError(
-                    f"case {self.case}: {kind} {list(values)}",
+                    f"case {self.case} has {kind} {list(values)}",
                     needed="numbers from 0 to 1",
                     cure="predict the case again",
                 )
         if self.calibrated is not None and len(calibrated) != len(self.probabilities):
             raise DataError(
-                f"case {self.case}: {len(self.probabilities)} probabilities and {len(calibrated)}"
-                " calibrated ones",
-                needed="one of each a class",
+                f"case {self.case} has {len(self.probabilities)} probabilities and"
+                f" {len(calibrated)} calibrated ones",
+                needed="one of each for each class",
                 cure="predict the case again",
             )
         return self
 
     @property
     def group(self) -> str:
-        """Whose case it is: the patient, or the case where no patient is known.
+        """Group that is resampled as one: the patient, or the case where no patient is known.
 
         Units join these, see `resampling_groups`.
         """
@@ -120,12 +120,12 @@ def decide(probabilities: Numbers, table: ClassTable) -> Flags:
     if table.binary:
         index = (values[:, 1] >= THRESHOLD).astype(np.int64)
     elif table.kind == "ordinal":
-        index = (reached(values) >= THRESHOLD).sum(axis=1)
+        index = (cumulative_probabilities(values) >= THRESHOLD).sum(axis=1)
     else:
         index = values.argmax(axis=1)
     return np.asarray(index[:, None] == np.arange(len(table.names)))
 
 
-def reached(probabilities: Numbers) -> Numbers:
+def cumulative_probabilities(probabilities: Numbers) -> Numbers:
     """Return (N, K - 1) probability of grade 1, 2, ... or more, from the grades' own (N, K)."""
     return np.asarray(probabilities[:, ::-1].cumsum(axis=1)[:, -2::-1])

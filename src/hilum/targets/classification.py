@@ -64,7 +64,7 @@ class ClassificationTask:
         """
         if logits.ndim != 2 or logits.shape[1] != self.outputs:
             raise UsageError(
-                f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})"
+                f"the logits have shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})"
             )
         logits = logits.double()
         if self.table.kind == "exclusive":

@@ -44,15 +44,16 @@ def encode_target(labels: NDArray[np.generic], table: LabelTable) -> NDArray[np.
     """
     if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
-            f"annotation of shape {labels.shape} and type {labels.dtype}",
+            f"the annotation has shape {labels.shape} and type {labels.dtype}",
             needed="an integer array (Z, Y, X)",
             cure="volume.array[0] of a label volume",
         )
     ids = table.ids
     if len(ids) > MOST_LABELS:
         raise LabelError(
-            f"{len(ids)} labels",
+            f"the label table has {len(ids)} labels",
             needed=f"at most {MOST_LABELS}; the target keeps {IGNORE} for ignored voxels",
+            cure="join labels, or train several models for a part of them each",
         )
     present = np.unique(labels)
     ignored = {} if table.ignore is None else {table.ignore: IGNORE}
@@ -60,7 +61,7 @@ def encode_target(labels: NDArray[np.generic], table: LabelTable) -> NDArray[np.
     if unknown:
         also = f", ignored: {table.ignore}" if table.ignore is not None else ""
         raise LabelError(
-            f"labels {unknown[:10]} in the annotation",
+            f"the annotation holds labels {unknown[:10]}, which the label table does not know",
             needed=f"labels of the table: {list(ids)}{also}",
             cure="add them to the data set's labels, or run `hilum check DATA`",
         )
@@ -143,7 +144,7 @@ def _check_outputs(logits: NDArray[np.float32], table: LabelTable) -> None:
     if logits.ndim < 1 or len(logits) != table.outputs:
         names = [region.name for region in table.regions]
         raise LabelError(
-            f"logits of shape {logits.shape}",
+            f"the logits have shape {logits.shape}",
             needed=f"({table.outputs}, ...), one entry for each of {names or 'the labels'}",
             cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
         )

@@ -71,9 +71,11 @@ class VoxelLoss(nn.Module, ABC):
         if given is not None:
             if len(given) != self.outputs or min(given) < 0 or not 0 < sum(given) < float("inf"):
                 raise UsageError(
-                    f"class_weights {given}",
-                    needed=f"{self.outputs} finite weights of at least 0, one for each output, not"
-                    " all 0",
+                    f"class_weights={given} cannot weigh {self.outputs} outputs",
+                    needed=(
+                        f"{self.outputs} finite weights of at least 0, one for each output, not"
+                        " all 0"
+                    ),
                 )
             weights = torch.tensor(given, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -97,8 +99,7 @@ class VoxelLoss(nn.Module, ABC):
         expected = (logits.shape[0], channels, *logits.shape[2:])
         if logits.ndim != 5 or logits.shape[1] != self.outputs or tuple(target.shape) != expected:
             raise UsageError(
-                f"logits of shape {tuple(logits.shape)} and a target of shape"
-                f" {tuple(target.shape)}",
+                f"the logits have shape {tuple(logits.shape)}, the target {tuple(target.shape)}",
                 needed=f"logits (B, {self.outputs}, Z, Y, X) and a target (B, {channels}, Z, Y, X)",
             )
         flat = logits.float().flatten(2)
@@ -163,7 +164,9 @@ class Focal(VoxelLoss):
         super().__init__(spec, table)
         if not spec.focal_gamma >= 0:
             raise UsageError(
-                f"focal_gamma {spec.focal_gamma}", needed="0 or more", cure="focal_gamma=2.0"
+                f"focal_gamma={spec.focal_gamma:g} is negative",
+                needed="0 or more",
+                cure="focal_gamma=2.0",
             )
 
     def compute(self, voxels: Voxels) -> Tensor:
@@ -202,7 +205,7 @@ class Tversky(VoxelLoss):
         self.alpha, self.beta = self.false_weights()
         if min(self.alpha, self.beta) < 0 or not self.alpha + self.beta > 0:
             raise UsageError(
-                f"tversky_alpha {self.alpha} and tversky_beta {self.beta}",
+                f"tversky_alpha={self.alpha:g} and tversky_beta={self.beta:g} are no weights",
                 needed="weights of at least 0, one of them above 0",
                 cure="tversky_alpha=0.3, tversky_beta=0.7",
             )
@@ -294,7 +297,9 @@ def deep_supervision_loss(loss: VoxelLoss, outputs: Sequence[Tensor], target: Te
         UsageError: when there is no output.
     """
     if not outputs:
-        raise UsageError("no outputs to supervise", needed="at least the full resolution's logits")
+        raise UsageError(
+            "there are no outputs to supervise", needed="at least the full resolution's logits"
+        )
     weights = [0.5**n for n in range(len(outputs))]
     terms = [
         w / sum(weights) * loss(y, _nearest(target, y.shape[2:]))

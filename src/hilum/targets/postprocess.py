@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Box = tuple[slice, slice, slice]
 
 BYTES_A_VOXEL = 16
-"""Of the box around a region, one voxel wider on every side, beyond the copy of the label map."""
+"""Bytes a voxel of the box around a region, one voxel wider on every side; beyond the label map."""
 _INNER = (slice(1, -1),) * 3
 
 
@@ -86,12 +86,13 @@ def postprocess(
     """
     if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
-            f"{labels.dtype} labels of shape {labels.shape}", needed="one channel of integers"
+            f"the labels have type {labels.dtype} and shape {labels.shape}",
+            needed="one channel of integers",
         )
     unknown = sorted({label for step in steps for label in step.labels} - set(table.ids))
     if unknown:
         raise LabelError(
-            f"post-processing of labels {unknown}, which the model does not have",
+            f"the post-processing names labels {unknown}, which the model does not have",
             needed=f"labels of the table: {list(table.ids)}",
             cure="learn it again for this model: hilum tune",
         )

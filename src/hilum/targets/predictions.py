@@ -113,8 +113,9 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
     for score in scores:
         if len(score.probabilities) != len(table.names):
             raise DataError(
-                f"case {score.case}: {len(score.probabilities)} probabilities",
+                f"case {score.case} has {len(score.probabilities)} probabilities",
                 needed=f"one for each of {', '.join(table.names)}",
+                cure="predict again with a model of these classes",
             )
     further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
     rows = [
@@ -151,7 +152,7 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
         "unit": score.unit or "",
         "label": _write_known(score.reference),
         "fold": "" if score.fold is None else str(score.fold),
-        "predicted": _join(called(score, table)) or "",
+        "predicted": _join(called_classes(score, table)) or "",
         "set": _write_known(_join(score.prediction_set)),
         "certain": _write_known(_join(score.certain)),
         "refuse": next(word for word, value in _TRUTH.items() if value is score.refuse),
@@ -163,7 +164,7 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
     return row
 
 
-def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
+def called_classes(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
     """Name the classes that are called for one case, see `decide`."""
     chosen = decide(np.array([score.best]), table)[0]
     return tuple(name for name, yes in zip(table.names, chosen, strict=True) if yes)
@@ -185,7 +186,9 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
     file = predictions_file(path)
     if not file.is_file():
         raise UsageError(
-            f"no {file.name} in {file.parent}", needed="a table with the columns case and p_<class>"
+            f"{file.parent} has no {file.name}",
+            needed="a table with the columns case and p_<class>",
+            cure="`hilum predict MODEL INPUT -o FOLDER` with a classifier writes one",
         )
     rows = _own_rows(file) or _rows_of_others(file)
     names = _class_names(rows.header, file, table)
@@ -268,7 +271,7 @@ def _rows_of_others(file: Path) -> Table:
     return Table(tuple(ours.values()), rows, table.lines, table.notes)
 
 
-def assumed(path: Path | str) -> tuple[str, ...]:
+def reading_notes(path: Path | str) -> tuple[str, ...]:
     """List what reading a table of predictions assumed: encoding, decimal commas, columns."""
     file = predictions_file(path)
     return (_own_rows(file) or _rows_of_others(file)).notes

@@ -33,7 +33,7 @@ class Row(Record):
     loss: float
     gradient_norm: float
     score: float | None = None
-    """Of validation cases (mean Dice, AUROC), where it was measured."""
+    """Score of validation cases (mean Dice, AUROC), where it was measured."""
 
 
 class Progress(Record):

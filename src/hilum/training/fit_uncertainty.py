@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Features: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
-"""Of one case: what the network's head gets, and intensity statistics."""
+"""Features of one case: the input of the network's head, and intensity statistics."""
 _PARTS = 5
 """Parts of the predictions of a single fold; each is calibrated by the others."""
 _REFUSED_SHARE = 0.01

@@ -40,7 +40,7 @@ class TrainedFold(Generic[S]):
     trained: tuple[str, ...]
     validated: tuple[Case, ...]
     earlier_seconds: float = 0.0
-    """Of its training in the sessions before this one."""
+    """Seconds of its training in the sessions before this one."""
 
     @property
     def unscored(self) -> int:

@@ -16,7 +16,7 @@ from hilum.dataset.channels import plain_name
 from hilum.dataset.classes import (
     ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
 )
-from hilum.dataset.labels import listed
+from hilum.dataset.labels import describe_labels
 from hilum.errors import DataError, UsageError, some
 from hilum.io import atomic_write_text
 from hilum.io.content import content_hash, digest
@@ -259,7 +259,11 @@ def _hash(annotation: Annotation | None) -> str:
 def _labels(table: LabelTable | None) -> str:
     if table is None:
         return "none"
-    return listed(table) if table.ignore is None else f"{listed(table)}; {table.ignore} ignored"
+    return (
+        describe_labels(table)
+        if table.ignore is None
+        else f"{describe_labels(table)}; {table.ignore} ignored"
+    )
 
 
 def _classes(table: ClassTable | None) -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import arranged, describe_folds, make_folds
+from hilum.dataset import describe_folds, make_folds, match_dataset
 from hilum.dataset.folds import fold_groups, patient_of
 from hilum.engines import describe_device, resolve_device
 from hilum.errors import ModelError, UsageError, some
@@ -248,7 +248,7 @@ def _compare_premises(
     dataset = (
         opened
         if given is None
-        else arranged(opened, given.channels, given.table, holder="the plan")
+        else match_dataset(opened, given.channels, given.table, holder="the plan")
     )
     for note in dataset.notes:
         listener.say(note)

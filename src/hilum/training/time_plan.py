@@ -41,17 +41,17 @@ SHARES: dict[Stage, float] = {
     "report": 0.10,  # at most, bootstrap intervals and baselines of a classifier
     "writing": 0.05,  # at most, the model folder
 }
-"""Of the minutes of a fold, in the order of the stages."""
+"""Shares of the minutes of a fold, in the order of the stages."""
 TUNE_SHARES = {"predicting": 0.6, "learning": 0.2, "scoring": 0.2}
-"""Of the minutes of `hilum tune`."""
+"""Shares of the minutes of `hilum tune`."""
 TRIAL_SHARE = 0.1
-"""Of the minutes of a fold: timing networks of several sizes; the times of more are estimated."""
+"""Share of the minutes of a fold for timing networks; the times of further sizes are estimated."""
 PROBE_SHARE = 0.8
-"""Of the seconds for steps: what a linear probe takes for features; the rest is for its fit."""
+"""Share of the seconds for steps that a linear probe takes for features; its fit gets the rest."""
 LITTLE_SHARE = 0.25
-"""When less of the minutes than this is left for steps, that is said."""
+"""A warning is given where less of the minutes than this share is left for steps."""
 OVERRUN = 1.05, 5.0
-"""When the minutes times this, and so many seconds, are exceeded, that is said."""
+"""A message is given where the minutes times this, and so many seconds, are exceeded."""
 WRITING_SECONDS = 5.0
 LOOKS_TO_PREPROCESS = 2.0
 """Preprocessing a case takes so many times what looking at it took."""

@@ -34,7 +34,7 @@ class Box:
         pairs = list(zip(self.start, self.stop, strict=True))
         if len(pairs) != 3 or any(a < 0 or b <= a for a, b in pairs):
             raise GeometryError(
-                f"box from {self.start} to {self.stop}",
+                f"there is no box from {self.start} to {self.stop}",
                 needed="three starts of at least 0, each below its stop",
             )
         object.__setattr__(self, "start", tuple(int(a) for a in self.start))
@@ -92,7 +92,7 @@ def crop(volume: Volume, box: Box) -> Volume:
     shape = volume.geometry.shape
     if any(stop > size for stop, size in zip(box.stop, shape, strict=True)):
         raise GeometryError(
-            f"box from {box.start} to {box.stop} of a volume of shape {shape}",
+            f"the box from {box.start} to {box.stop} reaches beyond a volume of shape {shape}",
             needed="a box within the volume",
         )
     return Volume(
@@ -116,7 +116,7 @@ def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: floa
     front, back = [int(n) for n in before], [int(n) for n in after]
     if len(front) != 3 or len(back) != 3 or min(front + back) < 0:
         raise GeometryError(
-            f"padding of {tuple(before)} before and {tuple(after)} behind",
+            f"the padding is {tuple(before)} before and {tuple(after)} behind",
             needed="three numbers of at least 0",
             cure="use crop to take away",
         )
@@ -135,7 +135,7 @@ def fill_value(value: float, dtype: np.dtype[np.generic]) -> np.generic:
         limits = np.iinfo(dtype.name)
         if not (limits.min <= value <= limits.max and float(value).is_integer()):
             raise UsageError(
-                f"{value} to fill an array of type {dtype}",
+                f"{value} cannot fill an array of type {dtype}",
                 needed=f"a whole number from {limits.min} to {limits.max}",
             )
     return dtype.type(value)

@@ -50,14 +50,16 @@ class Geometry:
         shape = tuple(int(n) for n in self.shape)
         affine = np.array(self.affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
-            raise GeometryError(f"shape {shape}", needed="three positive sizes (Z, Y, X)")
+            raise GeometryError(
+                f"the grid has shape {shape}", needed="three positive sizes (Z, Y, X)"
+            )
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
-            raise GeometryError(f"affine {affine.tolist()}", needed="a finite 4 x 4 matrix")
+            raise GeometryError(f"the affine is {affine.tolist()}", needed="a finite 4 x 4 matrix")
         steps = affine[:3, :3]
         lengths = np.linalg.norm(steps, axis=0)
         if lengths.min() < 1e-6:
             raise GeometryError(
-                f"spacing {lengths.tolist()} mm along (Z, Y, X)",
+                f"the spacing is {lengths.tolist()} mm along (Z, Y, X)",
                 needed="more than 0 mm along every axis",
                 cure="convert the image again, or write its true spacing into its header",
             )
@@ -65,8 +67,8 @@ class Geometry:
         shear = float(np.abs(cosines - np.eye(3)).max())
         if shear > _SHEAR_TOLERANCE:
             raise GeometryError(
-                f"axes that are not perpendicular (cosine {shear:.4f} between two of them), as from"
-                " a tilted gantry or a sheared affine",
+                f"the axes are not perpendicular (cosine {shear:.4f} between two of"
+                " them), as from a tilted gantry or a sheared affine",
                 needed="perpendicular axes",
                 cure="resample the image onto a perpendicular grid first (SimpleITK's Resample)",
             )

@@ -70,8 +70,9 @@ class LabelTable(BaseModel):
         ids = [label.id for label in self.labels]
         if ids != sorted(set(ids)) or not ids or ids[0] != 0:
             raise LabelError(
-                f"label ids {ids}",
+                f"the label ids {ids} do not rise from 0, or one is there twice",
                 needed="distinct ids in rising order, beginning with 0 for the background",
+                cure="number the labels from 0, the background, upwards",
             )
         names = [" ".join(label.name.casefold().split()) for label in self.labels]
         if twice := [
@@ -80,23 +81,28 @@ class LabelTable(BaseModel):
             if names.count(name) > 1
         ]:
             raise LabelError(
-                f"labels of one name: {', '.join(twice)}",
+                f"several labels have one name: {', '.join(twice)}",
                 needed="names that differ in more than case and blanks",
+                cure="rename one of them",
             )
         if self.ignore is not None and self.ignore in ids:
             raise LabelError(
-                f"ignore id {self.ignore} is also a label",
+                f"the ignore id {self.ignore} is also a label",
                 needed="an id of its own for ignored voxels",
+                cure="give it another number, in the label maps too",
             )
         unknown = {i for region in self.regions for i in region.labels} - set(ids)
         if unknown:
             raise LabelError(
-                f"regions of unknown labels {sorted(unknown)}", needed=f"labels among {ids}"
+                f"the regions name labels {sorted(unknown)} that the label table does not have",
+                needed=f"labels among {ids}",
+                cure="add these labels, or take them out of the regions",
             )
         if len(self.decode_ids) != len(self.regions) or not set(self.decode_ids) <= set(ids):
             raise LabelError(
-                f"decode_ids {self.decode_ids} for {len(self.regions)} regions",
+                f"decode_ids is {self.decode_ids} for {len(self.regions)} regions",
                 needed="one known label id for each region",
+                cure="name for each region the label that its voxels get, smallest region last",
             )
         return self
 

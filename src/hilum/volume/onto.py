@@ -86,7 +86,7 @@ def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -
         np.issubdtype(volume.array.dtype, np.integer) or volume.array.dtype == bool
     ):
         raise LabelError(
-            f"labels of shape {volume.array.shape} and type {volume.array.dtype}",
+            f"the labels have shape {volume.array.shape} and type {volume.array.dtype}",
             needed="integers (1, Z, Y, X)",
         )
     mapping = Mapping.between(volume.geometry, geometry)

@@ -96,7 +96,7 @@ def shape_for(geometry: Geometry, spacing: Sequence[float]) -> tuple[int, int, i
     """
     if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise GeometryError(
-            f"target spacing {tuple(spacing)}",
+            f"the target spacing is {tuple(spacing)}",
             needed="three positive numbers, in mm, along (Z, Y, X)",
         )
     pairs = zip(geometry.shape, geometry.spacing, spacing, strict=True)
@@ -135,13 +135,14 @@ def _axes(
     orders = (order,) * 3 if isinstance(order, int) else tuple(order)
     if len(orders) != 3:
         raise GeometryError(
-            f"interpolation orders {orders}", needed="one number, or one for each of (Z, Y, X)"
+            f"the interpolation orders are {orders}",
+            needed="one number, or one for each of (Z, Y, X)",
         )
     for one in orders:
         check_order(one)
     if array.ndim != 4 or min(array.shape) < 1 or len(shape) != 3 or min(shape) < 1:
         raise GeometryError(
-            f"resampling of an array of shape {array.shape} to {tuple(shape)}",
+            f"an array of shape {array.shape} cannot be resampled to {tuple(shape)}",
             needed="an array (C, Z, Y, X) and three positive sizes",
         )
     return [

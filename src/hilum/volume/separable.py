@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value", bound=np.generic)
 WORKING_BYTES = 64 * 2**20
-"""What resampling may hold at a time beyond its input and its output."""
+"""Bytes that resampling may hold at a time beyond its input and its output."""
 
 # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
 _POLE = 3.0**0.5 - 2.0
@@ -149,7 +149,7 @@ def check_order(order: int) -> None:
     """Refuse an interpolation order that is not offered."""
     if order not in (0, 1, 3):
         raise UsageError(
-            f"interpolation order {order}", needed="one of 0, 1, 3 (nearest, linear, cubic)"
+            f"the interpolation order is {order}", needed="one of 0, 1, 3 (nearest, linear, cubic)"
         )
 
 

@@ -34,7 +34,7 @@ class Volume:
         """Refuse an array that does not lie on the grid."""
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
             raise GeometryError(
-                f"array of shape {self.array.shape} for a grid of shape {self.geometry.shape}",
+                f"the array has shape {self.array.shape}, its grid {self.geometry.shape}",
                 needed="an array (C, Z, Y, X) whose last three sizes are the grid's",
             )
 

@@ -14,10 +14,10 @@ from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
 from hilum.dataset.doctor.mend import (
     label_order,
-    mended_annotation,
-    mended_images,
-    mended_region,
-    renumbered,
+    mend_annotation,
+    mend_images,
+    mend_region,
+    renumber_labels,
 )
 from hilum.dataset.folds import fold_groups, leaking_patients
 from hilum.dataset.labels import relabel
@@ -150,6 +150,7 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
         raise UsageError(
             f"{target} lies in the data set {inside}",
             needed="a folder outside of it: the source is never changed",
+            cure=f"name another folder, such as {inside.parent / inside.name}_fixed",
         )
     if holds_files(target):
         raise UsageError(
@@ -250,10 +251,10 @@ class _Copy:
             return []
         grid = inspect_file(next(iter(case.images.values()))).geometry
         if table is None:
-            labels, done = mended_region(source, grid, kinds)
+            labels, done = mend_region(source, grid, kinds)
         else:
-            labels, done = mended_annotation(source, grid, table, kinds)
-            labels = renumbered(relabel(labels, case.label_ids), table)
+            labels, done = mend_annotation(source, grid, table, kinds)
+            labels = renumber_labels(relabel(labels, case.label_ids), table)
         write_labels(labels, target)
         return done
 
@@ -267,7 +268,7 @@ class _Copy:
             for source, target in zip(sources, targets, strict=True):
                 _copy_file(source, target)
             return []
-        volume, done = mended_images(case, kinds)
+        volume, done = mend_images(case, kinds)
         for number, target in enumerate(targets):
             part = slice(number, number + 1) if len(targets) > 1 else slice(None)
             write_volume(volume.with_array(volume.array[part]), target)

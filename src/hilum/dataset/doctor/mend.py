@@ -32,7 +32,7 @@ _ON_GRID = {
 }
 
 
-def mended_images(case: Case, kinds: frozenset[str]) -> Mended:
+def mend_images(case: Case, kinds: frozenset[str]) -> Mended:
     """Return all channels of a case on the first one's grid, without NaN.
 
     Args:
@@ -86,7 +86,7 @@ def finite(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], int]:
     return mended, int(np.count_nonzero(~good))
 
 
-def mended_annotation(
+def mend_annotation(
     source: Annotation, image: Geometry, table: LabelTable, kinds: frozenset[str]
 ) -> Mended:
     """Return the annotation in whole numbers and, where asked for, on the image's grid.
@@ -126,7 +126,7 @@ def mended_annotation(
     return labels, done + moved
 
 
-def mended_region(source: Annotation, image: Geometry, kinds: frozenset[str]) -> Mended:
+def mend_region(source: Annotation, image: Geometry, kinds: frozenset[str]) -> Mended:
     """The mask of 0 and 1 that says where to look and, where asked for, on the image's grid."""
     done: list[tuple[str, str]] = []
     path = annotation_files(source)[0]
@@ -154,7 +154,7 @@ def _on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset
     return Volume(labels.array, image), done
 
 
-def renumbered(labels: Volume, table: LabelTable) -> Volume:
+def renumber_labels(labels: Volume, table: LabelTable) -> Volume:
     """Number labels 0, 1, 2, ... in the table's order, the ignore label last, for nnU-Net.
 
     Raises:
@@ -167,7 +167,12 @@ def renumbered(labels: Volume, table: LabelTable) -> Volume:
     unknown = sorted(set(values.tolist()) - set(order))
     if unknown:
         raise LabelError(
-            f"labels {unknown} cannot be numbered anew", needed=f"labels among {order}"
+            f"labels {unknown} cannot be numbered anew",
+            needed=f"labels among {order}",
+            cure=(
+                "`hilum check DATA` lists such labels: name them in dataset.json, or correct the"
+                " annotation"
+            ),
         )
     new = np.array([order.index(value) for value in values.tolist()], dtype=np.int32)
     return labels.with_array(new[places].reshape(labels.array.shape))

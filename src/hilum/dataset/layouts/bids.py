@@ -112,7 +112,9 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
             for (name, kind), files in better.items()
         )
         raise DataError(
-            f"several kinds of annotations in {path}: {kinds}", needed="one kind", cure=WRITE_TABLE
+            f"{path} holds several kinds of annotations: {kinds}",
+            needed="one kind of annotation",
+            cure=WRITE_TABLE,
         )
     if not better:
         return {}, None, ()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import WRITE_TABLE, guess_channels, image_entries
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
-from hilum.dataset.layouts.shared_images import classified
+from hilum.dataset.layouts.shared_images import dataset_of_classes
 from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError, counted, readable, some
 from hilum.io import is_output, supported
@@ -175,5 +175,5 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
             images = dict.fromkeys(channels, file)
             cases.append(Case(case, None, images, label=name, fault=entries.faults.get(stem)))
             parts[case] = part
-    dataset = classified(path, "class-folders", path.name, cases, channels)
+    dataset = dataset_of_classes(path, "class-folders", path.name, cases, channels)
     return with_parts(dataset, parts)

@@ -29,14 +29,14 @@ from hilum.dataset.layouts.class_order import (
     is_none_word,
     natural,
 )
-from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
-from hilum.errors import DataError, UsageError, some
+from hilum.errors import DataError, UsageError, did_you_mean, some
 from hilum.io.text import is_known, name_key, one_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from hilum.dataset.case import Case
+    from hilum.dataset.layouts.label_options import LabelOptions
 
 MOST_CLASSES = 50
 """A column with more distinct values is no class: a measurement, or a name."""
@@ -67,13 +67,13 @@ def refuse_for_findings(options: LabelOptions) -> None:
     """
     if options.positive is not None:
         raise UsageError(
-            f"positive class {options.positive!r} of findings",
+            f"findings have no positive class, and {options.positive!r} was named as one",
             needed="two classes that exclude each other",
             cure=f"leave positive={options.positive!r} out",
         )
     if options.only:
         raise UsageError(
-            f"the classes {', '.join(options.only)} alone, of findings",
+            f"some findings alone cannot be chosen by classes ({', '.join(options.only)})",
             needed="classes of which each case has one",
             cure="label='COLUMN', once for each finding, where each has a column of its own",
         )
@@ -142,7 +142,7 @@ def _only(
             kinds = get_args(ClassKind)
             shown = some(sorted(present, key=natural))
             raise UsageError(
-                f"class {name!r}, which {where} does not hold",
+                f"{where} does not hold the class {name!r}",
                 needed=f"classes among {shown}, or one of {', '.join(kinds)}",
                 cure=did_you_mean(name, (*present, *kinds), "classes"),
             )
@@ -203,7 +203,7 @@ def labels_of_columns(
     """
     if options.kind not in {None, "multilabel"}:
         raise UsageError(
-            f"{len(chosen)} label columns for {options.kind} classes",
+            f"{len(chosen)} label columns were named for {options.kind} classes",
             needed="one column",
             cure="classes='multilabel'",
         )

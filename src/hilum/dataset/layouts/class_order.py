@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hilum.dataset.layouts.label_options import unknown_word
-from hilum.errors import UsageError
+from hilum.errors import UsageError, unknown_name
 from hilum.io.text import name_key
 
 if TYPE_CHECKING:
@@ -83,14 +82,15 @@ def class_order(
     """
     if positive is not None and (kind == "ordinal" or len(names) != 2):
         raise UsageError(
-            f"positive class {positive!r} of {len(names)} {kind} classes",
+            f"{len(names)} {kind} classes have no positive class, and {positive!r} was named as"
+            " one",
             needed="two exclusive classes",
             cure=f"leave positive={positive!r} out",
         )
     ordered = sorted(names, key=natural)
     spelled = {name_key(name): name for name in names}
     if positive is not None and name_key(positive) not in spelled:
-        raise unknown_word("positive", positive, ordered, "positive class")
+        raise unknown_name("positive class", "positive", positive, ordered)
     if kind == "ordinal":
         grades = _grades(names)
         return grades, f"the grades are, lowest first: {', '.join(grades)}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from hilum.dataset.classes import ClassKind
-from hilum.errors import UsageError
+from hilum.errors import UsageError, did_you_mean, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 TASKS = ("segmentation", "classification")
 
@@ -63,12 +62,12 @@ class LabelOptions:
         )
         if len(kinds) > 1 or len(only) == 1 or (words and not (kinds or only)):
             raise UsageError(
-                f"classes {', '.join(map(repr, words))}",
+                f"classes={', '.join(map(repr, words))} names neither a kind nor two classes",
                 needed=f"one of {', '.join(known)}, or the names of at least two classes",
                 cure=did_you_mean(only[0], known) if only else "classes='benign,malignant'",
             )
         if task is not None and task not in TASKS:
-            raise unknown_word("task", task, TASKS)
+            raise unknown_name("task", "task", task, TASKS)
         columns = (label,) if isinstance(label, str) else tuple(label or ())
         options = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
         if task == "segmentation" and options.classification:
@@ -85,20 +84,3 @@ class LabelOptions:
         return self.task == "classification" or bool(
             self.label or self.kind or self.positive or self.only
         )
-
-
-def unknown_word(argument: str, word: str, candidates: Sequence[str], what: str = "") -> UsageError:
-    """Return the error for a value of an argument that is none of the known ones."""
-    return UsageError(
-        f"{what or argument} {word!r}",
-        needed=f"one of {', '.join(candidates)}",
-        cure=did_you_mean(word, candidates, argument),
-    )
-
-
-def did_you_mean(word: str, candidates: Iterable[str], argument: str = "") -> str:
-    """Ask for the nearest known word, as a value of an argument where one is named."""
-    spelled = {name.lower(): name for name in candidates}
-    near = [spelled[one] for one in difflib.get_close_matches(word.lower(), spelled, n=1)]
-    meant = f"{argument}={near[0]!r}" if near and argument else "".join(near)
-    return f"did you mean {meant}?" if meant else ""

@@ -25,14 +25,14 @@ from hilum.dataset.layouts.class_labels import (
     refuse_for_findings,
 )
 from hilum.dataset.layouts.class_order import is_none_word, natural
-from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
-from hilum.errors import DataError, UsageError, some
+from hilum.errors import DataError, UsageError, did_you_mean, some
 from hilum.io.text import is_known, name_key, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hilum.dataset.case import Case
+    from hilum.dataset.layouts.label_options import LabelOptions
 
 _FEW_CLASSES = 10
 """A column of another name may hold the label if it has no more distinct values, each of at least
@@ -117,9 +117,9 @@ def _class_labels(
         refuse_for_findings(options)
         if options.kind not in {None, table.kind}:
             raise UsageError(
-                f"{options.kind} classes",
-                needed=f"{table.kind} ones: each image has several labels",
-                cure="leave it out",
+                f"classes={options.kind!r} does not fit labels of the kind {table.kind}",
+                needed=f"{table.kind} classes: each image has several labels",
+                cure=f"leave classes={options.kind!r} out",
             )
         return ClassLabels(table, {case.id: case.label for case in dataset.every})
     if len(chosen) > 1:
@@ -186,10 +186,8 @@ def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
     if not columns:
         raise UsageError(
             f"{dataset.root} has no table with a label",
-            needed=(
-                "a column label in its table, or in a patients.csv in its folder (columns case,"
-                " patient, label)"
-            ),
+            needed="a label for each case",
+            cure=f"write a {dataset.root / 'patients.csv'} with the columns case, patient, label",
         )
     usual = ", ".join(LABEL_COLUMNS[:4])
     raise UsageError(
@@ -210,7 +208,7 @@ def _find_columns(
         if name_key(name) not in spelled:
             none = "a table with further columns: this data set has none"
             raise UsageError(
-                f"no column {name!r} in {dataset.root}",
+                f"{dataset.root} has no column {name!r}",
                 needed=f"one of {', '.join(columns)}" if columns else none,
                 cure=did_you_mean(name, columns, "label"),
             )

@@ -14,7 +14,7 @@ import numpy as np
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.classes import SEPARATOR, ClassTable
 from hilum.dataset.layouts.listing import guess_channels
-from hilum.dataset.layouts.shared_images import classified
+from hilum.dataset.layouts.shared_images import dataset_of_classes
 from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError
 from hilum.io.medmnist import ArchivePart, archive_parts
@@ -48,9 +48,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
     several = sorted({array.shape[1] for array in labels.values()})
     if len(several) > 1:
         raise DataError(
-            f"{path}: {several} labels an image in its parts",
-            needed="as many in each",
-            cure="check the file",
+            f"{path} has {several} labels an image in its parts",
+            needed="as many in each part",
+            cure="download the archive again",
         )
     one_each = several == [1] or all((array.sum(axis=1) == 1).all() for array in labels.values())
     channels = guess_channels([Path(f"{path}#{next(iter(labels))}/0")])
@@ -64,7 +64,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
             cases.append(case)
             parts[case.id] = part
     table = ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel")
-    dataset = classified(path, "medmnist", path.stem, cases, channels)
+    dataset = dataset_of_classes(path, "medmnist", path.stem, cases, channels)
     noted = dataset.with_notes("the classes have numbers only: the archive does not name them")
     return with_parts(noted if one_each else replace(noted, classes=table), parts)
 
@@ -75,7 +75,10 @@ def _labels(path: Path, part: ArchivePart) -> NDArray[np.generic]:
         raise DataError(
             f"{path} has no {part.name}_labels",
             needed="a label for each image",
-            cure="check the file",
+            cure=(
+                "download the archive again, or write a cases.csv with the columns"
+                " case, image, label"
+            ),
         )
     labels = part.labels.reshape(len(part.labels), -1)
     if len(labels) != part.count or (labels.shape[1] > 1 and not np.isin(labels, (0, 1)).all()):

@@ -27,7 +27,7 @@ _JSON_KINDS: dict[type, str] = {
     int: "a number",
     float: "a number",
 }
-"""What JSON calls the values that Python reads as these types."""
+"""JSON's names of values, by the type that Python reads them as."""
 _BACKGROUND = {"background", "bg"}
 _NOTHING = _BACKGROUND | {
     *("clear label", "unlabelled", "unlabeled", "none", "nothing", "void", "empty", "exterior"),
@@ -44,7 +44,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     document = read_json(path)
     if not isinstance(document, dict):
         kind = "null" if document is None else _JSON_KINDS[type(document)]
-        raise FormatError(f"{path} holds {kind}", needed='a JSON object: {"key": ...}')
+        raise FormatError(
+            f"{path} holds {kind}",
+            needed='a JSON object: {"key": ...}',
+            cure=f"correct {path}, or copy it again from its source",
+        )
     return document
 
 
@@ -71,7 +75,7 @@ def channel_names(facts: Mapping[str, object], source: Path) -> tuple[str, ...]:
     keys = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
     if not isinstance(names, dict) or set(names) != set(keys):
         raise FormatError(
-            f"channels {names!r} in {source}",
+            f"{source} numbers its channels {names!r}",
             needed='one name for each number from 0: {"0": "CT"}',
             cure=f'correct "channel_names" in {source}',
         )
@@ -114,7 +118,7 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
     entries = facts.get("labels")
     if not isinstance(entries, dict) or not entries:
         raise LabelError(
-            f"no labels in {source}",
+            f"{source} names no labels",
             needed='"labels": {"background": 0, "liver": 1}',
             cure=f'add "labels" to {source}',
         )
@@ -125,13 +129,18 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
     counts = Counter(name_key(name) for name, _ in pairs)
     if twice := [name for name, _ in pairs if counts[name_key(name)] > 1]:
         raise LabelError(
-            f"labels of one name in {source}: {', '.join(map(repr, twice))}",
+            f"{source} gives several labels one name: {', '.join(map(repr, twice))}",
             needed="names that differ in more than letter case and blanks",
+            cure=f"rename one of them in {source}",
         )
     named = {name: _ids(value, name, source) for name, value in pairs}
     ignore = named.pop("ignore", (None,))
     if len(ignore) != 1:
-        raise LabelError(f'"ignore" names ids {list(ignore)} in {source}', needed="one id")
+        raise LabelError(
+            f'"ignore" names ids {list(ignore)} in {source}',
+            needed="one id for voxels that are not annotated",
+            cure=f'give "ignore" one number in {source}; other label maps must be renumbered to it',
+        )
     for name, value in pairs:
         if name_key(name) in _BACKGROUND and named[name] != (0,):
             raise LabelError(
@@ -146,7 +155,9 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
     names = {i: name for name, ids in named.items() for i in ids}
     if len(names) != len(named):
         raise LabelError(
-            f"an id with two names in {source}: {dict(pairs)}", needed="one name for each id"
+            f"{source} gives one id two names: {dict(pairs)}",
+            needed="one name for each id",
+            cure=f"remove one of the names, or give it another id in {source}",
         )
     return LabelTable.from_names(names, ignore=ignore[0])
 
@@ -171,7 +182,11 @@ def _ids(value: object, name: str, source: Path) -> tuple[int, ...]:
         if min(ids) >= 0 and max(ids) <= LARGEST_ID:
             return ids
         needed = f"whole numbers from 0 to {LARGEST_ID}"
-    raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed=needed)
+    raise LabelError(
+        f"label {name!r} has the id {value!r} in {source}",
+        needed=needed,
+        cure=f"correct the id of {name!r} in {source}",
+    )
 
 
 def _region_table(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.layouts.listing import WRITE_TABLE, by_words, image_files, is_mask_word
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
-from hilum.errors import DataError
+from hilum.errors import DataError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     found = _find(path)
     if len(found.masks) != 1:
         raise DataError(
-            f"{len(found.masks)} annotations in most folders of {path}: {', '.join(found.masks)}",
+            f"most folders of {path} hold {counted(len(found.masks), 'annotation')}:"
+            f" {', '.join(found.masks) or 'none'}",
             needed="one annotation in each patient's folder",
             cure=WRITE_TABLE,
         )

@@ -88,7 +88,7 @@ def _table(path: Path, names: list[str]) -> LabelTable:
     unknown = sorted(set(names) - {label.name for label in table.foreground})
     if unknown:
         raise DataError(
-            f"masks of {some(unknown)}, which {file} does not name",
+            f"{file} does not name the masks {some(unknown)}",
             needed="a number for each mask's name",
             cure="add the names, or remove the file: the masks are then numbered by their names",
         )

@@ -176,14 +176,20 @@ def _by_pattern(ids: Sequence[str], pattern: str) -> dict[str, str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(
-            f"patients={pattern!r} is no regular expression: {error}", needed="e.g. '(Image_\\d+)'"
+            f"patients={pattern!r} is no regular expression: {error}",
+            needed="a regular expression, whose first group is the patient",
+            cure="patients='(Image_\\d+)'",
         ) from error
     matches = {case: match for case in ids if (match := expression.search(case))}
     missing = [case for case in ids if case not in matches]
     if missing:
         raise UsageError(
-            f"the pattern {pattern!r} is not in the case ids {some(missing)}",
-            needed="a pattern that fits every id",
+            f"the pattern patients={pattern!r} is not found in the case ids {some(missing)}",
+            needed="a pattern that is found in every case id",
+            cure=(
+                f"widen the pattern, or leave patients out and name the patients in {PATIENTS_FILE}"
+                " (columns case, patient)"
+            ),
         )
     group = min(expression.groups, 1)
     return {case: match[group] for case, match in matches.items()}

@@ -262,7 +262,7 @@ def dataset_of(
     )
 
 
-def classified(
+def dataset_of_classes(
     path: Path, layout: str, name: str, cases: Iterable[Case], channels: tuple[str, ...]
 ) -> Dataset:
     """Make a data set of cases whose layout names their classes."""

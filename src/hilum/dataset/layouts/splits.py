@@ -72,6 +72,7 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
         raise FormatError(
             f"{file} is no list of folds",
             needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]',
+            cure=f"correct {file}, or remove it: hilum then makes folds by patient",
         ) from error
     return tuple(Fold(tuple(map(str, one.train)), tuple(map(str, one.val))) for one in folds)
 

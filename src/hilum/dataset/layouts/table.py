@@ -215,7 +215,7 @@ class _RowReader:
         case_id = _cell(row, columns.case) or stem
         if not case_id or "/" in case_id or "\\" in case_id:
             raise DataError(
-                f"{self.file}, line {line}: the case id {case_id!r}",
+                f"{self.file}, line {line} has the case id {case_id!r}",
                 needed="an id that can be a file name, without slashes",
                 cure="write another id in that row",
             )

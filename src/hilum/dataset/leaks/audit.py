@@ -10,8 +10,8 @@ import numpy as np
 from hilum.dataset.folds import (
     fold_groups,
     groups_on_both_sides,
-    joined,
     leaking_patients,
+    merge_overlapping,
     patient_of,
 )
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
@@ -167,7 +167,7 @@ def _make_audit(
 ) -> Audit:
     """Make an audit of pairs of near-duplicates, and look for columns that tell the class."""
     split = tuple(dataset.splits if folds is None else folds)
-    groups = joined((pair.one, pair.other) for pair in pairs)
+    groups = merge_overlapping((pair.one, pair.other) for pair in pairs)
     split_groups = groups_on_both_sides(split, groups)
     patients = patient_of(dataset)
     labels = {case.id: case.label for case in dataset.cases}

@@ -81,7 +81,7 @@ def file_copies(cases: Sequence[Case], *, progress: Progress | None = None) -> C
 
 
 _Files = tuple[tuple["Path", ...], ...]
-"""Of each channel its file, or the files of its folder."""
+"""The file of each channel, or the files of its folder."""
 
 
 def _sizes(files: _Files) -> Hashable:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.folds import joined
+from hilum.dataset.folds import merge_overlapping
 from hilum.errors import DataError, LabelError
 from hilum.evaluation.page import some
 from hilum.metrics.validation import patients_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SUM_TOLERANCE = 1e-3  # float16 on a graphics card sums to one within this
 _SAME = 1e-5
-"""What a probability may lose on its way to logits and back."""
+"""Rounding error of a probability on its way to logits and back."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
         ]
         for scores in zip(*sides, strict=True)
     ]
-    of = {key: group[0] for group in joined(keys) for key in group}
+    of = {key: group[0] for group in merge_overlapping(keys) for key in group}
     return patients_of([of[first] for first, *_ in keys], len(keys))[0]
 
 

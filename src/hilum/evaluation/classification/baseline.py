@@ -37,7 +37,7 @@ folds."""
 
 _INNER_FOLDS = 5
 _UNCHOSEN = 0.1
-"""Where there are too few patients for inner folds: a strong penalty does little harm."""
+"""Strength with too few patients for inner folds: a strong penalty does little harm."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,11 @@ def baseline_scores(
     measured = measures or {}
     both = set(measured) & set(choice.names)
     if both:
-        raise UsageError(f"{min(both)!r} is a measure and a column", needed="names of their own")
+        raise UsageError(
+            f"{min(both)!r} names both a measure and a column",
+            needed="a name of its own for each measure",
+            cure="rename the measure",
+        )
     patients = [f"p {c.patient}" if c.patient is not None else f"c {c.id}" for c in cases]
     data = _Data(
         features=_features(cases, choice, measured),

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.dataset.columns import is_numeric, role_of
-from hilum.errors import UsageError
+from hilum.errors import UsageError, did_you_mean
 from hilum.io import image_suffix
 from hilum.io.text import is_known
 
@@ -74,8 +74,9 @@ def choose_columns(
     strange = [name for name in columns or () if name not in known]
     if strange:
         raise UsageError(
-            f"there is no column {strange[0]!r}",
+            f"the cases have no column {strange[0]!r}",
             needed=f"columns among {', '.join(sorted(known)) or '(there are none)'}",
+            cure=did_you_mean(strange[0], known),
         )
     values = {name: [row.get(name, "").strip() for row in rows] for name in known}
     left_out = {}
@@ -88,7 +89,7 @@ def choose_columns(
 
 
 def _why_not(name: str, values: Sequence[str], labels: Sequence[str]) -> str:
-    """Why the first rule that fits leaves a column out; "" where none does."""
+    """Give the first rule that leaves a column out; "" where none does."""
     present = [value for value in values if is_known(value)]
     different = set(present)
     of_value: dict[str, set[str]] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hilum.targets.class_score import ClassScore, Flags, Indices, Numbers
 
 MOST_POINTS = 300
-"""Of a ROC or precision-recall curve so many points are kept, evenly along its way."""
+"""Points of a ROC or precision-recall curve that are kept, evenly along its way."""
 
 RISKS = np.linspace(0.01, 0.99, 99)
 """Thresholds at which net benefit is given."""

@@ -28,11 +28,11 @@ from hilum.io.text import (
     with_one_spelling,
 )
 from hilum.targets.predictions import (
-    assumed,
     named_classes,
     predictions_file,
     read_classes,
     read_predictions,
+    reading_notes,
     spelled_label,
 )
 
@@ -122,7 +122,7 @@ def evaluate_classes(
         allow_missing=allow_missing,
         threshold=threshold,
         subgroups=subgroups,
-        notes=(*notes, *assumed(predictions)),
+        notes=(*notes, *reading_notes(predictions)),
     )
     evaluation.save(out)
     return evaluation
@@ -352,7 +352,14 @@ def _of_table(file: Path) -> _Reference:
             for score in known
         }
         if not cases:
-            raise UsageError(f"no row of {file} has a label", needed="a reference")
+            raise UsageError(
+                f"no row of {file} has a label",
+                needed="a table of labels as the reference",
+                cure=(
+                    "fill its column of labels, or give another reference: a table with the"
+                    " columns case and label, or the data set"
+                ),
+            )
         return _Reference(str(file), cases, read_classes(file), ())
     table = read_table(file)
     case, label, patient = (table.column(name) for name in ("case", "label", "patient"))

@@ -15,7 +15,7 @@ import numpy as np
 from hilum import metrics
 from hilum.evaluation.estimates import CaseValue
 from hilum.metrics.scoring_rules import nats
-from hilum.targets.class_score import reached
+from hilum.targets.class_score import cumulative_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 COMPARED_OF_PARTS = ("auroc", "auprc", "sensitivity", "specificity", "f1", "brier", "ece")
-"""What two classifiers are compared by in each class, step or finding: what follows from these
-would only add tests."""
+"""Metrics that two classifiers are compared by in each class, step or finding: what follows from
+these would only add tests."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def questions(rows: ClassRows) -> tuple[Question, ...]:
     """
     names = rows.table.names
     if rows.table.kind == "ordinal" and not rows.table.binary:
-        steps = np.clip(reached(rows.probabilities), 0.0, 1.0).T
+        steps = np.clip(cumulative_probabilities(rows.probabilities), 0.0, 1.0).T
         return tuple(
             Question(f"{names[k]} or more", probability, rows.index >= k, rows.called >= k)
             for k, probability in enumerate(steps, start=1)

@@ -34,7 +34,7 @@ SUBGROUP_METRICS = (
     "ece",
     "calibration_in_the_large",
 )
-"""What subgroups are compared by, where classes of their kind have it."""
+"""Metrics that subgroups are compared by, where classes of their kind have it."""
 
 _MISSING, _OTHERS = "not known", "other"
 _FEW_NUMBERS, _MOST_WORDS = 5, 12

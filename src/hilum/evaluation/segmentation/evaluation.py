@@ -23,7 +23,7 @@ from hilum.volume import LabelTable
 
 _COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:])
 _BLANK = {"case": "", "patient": None}
-"""What an empty cell of a text column means; that of a number is NaN."""
+"""Values of empty cells in text columns; that of a number is NaN."""
 
 
 class EvaluationRecord(Record):

@@ -74,7 +74,7 @@ class _Reference:
     notes: tuple[str, ...]
     patients: Mapping[str, str]
     ids: Mapping[int, int] = field(default_factory=dict)
-    """What the ids of the predictions are in the reference, where both name their labels."""
+    """Reference ids of the ids in the predictions, where both name their labels."""
 
     def read(self, case: str, prediction: Path) -> Volume:
         """Return the labels of a case.
@@ -96,7 +96,7 @@ class _Reference:
         )
 
     def patient(self, case: str) -> str | None:
-        """Whose case it is, where that is known."""
+        """Return the patient of a case; None where it is not known."""
         known = self.cases[case].patient if case in self.cases else None
         return known if known is not None else self.patients.get(case)
 
@@ -223,7 +223,15 @@ def _score_all(
         lines = [f"case {case}: {error.found}" for case, error in [*faults.items()][:_SHOWN]]
         lines += [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
         if any(type(error) is not type(first) for error in others):
-            raise DataError("\n".join(lines))
+            raise DataError(
+                "\n".join(lines),
+                needed="; ".join(
+                    dict.fromkeys(error.needed for error in faults.values() if error.needed)
+                ),
+                cure="; ".join(
+                    dict.fromkeys(error.cure for error in faults.values() if error.cure)
+                ),
+            )
         raise type(first)("\n".join(lines), needed=first.needed, cure=first.cure)
     return tuple(scores)
 
@@ -391,7 +399,9 @@ def _reference(
     }
     if labels is None or not files:
         raise UsageError(
-            f"{dataset.root} has no label maps", needed="a segmentation data set as the reference"
+            f"{dataset.root} has no label maps",
+            needed="a segmentation data set as the reference",
+            cure="give the folder of the reference label maps, or a data set with annotations",
         )
     cases = {case.id: case for case in dataset.cases}
     return _Reference(str(dataset.root), files, cases, labels, dataset.notes, patients)

@@ -121,7 +121,11 @@ def score_labels(
         UsageError: a negative tolerance or an impossible spacing.
     """
     if not tolerance_mm >= 0:
-        raise UsageError(f"tolerance_mm is {tolerance_mm}", needed="a tolerance of 0 mm or more")
+        raise UsageError(
+            f"tolerance_mm is {tolerance_mm}",
+            needed="a tolerance of 0 mm or more",
+            cure="tolerance_mm=2",
+        )
     if prediction.ndim != 3 or reference.ndim != 3:
         raise GeometryError(
             f"label maps of {prediction.ndim} and {reference.ndim} axes",

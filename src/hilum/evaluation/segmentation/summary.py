@@ -239,7 +239,7 @@ def _count_one_sided(rows: Sequence[Score], metric: str) -> int:
 
 
 def _groups(rows: Sequence[Score]) -> list[str]:
-    """Whose each row is; rows of no named case are each their own."""
+    """Return the patient of each row; rows of no named case are each their own."""
     return [
         row.group if row.case or row.patient is not None else f"row {i}"
         for i, row in enumerate(rows)

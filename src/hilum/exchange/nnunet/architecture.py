@@ -23,7 +23,7 @@ _IDLE = frozenset(
         *("deep_supervision", "input_channels", "num_classes", "conv_op"),
     )
 )
-"""What changes nothing in the predictions of a trained network, or follows from the rest."""
+"""Arguments that change no prediction of a trained network, or follow from the rest."""
 _ALLOWED: dict[str, tuple[object, ...]] = {
     "norm_op": ("InstanceNorm",),
     "norm_op_kwargs: eps": (1e-5,),

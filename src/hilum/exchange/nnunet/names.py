@@ -87,7 +87,7 @@ def weight_names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
                 name = f"decoder.seg_layers.{len(spec.features) - 2 - int(level)}.{what}"
             case _:
                 raise ModelError(
-                    f"a {spec.kind} with the weight {ours}",
+                    f"the {spec.kind} has a weight {ours} that nnU-Net has no name for",
                     needed="a plain_unet or a residual_unet",
                 )
         yield ours, name

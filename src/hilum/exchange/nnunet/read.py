@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What reading files raises that say something of another kind than they should."""
+"""Errors of reading files whose content is of another kind than it should be."""
 
 
 def read_nnunet(
@@ -162,14 +162,16 @@ def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[s
     missing = [fold for fold in folds if fold not in there]
     if missing:
         raise UsageError(
-            f"no {name} of fold {', '.join(missing)} in {folder}",
+            f"{folder} has no {name} of fold {', '.join(missing)}",
             needed=f"folds among {', '.join(there)}",
+            cure="leave folds out to take all of these, or copy the missing fold into the folder",
         )
     chosen = list(dict.fromkeys(folds)) or [fold for fold in there if fold != "all"] or there
     if len(chosen) > 1 and "all" in chosen:
         raise UsageError(
             f"folds {', '.join(chosen)} cannot be joined",
             needed="'all' alone, which was trained on every case, or numbered folds",
+            cure="leave 'all' out of folds, or name it alone",
         )
     return chosen
 

@@ -24,9 +24,9 @@ class Adoption:
     origin: str
     sha256: str
     channels: tuple[int, int]
-    """Of the first convolution: in the weights, in the network."""
+    """Channels of the first convolution: in the weights, in the network."""
     inflated: bool
-    """Whether 2D kernels became 3D ones."""
+    """True if 2D kernels became 3D ones."""
     ignored: tuple[str, ...]
     """Names in the weights that the backbone has not: the head, and what else was in the file."""
 
@@ -63,9 +63,9 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, Encoder):
         raise UsageError(
-            f"pretrained weights for a {type(network).__name__}, which has no backbone",
-            needed="weights none",
-            cure="weights none",
+            f"a {type(network).__name__} has no backbone to take pretrained weights",
+            needed="a classifier with a backbone",
+            cure="weights='none'",
         )
     known: dict[str, Tensor] = encoder.model.state_dict()
     wanted = {name: v for name, v in known.items() if not name.endswith("num_batches_tracked")}
@@ -82,7 +82,7 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     if missing:
         named = [name for name in weights.state if not name.endswith("num_batches_tracked")]
         raise ModelError(
-            f"weights for {weights.backbone} without {_few(missing)}; they have {_few(named)}",
+            f"the weights for {weights.backbone} lack {_few(missing)}; they have {_few(named)}",
             needed="all of the backbone; only the head may be missing",
             cure=f"weights of {weights.backbone}, or the backbone that these are of",
         )
@@ -105,7 +105,7 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     ]
     if odd:
         raise ModelError(
-            f"weights of another shape: {_few(odd)}",
+            f"these weights are of another shape than the backbone's: {_few(odd)}",
             needed=f"weights of {weights.backbone}",
             cure="give the weights of that backbone, or their backbone's name",
         )

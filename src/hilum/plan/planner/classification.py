@@ -36,7 +36,7 @@ REGION_SHARE = 0.5
 axis."""
 BATCH = {2: 32, 3: 16}
 PASSES = 40
-"""How often training sees each case when no time is given."""
+"""Epochs of a training when no time is given."""
 STEPS = (300, 20_000)
 IMBALANCE = 10.0
 """A class that is so many times rarer than the largest is drawn more often; it costs calibration,
@@ -75,7 +75,9 @@ def plan_classification(
     table = fingerprint.classes
     if table is None:
         raise UsageError(
-            f"{fingerprint.name} has no classes", needed="a data set whose cases have classes"
+            f"{fingerprint.name} has no classes",
+            needed="a data set whose cases have classes",
+            cure="name the column of the classes: label='COLUMN'",
         )
     cases = len(fingerprint.cases)
     usual_dimensions: Decision[Literal[2, 3]] = decide(2, f"all {cases} cases are single pictures")
@@ -190,7 +192,7 @@ def _decide_network(
     kinds = get_args(ClassifierKind) if dimensions == 3 else ("backbone",)
     if kind not in kinds:
         raise UsageError(
-            f"network {kind!r} for a classification in {dimensions}D",
+            f"network={kind!r} is not possible for a classification in {dimensions}D",
             needed=f"one of {', '.join(kinds)}" if dimensions == 3 else "backbone",
             cure="network='acs'" if dimensions == 3 else "network='backbone'",
         )

@@ -45,7 +45,7 @@ class Grid:
     dimensions: Literal[2, 3]
     spacing: Spacing
     median_shape: Three
-    """Of a 2D plan one slice of the case."""
+    """Shape of the median case; in a 2D plan of one slice of it."""
     cases: int
     slices: int = 1
     """Slices of the median case that a 2D network sees one at a time; 1 in 3D and for pictures."""

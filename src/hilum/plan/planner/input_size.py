@@ -38,7 +38,7 @@ PASSES = 12
 WINDOW = 1.3
 """The window is so many times as wide as nearly all masks."""
 CONTEXT_MM = 8.0
-"""What is seen around a small mask at least, on both sides together."""
+"""Margin around a small mask at least, on both sides together."""
 COARSEST = 2.0
 """An axis with thicker voxels is read at its own spacing, but at most so many times that of the
 finest."""

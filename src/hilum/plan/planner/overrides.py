@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from hilum.errors import UsageError
+from hilum.errors import UsageError, find_named
 from hilum.plan.classification import STAGES, RegionSpec, WeightsSpec
-from hilum.plan.plan import Decision, look_up
+from hilum.plan.plan import Decision
 
 if TYPE_CHECKING:
     from hilum.plan.classification import ClassLossSpec, Stage
@@ -57,11 +57,16 @@ class Overrides:
             value = getattr(self, name)
             values = value if isinstance(value, tuple) else (value,)
             if any(one is not None and one <= 0 for one in values):
-                raise UsageError(f"{name} {value} is not positive", needed="positive numbers")
+                raise UsageError(
+                    f"{name}={value} is not positive",
+                    needed="positive numbers",
+                    cure=f"leave {name} out: hilum then decides it",
+                )
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UsageError(
-                f"overlap {self.overlap} is out of range",
-                needed="a fraction of at least 0 and below 1, e.g. 0.5",
+                f"overlap={self.overlap:g} is out of range",
+                needed="a fraction of at least 0 and below 1",
+                cure="overlap=0.5",
             )
 
     def refuse_foreign(self, task: str) -> None:
@@ -74,7 +79,7 @@ class Overrides:
             foreign = [name for name in names if getattr(self, name) is not None]
             if foreign and other != task:
                 raise UsageError(
-                    f"{foreign[0]} for a {task}",
+                    f"{foreign[0]} was fixed, which a {task} does not have",
                     needed=f"a {other}",
                     cure=f"leave it out, or task={other!r}",
                 )
@@ -84,7 +89,7 @@ OF_ONE_TASK = {
     "segmentation": ("width", "loss", "overlap"),
     "classification": ("backbone", "weights", "region", "stages", "class_loss", "balance"),
 }
-"""What only plans of one task have."""
+"""Decisions that only plans of one task have."""
 
 
 def or_override(fixed: T | None, decided: Decision[T]) -> Decision[T]:
@@ -133,13 +138,13 @@ class NetworkOptions:
         made = replace(
             base,
             backbone=self.backbone or base.backbone,
-            network=look_up("network", self.kind, _KINDS)
+            network=find_named("network", "network", self.kind, _KINDS)
             if self.kind is not None
             else base.network,
-            stages=look_up("stages", self.stages, STAGES)
+            stages=find_named("stages", "stages", self.stages, STAGES)
             if self.stages is not None
             else base.stages,
-            region=look_up("region", self.region, _REGIONS)
+            region=find_named("region", "region", self.region, _REGIONS)
             if self.region is not None
             else base.region,
             weights=weights,

@@ -31,7 +31,7 @@ _OFF_CENTRE = 0.1
 """A label whose centre of mass lies further than this fraction of the image from the middle, on one
 side in nearly all cases."""
 PASSES = 300
-"""How often training sees each case when no time is given."""
+"""Epochs of a training when no time is given."""
 STEPS = (5_000, 60_000)
 
 

@@ -106,9 +106,10 @@ def hold_case(case: Case, predicted: Volume, reference: Volume, table: LabelTabl
     """
     if predicted.array.shape != reference.array.shape:
         raise GeometryError(
-            f"{case.id}: a prediction of shape {predicted.array.shape} for a reference of shape"
-            f" {reference.array.shape}",
+            f"{case.id} has a prediction of shape {predicted.array.shape} and a reference of"
+            f" shape {reference.array.shape}",
             needed="two label maps on one grid",
+            cure="`hilum check DATA` says where image and annotation differ",
         )
     labels, right = predicted.array[0], reference.array[0]
     counts = np.zeros((len(table.ids), len(table.ids) + 1), dtype=np.int64)

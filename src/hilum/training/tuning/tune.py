@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import arranged, open_dataset, read_annotation
+from hilum.dataset import match_dataset, open_dataset, read_annotation
 from hilum.errors import DataError, HilumError, UsageError, counted
 from hilum.evaluation.page import span
 from hilum.inference import ModelMetrics, Predictor, TrainedModel
@@ -130,7 +130,7 @@ def _tune(
     end = UNLIMITED if options.minutes is None else Deadline(started + options.minutes * 60)
     opened = open_dataset(data, patients=options.patients)
     opened.refuse_faults()
-    dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
+    dataset = match_dataset(opened, plan.channels, plan.labels, holder="the model")
     eligible = find_eligible_cases(dataset, model.facts, len(model.networks)).limit(options.cases)
     for note in (*dataset.notes[len(opened.notes) :], *eligible.notes):
         listener.say(f"{note[0].upper()}{note[1:]}.")

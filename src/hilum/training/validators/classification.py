@@ -15,7 +15,7 @@ from hilum.metrics import auroc, macro_auroc
 from hilum.targets.class_score import ClassScore
 from hilum.targets.predictions import read_predictions, write_predictions
 from hilum.training.case_order import stratified_order
-from hilum.training.validators.validator import Validator, defined
+from hilum.training.validators.validator import Validator, none_if_nan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,9 +111,9 @@ class ClassificationValidator(Validator[ClassScore]):
             Metric(
                 region=figure.part or "all",
                 name=figure.metric,
-                mean=defined(figure.value),
-                lower=defined(figure.low),
-                upper=defined(figure.high),
+                mean=none_if_nan(figure.value),
+                lower=none_if_nan(figure.low),
+                upper=none_if_nan(figure.high),
                 cases=figure.n,
             )
             for figure in summary.figures

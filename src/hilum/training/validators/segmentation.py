@@ -15,7 +15,7 @@ from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
 from hilum.io import read_labels
 from hilum.metrics import dice
 from hilum.training.case_order import shuffled_order
-from hilum.training.validators.validator import Validator, defined
+from hilum.training.validators.validator import Validator, none_if_nan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,10 +101,10 @@ class SegmentationValidator(Validator[Score]):
             Metric(
                 region=region.region,
                 name=name,
-                mean=defined(metric.mean),
-                median=defined(metric.median),
-                lower=defined(metric.low),
-                upper=defined(metric.high),
+                mean=none_if_nan(metric.mean),
+                median=none_if_nan(metric.median),
+                lower=none_if_nan(metric.low),
+                upper=none_if_nan(metric.high),
                 cases=metric.n,
             )
             for region in summary.regions

@@ -108,6 +108,6 @@ class Validator(ABC, Generic[S]):
         return seconds
 
 
-def defined(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
     """Return None instead of NaN."""
     return None if math.isnan(value) else value
