@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +19,8 @@ import hilum
 from hilum import api
 from hilum.errors import HilumError
 from hilum.inference import Predictor, RunReport, predict_many
-from random_trees import LAYOUTS, all_files, build, faults, snapshot
-
-sys.path.insert(0, str(Path(__file__).parent / "inference"))
 from inference_toys import make_model
+from random_trees import LAYOUTS, all_files, build, faults, snapshot
 
 LEDGER = ".hilum.json"
 PLACES = ("out", "tree", "tree/out")

@@ -79,7 +79,7 @@ def test_given_split_is_honoured():
 def test_too_few():
     with pytest.raises(UsageError, match="folds=1 cannot"):
         make_folds(classification([None] * 4, list("abab")), 1)
-    with pytest.raises(UsageError, match="5 folds of 4 patients") as caught:
+    with pytest.raises(UsageError, match="5 folds cannot be made of 4 patients") as caught:
         make_folds(classification([None] * 4, list("abab")))
     assert caught.value.cure == "folds=4"
     with pytest.raises(UsageError, match="add cases of other patients"):

@@ -253,9 +253,7 @@ def test_every_case_on_another_grid_is_named(folders: tuple[Path, Path, Path]) -
         predictions,
         lambda v: Volume(v.array[:, :-1], v.geometry.shifted((0.0, 0.0, 0.0), (5, 11, 14))),
     )
-    with pytest.raises(
-        GeometryError, match=r"shape \(5, 11, 14\) .* instead of shape \(6, 11, 14\)"
-    ):
+    with pytest.raises(GeometryError, match=r"5 x 11 x 14 voxels .* instead of 6 x 11 x 14 voxels"):
         evaluate_folder(predictions, references, out)
     assert not out.exists()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference_toys import make_plan, spec
 
 from hilum.engines.memory import parse_memory
 from hilum.io import read_labels, read_volume, write_volume
@@ -20,6 +19,7 @@ from hilum.plan import save_plan
 from hilum.plan.plan import Normalisation
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.volume import Geometry, LabelTable, Volume
+from inference_toys import make_plan, spec
 
 RUN = Path(__file__).with_name("bounded_run.py")
 

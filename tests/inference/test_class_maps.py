@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from inference_toys import SIGNED_AXES, oblique_geometry
 from test_class_predictor import even
 
 from classification_toys import FINDINGS, GRADES, Means, class_model, class_plan
@@ -12,6 +11,7 @@ from hilum.inference import ClassPredictor
 from hilum.io import read_volume
 from hilum.plan.classification import RegionSpec
 from hilum.volume import Geometry, Volume
+from inference_toys import SIGNED_AXES, oblique_geometry
 
 MIDDLE = RegionSpec(kind="middle")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inference_toys import oblique_geometry
 
 from classification_toys import FINDINGS, TABLES, THREE, Means, class_model, class_plan, write_cubes
 from hilum.dataset import Case, open_cases
@@ -22,6 +21,7 @@ from hilum.plan.classification import RegionSpec
 from hilum.plan.plan import AugmentationSpec
 from hilum.volume import Geometry, Volume
 from house_sources import python
+from inference_toys import oblique_geometry
 
 MASK = RegionSpec(kind="mask", mask_channel=True)
 

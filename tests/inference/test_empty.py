@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_toys import TABLE, make_model
 
 from hilum.inference import Predictor
 from hilum.inference.empty import air_of, body_box, constant_of
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, Volume
+from inference_toys import TABLE, make_model
 
 CT = Normalisation(kind="ct", lower=-100.0, upper=300.0, mean=50.0, std=100.0)
 IDS = np.array(TABLE.ids)

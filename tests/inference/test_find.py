@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from inference_toys import index_volume
 
 from hilum.dataset import arrange_channels
 from hilum.errors import DataError, FormatError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find, find_cases
 from hilum.io import read_volume, write_labels, write_volume
+from inference_toys import index_volume
 
 
 @pytest.fixture(scope="module")

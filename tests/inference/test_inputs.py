@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from inference_toys import index_volume
 
 from hilum.dataset.case import Case
 from hilum.errors import UsageError
 from hilum.inference import case_id, find_cases, read_source
 from hilum.io import write_labels, write_volume
+from inference_toys import index_volume
 
 
 def touch(folder, *names):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inference_toys import TABLE, make_model
 
 from classification_toys import class_model, class_plan
 from hilum.dataset import fix, open_dataset
@@ -24,6 +23,7 @@ from hilum.plan import save_plan
 from hilum.training import TrainOptions
 from hilum.training.tuning import tune
 from hilum.volume import Geometry, Volume
+from inference_toys import TABLE, make_model
 
 GRID = Geometry.from_spacing((4, 8, 6), (2.0, 1.0, 1.5))
 SEGMENTATION, CLASSIFICATION = make_model(), class_model()

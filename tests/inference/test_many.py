@@ -10,13 +10,13 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from inference_toys import TABLE, OneHot, index_volume, make_model
 
 from hilum.errors import ResourceError, UsageError
 from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
 from hilum.io import OutputFolder, read_labels, read_volume, write_volume
 from hilum.volume import LabelTable
+from inference_toys import TABLE, OneHot, index_volume, make_model
 
 IDS = np.array(TABLE.ids)
 

@@ -3,7 +3,6 @@
 import numpy as np
 import PIL.Image
 import pytest
-from inference_toys import make_model
 
 from hilum.errors import FormatError, UsageError
 from hilum.evaluation import evaluate_folder
@@ -11,6 +10,7 @@ from hilum.inference import Predictor, predict_many
 from hilum.inference.prediction import Prediction
 from hilum.io import read_labels, read_volume, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume
+from inference_toys import make_model
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
 LABELS = np.array([[[[0, 1, 2], [2, 1, 0]]]], np.uint8)

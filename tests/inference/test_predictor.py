@@ -12,16 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_toys import (
-    REGIONS,
-    SIGNED_AXES,
-    TABLE,
-    OneHot,
-    index_volume,
-    make_model,
-    oblique_geometry,
-    real_model,
-)
 
 from hilum.dataset.case import Case
 from hilum.engines.memory import Budget, resident
@@ -32,6 +22,16 @@ from hilum.io import write_volume
 from hilum.plan.plan import Normalisation
 from hilum.preprocess import preprocess_case
 from hilum.volume import Geometry, Volume
+from inference_toys import (
+    REGIONS,
+    SIGNED_AXES,
+    TABLE,
+    OneHot,
+    index_volume,
+    make_model,
+    oblique_geometry,
+    real_model,
+)
 
 IDS = np.array(TABLE.ids)
 
@@ -284,7 +284,7 @@ def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):
 
 
 def test_model_without_a_network_is_refused():
-    with pytest.raises(UsageError, match="without a network"):
+    with pytest.raises(UsageError, match="the model has no network"):
         TrainedModel(plan=make_model().plan, networks=(), device=torch.device("cpu"))
 
 

@@ -335,7 +335,7 @@ def test_what_cannot_be_fitted():
         fit_refusal(good[0][:9], good[1])
     with pytest.raises(DataError, match="80 training and 4 held-out cases"):
         fit_refusal(good[0], good[1][:4])
-    with pytest.raises(DataError, match="features that are no numbers"):
+    with pytest.raises(DataError, match="features are no numbers"):
         fit_refusal(good[0] * np.nan, good[1])
     with pytest.raises(DataError, match="20 training cases with the same features"):
         fit_refusal(np.ones((20, 7)), np.ones((6, 7)))

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from inference_toys import real_model
 
 from hilum import api
 from hilum.errors import HilumError
 from hilum.examples import make_abdomen_dataset
 from hilum.pipelines.segmentation import Segmentation
+from inference_toys import real_model
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from inference_toys import index_volume, make_model
 
 from hilum.dataset import Case
 from hilum.engines.memory import Budget
@@ -11,6 +10,7 @@ from hilum.inference import Predictor
 from hilum.inference.memory_plan import MemoryPlanner, Size
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.targets.postprocess import BYTES_A_VOXEL
+from inference_toys import index_volume, make_model
 
 MOST, HELD = 10**7, 10**6
 STEP = PostprocessingStep(kind="fill_holes", region="r", labels=(2,))

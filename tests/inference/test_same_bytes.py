@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from inference_toys import real_model
 from test_nnunet_import import spec_of, write_model
 from test_openvino_engine import shaken
 
@@ -24,6 +23,7 @@ from hilum.inference import RunReport
 from hilum.io import write_volume
 from hilum.networks import build_network
 from hilum.volume import Geometry, Volume
+from inference_toys import real_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

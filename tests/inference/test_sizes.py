@@ -3,11 +3,11 @@
 import gzip
 
 import numpy as np
-from inference_toys import make_model
 
 from hilum.inference import Predictor, predict_many
 from hilum.io import write_volume
 from hilum.volume import Geometry, Volume
+from inference_toys import make_model
 
 
 def image(spacing):

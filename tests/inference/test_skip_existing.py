@@ -9,12 +9,12 @@ import shutil
 
 import numpy as np
 import pytest
-from inference_toys import index_volume, make_model
 
 from classification_toys import Means, class_model, class_plan
 from hilum.errors import UsageError
 from hilum.inference import ClassPredictor, Predictor, predict_many
 from hilum.io import read_labels, read_volume, write_volume
+from inference_toys import index_volume, make_model
 
 
 @pytest.fixture

@@ -171,8 +171,8 @@ def test_small_volume_is_padded_with_zeros_on_both_sides():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overlap": 1.0}, r"overlap 1\.0"),
-        ({"overlap": -0.1}, r"overlap -0\.1"),
+        ({"overlap": 1.0}, r"overlap=1 is out of range"),
+        ({"overlap": -0.1}, r"overlap=-0\.1"),
         ({"batch": 0}, "at least 1"),
         ({"volume": np.zeros((3, 3, 3), np.float32)}, "C, Z, Y, X"),
     ],
@@ -186,7 +186,7 @@ def test_impossible_options_are_refused(options, message):
 
 @pytest.mark.parametrize("network", [lambda x: x[:, :1], lambda x: x[..., :1]])
 def test_network_of_another_shape_is_refused(network):
-    with pytest.raises(ModelError, match="a network that gives"):
+    with pytest.raises(ModelError, match="the network gives"):
         sliding_window(volume((4, 4, 4)), network, Sweep((2, 2, 2), 0, 2))
 
 

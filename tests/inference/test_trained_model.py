@@ -13,11 +13,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from inference_toys import REGIONS, index_volume, make_plan, real_model
 
 from hilum.errors import ModelError
 from hilum.inference import Facts, Metric, ModelMetrics, Predictor, TrainedModel, seal_card
 from hilum.inference.manifest import Manifest, hash_files
+from inference_toys import REGIONS, index_volume, make_plan, real_model
 
 FILES = [
     "MODEL_CARD.md",

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from inference_toys import index_volume, make_model, make_plan
 
 from hilum.exchange.nnunet.plans import PlansFile, training_ranges
 from hilum.inference import Predictor, RunReport, predict_many
@@ -16,6 +15,7 @@ from hilum.inference.unlike import unlike
 from hilum.io import read_modality, write_volume
 from hilum.plan.plan import ChannelRange, Normalisation, TrainingRanges
 from hilum.volume import Geometry, Volume
+from inference_toys import index_volume, make_model, make_plan
 
 
 def image(low, high, shape=(20, 24, 28), spacing=(2.0, 1.0, 1.0), channels=1):

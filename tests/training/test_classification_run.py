@@ -8,7 +8,6 @@ import shutil
 import sys
 from dataclasses import replace
 from itertools import count
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,13 +32,11 @@ from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.targets.class_score import ClassScore
 from hilum.targets.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, leaks
-from hilum.training.assemble import few_scored, few_steps
 from hilum.training.baselines_report import baseline_scores, write_out_of_fold_report
-from hilum.training.checkpoint import Progress, Row, read_progress
+from hilum.training.checkpoint import Progress, read_progress
 from hilum.training.fit_uncertainty import fit_uncertainty
 from hilum.training.fold import TrainedFold, train_fold
 from hilum.training.init_network import find_pretrained, new_network
-from hilum.training.log import loss_still_falls
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
 from hilum.training.steps import probe
@@ -429,65 +426,6 @@ def test_the_time_ends_it(data, dataset, tmp_path, monkeypatch):
     model = run(data, tmp_path / "m", timed, listener=Listener(say=said.append))
     assert 0 < model.facts.steps < 10**5
     assert any("minutes of training, about" in sentence for sentence in said)
-
-
-@pytest.mark.parametrize(
-    ("steps", "cases", "batch", "loss", "warning"),
-    [
-        (0, 12, 4, "falling", ""),
-        (99, 12, 4, "falling", "99 steps (33 epochs of 12 cases) and its loss was still falling"),
-        (99, 12, 4, "flat", ""),
-        (100, 400, 4, "falling", ""),
-        (
-            100,
-            401,
-            4,
-            "flat",
-            "100 steps (1 epochs of 401 cases) and not every training case was used",
-        ),
-    ],
-)
-def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss, warning):
-    values = (
-        [1 - 0.02 * n for n in range(40)]
-        if loss == "falling"
-        else [0.3 + 0.01 * (n % 3) for n in range(40)]
-    )
-    progress = Progress(step=steps, rows=tuple(log_row(n, value) for n, value in enumerate(values)))
-    member = TrainedFold(0, None, progress, (), ("c",) * cases, ())
-    note = few_steps(class_plan(batch=batch), member)
-    assert warning in note
-    assert bool(note) is bool(warning)
-
-
-@pytest.mark.parametrize(
-    ("cases", "scored", "said"),
-    [
-        (109, 1, "Only 1 of 109 validation cases was scored within the time limit: these metrics"),
-        (
-            41,
-            24,
-            "Only 24 of 41 validation cases were scored within the time limit; `hilum predict",
-        ),
-        (2, 2, ""),
-    ],
-)
-def test_few_scored_cases_are_said(cases, scored, said):
-    scores = tuple(SimpleNamespace(case=n) for n in range(scored))
-    note = few_scored([TrainedFold(0, None, Progress(), scores, (), ("c",) * cases)])
-    assert note.startswith(said)
-    assert bool(note) is bool(said)
-
-
-def log_row(step, loss):
-    return Row(
-        step=step, seconds=1.0, progress=0.5, learning_rate=0.1, loss=loss, gradient_norm=1.0
-    )
-
-
-def test_few_log_rows_count_as_a_falling_loss():
-    assert loss_still_falls([log_row(n, 0.5) for n in range(7)])
-    assert not loss_still_falls([log_row(n, 0.5) for n in range(8)])
 
 
 def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(

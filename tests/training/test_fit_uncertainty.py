@@ -476,7 +476,9 @@ def test_too_few_cases_to_refuse_anything_are_said(material):
     scores, assurance = fit_uncertainty(plan, [few], store, CPU, said.append)
     assert len(scores) == 2
     assert assurance.refusals == ()
-    assert said == ["The model will not refuse any image: 12 training and 2 held-out cases."]
+    assert said == [
+        "The model will not refuse any image: there are 12 training and 2 held-out cases."
+    ]
 
 
 def test_cases_that_tell_when_to_refuse_are_bounded_in_number_and_time(material, monkeypatch):

@@ -273,7 +273,7 @@ def test_figures_are_those_of_the_evaluation():
 def test_what_does_not_fit_is_refused():
     who = Case(id="a", patient=None, images={})
     one = volume(np.zeros(SHAPE, np.uint8))
-    with pytest.raises(GeometryError, match="a: a prediction of shape"):
+    with pytest.raises(GeometryError, match="a has a prediction of shape"):
         hold_case(who, volume(np.zeros((3, 4, 5), np.uint8)), one, TABLE)
     for strange in (2, 200):
         with pytest.raises(LabelError, match=rf"a: labels among .*{strange}"):

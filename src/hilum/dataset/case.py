@@ -62,6 +62,11 @@ class Case:
             object.__setattr__(self, name, None if value is None else readable(value))
 
     @property
+    def group(self) -> str:
+        """Name of its patient, or of the case itself where none is known; they never meet."""
+        return f"case:{self.id}" if self.patient is None else f"patient:{self.patient}"
+
+    @property
     def masks(self) -> tuple[Path, ...]:
         """The files of its annotation and region."""
         return (*annotation_files(self.annotation), *annotation_files(self.region))

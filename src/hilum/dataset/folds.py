@@ -99,14 +99,8 @@ def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
 
 
 def patient_of(dataset: Dataset) -> dict[str, str]:
-    """Return the patient of every annotated case.
-
-    A case without one is a patient of its own, named so that it meets no other.
-    """
-    return {
-        case.id: f"patient:{case.patient}" if case.patient is not None else f"case:{case.id}"
-        for case in dataset.cases
-    }
+    """Return the patient of every annotated case, see `Case.group`."""
+    return {case.id: case.group for case in dataset.cases}
 
 
 def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:

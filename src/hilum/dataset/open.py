@@ -111,21 +111,19 @@ def open_dataset(
     return replace(opened, files=files)
 
 
-def open_cases(
-    path: str | Path, *, layout: str | None = None, patients: str | None = None
-) -> tuple[Case, ...]:
+def open_cases(path: str | Path) -> tuple[Case, ...]:
     """List every case of a data set by id, with or without an annotation or a label.
 
     Where a table has the point to look at, the cases have it too; an annotation stands as the
     region to look at as well.
 
     Raises:
-        UsageError: the path does not exist, or the layout is unknown.
+        UsageError: the path does not exist.
         DataError: no layout fits, or there is no case.
     """
     root = Path(path)
-    dataset = _distinct(_layout_of(root, layout).read(root, values=False))
-    found = with_centres(with_patients(dataset, patients)).every
+    dataset = _distinct(_layout_of(root, None).read(root, values=False))
+    found = with_centres(with_patients(dataset, None)).every
     cases = (replace(case, region=case.region or case.annotation) for case in found)
     return tuple(sorted(cases, key=lambda case: case.id))
 

@@ -212,11 +212,9 @@ def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> list[F
     return [*dataset.splits, *made]
 
 
-def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
+def _patients(cases: Iterable[Case]) -> set[str]:
     """Return the patients of cases; one without a known patient is a patient of its own."""
-    return {
-        ("case", case.id) if case.patient is None else ("patient", case.patient) for case in cases
-    }
+    return {case.group for case in cases}
 
 
 def calibration_patches(

@@ -228,7 +228,7 @@ FORMATS: dict[str, PredictionFormat] = {
     "dicom-sc": PredictionFormat(KEY_IMAGES[0], None, _write_key_images, more=KEY_IMAGES[1:]),
     "dicom-pdf": PredictionFormat(PAGE, None, _write_page),
 }
-"""How a prediction is written, by the name users give."""
+"""Formats of a prediction, by the name users give."""
 
 
 def label_files(

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from hilum.volume import Volume
 
 _FAINTEST = 0.15
-"""Of the map's largest value; what is below is not coloured."""
+"""Share of the map's largest value; what is below is not coloured."""
 _STRENGTH = 0.55
 _MARK = "#00e5ff"
-"""Of the outline and the cross: neither grey nor a colour of the map."""
+"""Colour of the outline and the cross: neither grey nor a colour of the map."""
 _LEGEND = "colours: how much a place speaks for the class"
 
 

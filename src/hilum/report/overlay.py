@@ -25,7 +25,7 @@ _PLANES = {"SPL": "", "PIL": "coronal ", "LIP": "sagittal "}
 """Orientations of what is drawn, each across one axis of the first, and what its slices are called.
 """
 _TALLEST = 4.0
-"""Of a picture's proportions, in both directions: what is narrower has empty space beside it."""
+"""Largest proportion of a picture, either way: a narrower one has empty space beside it."""
 
 
 def plot_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -> None:

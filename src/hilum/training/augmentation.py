@@ -322,6 +322,3 @@ def _rotations(angles: Tensor) -> Tensor:
         turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
         matrix = matrix @ turn
     return matrix
-
-
-__all__ = ["Augmenter", "SpatialParameters", "centre_of", "enlarged_patch"]

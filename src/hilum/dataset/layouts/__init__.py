@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from hilum.dataset.layouts import (
@@ -68,8 +69,12 @@ _PAIRS = "images/CASE.png, masks/CASE.png"
 
 LAYOUTS: dict[str, Layout] = {
     "medmnist": Layout("a MedMNIST file SET.npz", medmnist.recognises, medmnist.read),
-    "nnunet": Layout(_RAW.format("CASE_0000"), nnunet.recognises_nnunet, nnunet.read_nnunet),
-    "decathlon": Layout(_RAW.format("CASE"), nnunet.recognises_decathlon, nnunet.read_decathlon),
+    "nnunet": Layout(
+        _RAW.format("CASE_0000"), nnunet.recognises_nnunet, partial(nnunet.read, layout="nnunet")
+    ),
+    "decathlon": Layout(
+        _RAW.format("CASE"), nnunet.recognises_decathlon, partial(nnunet.read, layout="decathlon")
+    ),
     "table": Layout(_TABLE, table.recognises, table.read),
     "bids": Layout(_BIDS, bids.recognises, bids.read),
     "paired-folders": Layout(_PAIRS, paired_folders.recognises, paired_folders.read),

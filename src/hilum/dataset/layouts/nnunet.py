@@ -36,34 +36,6 @@ def recognises_decathlon(path: Path) -> bool:
     return _has_nnunet_shape(path) and not _is_channelled(path)
 
 
-def read_nnunet(path: Path, *, values: bool = True) -> Dataset:
-    """Open an nnU-Net raw folder.
-
-    Args:
-        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names
-            come from the files.
-        values: whether annotations may be read to find out what the labels are.
-
-    Raises:
-        DataError: no image has an annotation.
-    """
-    return _read(path, "nnunet", values=values)
-
-
-def read_decathlon(path: Path, *, values: bool = True) -> Dataset:
-    """Open a Medical Segmentation Decathlon folder: one file a case, which holds all its channels.
-
-    Args:
-        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names
-            come from the files.
-        values: whether annotations may be read to find out what the labels are.
-
-    Raises:
-        DataError: no image has an annotation.
-    """
-    return _read(path, "decathlon", values=values)
-
-
 def _has_nnunet_shape(path: Path) -> bool:
     """Recognise a folder with an imagesTr, or a dataset.json that lists cases under "dataset"."""
     listed = path.is_dir() and json_facts(path).get("dataset")
@@ -100,8 +72,18 @@ def _group(entries: Entries, annotations: Mapping[str, Path], *, channelled: boo
     return cases
 
 
-def _read(path: Path, layout: str, *, values: bool) -> Dataset:
-    """Read a folder of either layout; files without a partner are noted or left out."""
+def read(path: Path, *, layout: str, values: bool = True) -> Dataset:
+    """Open a folder of either layout; files without a partner are noted or left out.
+
+    Args:
+        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names
+            come from the files.
+        layout: "nnunet", or "decathlon": one file a case, which holds all its channels.
+        values: whether annotations may be read to find out what the labels are.
+
+    Raises:
+        DataError: no image has an annotation.
+    """
     facts = json_facts(path)
     listed = facts.get("dataset")
     if isinstance(listed, dict):

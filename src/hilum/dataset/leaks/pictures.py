@@ -22,8 +22,6 @@ from hilum.dataset.leaks.candidates import candidates
 from hilum.dataset.leaks.thumbnail import PICTURE, averaging, even_contrast, without_shades
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from hilum.dataset.leaks.align import Pictures, Poses
@@ -63,15 +61,12 @@ class Match:
     how: str
 
 
-def matching_pictures(
-    pictures: Pictures, detail: int, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[Match, ...]:
+def matching_pictures(pictures: Pictures, detail: int) -> tuple[Match, ...]:
     """Return every pair of pictures that are copies of each other, or nearly so.
 
     Args:
         pictures: (N, 64, 64) thumbnails.
         detail: pixels of the shorter side of the originals.
-        progress: called as progress(done, total) while candidates are looked at.
 
     Returns:
         By index. Of many copies of one picture not every pair is named, but all hang together.
@@ -81,8 +76,7 @@ def matching_pictures(
     found = candidates(pictures)
     coarse, fine, block = _views(pictures, detail)
     best: dict[tuple[int, int], tuple[float, Poses]] = {}
-    total = len(found.one)
-    for start in range(0, total, _BATCH):
+    for start in range(0, len(found.one), _BATCH):
         part = slice(start, start + _BATCH)
         one, other = found.one[part], found.other[part]
         poses = found.poses[part]
@@ -102,8 +96,6 @@ def matching_pictures(
             key = int(one[index]), int(other[index])
             if alike[index] > best.get(key, (0.0,))[0]:
                 best[key] = float(alike[index]), poses[index]
-        if progress is not None:
-            progress(min(start + _BATCH, total), total)
     matches = []
     for (row, column), (value, pose) in sorted(best.items()):
         mirrored = bool(np.linalg.det(pose[:, :2]) < 0)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.errors import some
+from hilum.errors import counted, some
 
 LEAK_AUROC = 0.95
 """From this AUROC on, a column that is not the label itself tells nearly everything: the label
@@ -129,11 +129,11 @@ class Audit(BaseModel):
         found = []
         if self.split_patients:
             names = some(shared.patient for shared in self.split_patients)
-            count = _count(len(self.split_patients), "patient")
+            count = counted(len(self.split_patients), "patient")
             found.append(f"{count} on both sides of the split: {names}")
         if self.split_groups:
             groups = some((" = ".join(group[:_SHOWN]) for group in self.split_groups), shown=2)
-            count = f"{_count(len(self.split_groups), 'group')} of near-duplicates"
+            count = f"{counted(len(self.split_groups), 'group')} of near-duplicates"
             found.append(f"{count} on both sides of the split: {groups}")
         found += [one.sentence for one in self.predictors if one.verdict == "leak"]
         exact = {pair.one for pair in self.pairs if pair.kind == "exact"}
@@ -146,7 +146,8 @@ class Audit(BaseModel):
             ]
             found.append(
                 f"{len(cases)} of {self.compared} images are near-duplicates in"
-                f" {_count(len(told), 'group')} ({', '.join([_count(len(pairs), 'pair'), *kinds])})"
+                f" {counted(len(told), 'group')} ({counted(len(pairs), 'pair')}"
+                f"{''.join(f', {kind}' for kind in kinds)})"
             )
         found += [one.sentence for one in self.predictors if one.verdict == "predicts"]
         restating = sorted({one.column for one in self.predictors if one.verdict == "restates"})
@@ -154,7 +155,3 @@ class Audit(BaseModel):
             verb = "restates" if len(restating) == 1 else "restate"
             found.append(f"{some(restating)} {verb} the label")
         return (*found, *self.notes)
-
-
-def _count(number: int, name: str) -> str:
-    return f"1 {name}" if number == 1 else f"{number} {name}s"

@@ -20,7 +20,7 @@ from hilum.dataset.leaks.pictures import ALIKE, Match
 from hilum.dataset.leaks.thumbnail import VOLUME, averaging, even_contrast, without_shades
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -39,9 +39,7 @@ _STEPS = [tuple(slice(None, None, step) for step in mirror) for mirror in _MIRRO
 _AXES = ("head to foot", "front to back", "left to right")
 
 
-def matching_volumes(
-    volumes: Volumes, detail: int, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[Match, ...]:
+def matching_volumes(volumes: Volumes, detail: int) -> tuple[Match, ...]:
     """Find volumes that are copies, or nearly so: other resolution, noise, grey scale, mirrored.
 
     A part cut out of a volume is not recognised.
@@ -49,7 +47,6 @@ def matching_volumes(
     Args:
         volumes: (N, 32, 32, 32) thumbnails, axes in the usual order.
         detail: voxels of the shorter side in plane of the originals.
-        progress: called as progress(done, total) while pairs are looked at.
 
     Returns:
         By index; each with the correlation that three quarters of its blocks reach, as for
@@ -77,8 +74,6 @@ def matching_volumes(
             axes = [name for name, sign in zip(_AXES, _MIRRORS[way], strict=True) if sign < 0]
             how = f"mirrored {' and '.join(axes)}" if axes else ""
             matches += [Match(row, column, value, way != 0, how)] if value >= enough else []
-        if progress is not None:
-            progress(min(start + _BATCH, len(pairs)), len(pairs))
     return tuple(sorted(matches, key=lambda match: (match.one, match.other)))
 
 

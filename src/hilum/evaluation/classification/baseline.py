@@ -122,12 +122,11 @@ def baseline_scores(
             needed="a name of its own for each measure",
             cure="rename the measure",
         )
-    patients = [f"p {c.patient}" if c.patient is not None else f"c {c.id}" for c in cases]
     data = _Data(
         features=_features(cases, choice, measured),
         numeric=len(measured) + len(choice.numeric),
         classes=np.array([table.indicators(label) for label in labels]),
-        groups=np.unique(patients, return_inverse=True)[1],
+        groups=np.unique([case.group for case in cases], return_inverse=True)[1],
         exclusive=table.kind != "multilabel",
         seed=seed,
     )

@@ -21,7 +21,7 @@ from hilum.dataset import (
     read_annotation,
 )
 from hilum.dataset.annotation import annotation_files
-from hilum.dataset.grids import Grids, compare_grids
+from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.labels import table_of_segments
 from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hilum.evaluation.segmentation.score import Score
-    from hilum.volume import Geometry
 
 _SHOWN = 10
 LABELS = "labels.json"
@@ -271,7 +270,7 @@ def _read_pair(case: str, prediction_file: Path, against: _Reference) -> tuple[V
     if not prediction.geometry.is_close(reference.geometry):
         raise GeometryError(
             f"{prediction_file} lies on another grid than {against.files[case]}:"
-            f" {_grid(prediction.geometry)} instead of {_grid(reference.geometry)}",
+            f" {grid_words(prediction.geometry)} instead of {grid_words(reference.geometry)}",
             needed="a prediction on the reference's own grid",
             cure="predict with hilum, which writes on the source's grid, or resample the prediction"
             " onto the reference",
@@ -341,14 +340,6 @@ def _name_side(side: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise type(error)(f"{side} {error.found}", needed=error.needed, cure=error.cure) from error
-
-
-def _grid(geometry: Geometry) -> str:
-    spacing, origin = (
-        ", ".join(f"{value:.4g}" for value in values)
-        for values in (geometry.spacing, geometry.origin)
-    )
-    return f"shape {geometry.shape} spacing ({spacing}) origin ({origin})"
 
 
 def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path]) -> str:

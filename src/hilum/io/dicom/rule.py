@@ -52,7 +52,7 @@ FACTS = {
     "uid": "of the series",
     "key": "of the group in its series",
 }
-"""What a rule may test."""
+"""Attributes that a rule may test."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<op>!=|!~|<=|>=|=|~|<|>)|(?P<bracket>[()])"""
     r"""|(?P<word>[^\s()=~<>!"']+))"""

@@ -19,7 +19,6 @@ from hilum.preprocess import CaseStore
 from hilum.training.task import TrainedFolds
 from hilum.training.tuning.postprocessing import (
     NO_TIME,
-    group_of,
     hold_case,
     learn_postprocessing,
     not_learnt,
@@ -60,7 +59,7 @@ def tune_after_training(folds: Folds) -> Folds:
         if not isinstance(error, HilumError):
             _log.exception("an error that hilum did not expect")
         because = f"it could not be learnt: {words}; `hilum tune` does it"
-        found = not_learnt([group_of(case) for case, _ in predicted], because)
+        found = not_learnt([case.group for case, _ in predicted], because)
         scores, notes = folds.scores, (f"post-processing: {because}",)
     titles = ", ".join(step.title for step in found.steps) or "none"
     listener.say(f"Post-processing: {titles}, because {found.because}.")
@@ -94,7 +93,7 @@ def _learn_and_apply(
     all were scored, nothing is learnt: some of them would be worse than none.
     """
     table, listener = folds.plan.labels, folds.listener
-    groups = [group_of(case) for case, _ in predicted]
+    groups = [case.group for case, _ in predicted]
     if few := too_few(groups):
         return not_learnt(groups, few), folds.scores
     deadline = folds.time_plan.deadline("tuning")

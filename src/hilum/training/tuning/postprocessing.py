@@ -140,11 +140,6 @@ def _unpack(packed: bytes) -> Labels:
         return np.asarray(held["labels"])
 
 
-def group_of(case: Case) -> str:
-    """Return its patient, or the case itself where none is known, as `Score.group` has it."""
-    return f"case {case.id}" if case.patient is None else f"patient {case.patient}"
-
-
 def learn_postprocessing(
     held: Sequence[HeldCase],
     table: LabelTable,
@@ -162,7 +157,7 @@ def learn_postprocessing(
         deadline: when it is passed nothing is learnt, and the reason says so.
         progress: called with each step that is tried.
     """
-    groups = [group_of(one.case) for one in held]
+    groups = [one.case.group for one in held]
     if few := too_few(groups):
         return not_learnt(groups, few)
     learner = _Learner(held, table, in_voxels, deadline, progress)
@@ -221,7 +216,7 @@ class _Learner:
     ) -> None:
         self._held, self._table, self._in_voxels = held, table, in_voxels
         self._deadline, self._progress = deadline, progress
-        self._groups = [group_of(one.case) for one in held]
+        self._groups = [one.case.group for one in held]
         self._regions = [region.name for region in table.scored]
         self._counts: dict[Steps, NDArray[np.int64]] = {}
 

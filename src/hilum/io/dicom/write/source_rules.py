@@ -50,7 +50,7 @@ _METHODS = {
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
     "1.2.840.10008.1.2.4.81": "ISO_14495_1",
 }
-"""How transfer syntaxes that always lose something compress."""
+"""Compression of transfer syntaxes that always lose something."""
 _MAY_LOSE = {"1.2.840.10008.1.2.4.91": "ISO_15444_1", "1.2.840.10008.1.2.4.203": "ISO_15444_15"}
 _DATE = re.compile(r"[0-9]{8}")
 _AGE = re.compile(r"[0-9]{3}[DWMY]")

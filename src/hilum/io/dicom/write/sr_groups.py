@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
 
 HYDRATED = "Cornerstone3DTools@^0.1.0:Bidirectional"
-"""How the tracking identifier begins of what OHIF takes for a bidirectional measurement."""
+"""Beginning of the tracking identifier that OHIF takes for a bidirectional measurement."""
 
 
 @dataclass(frozen=True)

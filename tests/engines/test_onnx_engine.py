@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from inference_toys import real_model
 from test_openvino_engine import KINDS, patches_for, shaken
 
 from hilum.engines.convert import write_onnx
 from hilum.engines.onnx_engine import OnnxEngine, resolve_precision
 from hilum.errors import ModelError, UsageError
+from inference_toys import real_model
 
 
 @pytest.mark.parametrize("kind", ["plain", "textbook, 2D"])

@@ -1,6 +1,6 @@
 """Predictions of nnU-Net 2.8.1 with toy models, kept in golden/: imported, they give the same.
 
-`PYTHON tests/inference/nnunet_oracle.py OUT tests/inference/golden`, with a Python that has
+`PYTHON tests/exchange/nnunet_oracle.py OUT tests/exchange/golden`, with a Python that has
 nnunetv2, writes golden/ anew; models and images come from numbers, so only answers are kept.
 """
 

@@ -2,7 +2,7 @@
 
 Run by a Python that has nnunetv2.
 
-    PYTHON tests/inference/nnunet_oracle.py OUT [GOLDEN]
+    PYTHON tests/exchange/nnunet_oracle.py OUT [GOLDEN]
 
 Each model gets a folder OUT/<name>: model/ as nnU-Net writes it, images/, labels and probabilities
 as nnU-Net answers, and the preprocessed image. GOLDEN gets what test_nnunet_golden.py compares

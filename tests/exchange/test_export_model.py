@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from inference_toys import index_volume, real_model
 from test_openvino_engine import shaken
 
 from hilum import api
@@ -26,6 +25,7 @@ from hilum.inference.exported import (
 from hilum.inference.manifest import hash_files
 from hilum.io import OutputFolder, is_output, read_labels, write_volume
 from hilum.plan.plan import Normalisation
+from inference_toys import index_volume, real_model
 
 FILES = {
     *(
@@ -202,7 +202,7 @@ def test_what_cannot_be_asked(trained, tmp_path):
         ({"precision": "bfloat16"}, "chosen where the model is run"),
         ({"precision": "int8"}, "data='DATA'"),
         ({"data": tmp_path}, "data, gate or patients were given with precision='float32'"),
-        ({"gate": 0.1}, "float32 without data"),
+        ({"gate": 0.1}, "gate or patients were given with precision='float32'"),
         ({"precision": "float16", "formats": "both"}, "formats='openvino'"),
     ]:
         with pytest.raises(UsageError, match=words):

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from inference_toys import real_model
 from torch.nn import functional
 
 from hilum import api
@@ -26,6 +25,7 @@ from hilum.inference.exported import LabelQuality, Quantisation, TestVectors
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume
+from inference_toys import real_model
 
 SHAPE = (8, 16, 12)
 TRAINED, HELD = ("c0", "c1", "c2", "c3", "c4", "c5"), ("c10", "c11", "c6", "c7", "c8", "c9")
@@ -348,7 +348,7 @@ def test_two_engines_are_compared_by_label(model, data):
 
 
 def test_what_cannot_be_quantised(model, data, tmp_path):
-    with pytest.raises(UsageError, match="gate 2"):
+    with pytest.raises(UsageError, match="gate=2 is no loss"):
         api.export(model, tmp_path / "a", precision="int8", data=data, gate=2)
     two = real_model(channels=("a", "b"))
     with pytest.raises(DataError, match=r"1 channel \(MR\)"):

@@ -265,7 +265,7 @@ def test_a_grade_is_the_step_that_reaches_it_and_the_lowest_is_that_no_step_is_m
     logits = torch.tensor([[2.0, -1.0, 0.5]])
     found = [log_odds(logits, grade, "ordinal").item() for grade in range(4)]
     assert found == [-2.0, 2.0, -1.0, 0.5]
-    with pytest.raises(UsageError, match=r"class 4 of a network with 4[\s\S]*0 to 3"):
+    with pytest.raises(UsageError, match=r"no class 4: the network has 4[\s\S]*0 to 3"):
         log_odds(logits, 4, "ordinal")
 
 

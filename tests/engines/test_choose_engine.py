@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from inference_toys import make_plan, real_model
 from torch import nn
 
 from hilum.engines import choose
 from hilum.engines.choose import EngineSource, make_engine
 from hilum.engines.host import has_bfloat16, is_out_of_memory, usable_cpus
 from hilum.errors import ModelError, ResourceError, UsageError
+from inference_toys import make_plan, real_model
 
 
 @pytest.fixture
