@@ -228,7 +228,7 @@ def test_rows_in_memory_and_in_a_file_have_the_same_bits(shape, patch, overlap, 
                 next_row = rows.stop
                 out[:, rows] = logits
     except ResourceError as error:  # not even a column of windows fits
-        assert "memory left for the logits" in error.found  # noqa: PT017
+        assert "memory are left for the logits" in error.found  # noqa: PT017
         assert allowed < largest_column(sweep, shape)
         return
     assert share >= 1 or allowed >= largest_column(sweep, shape)

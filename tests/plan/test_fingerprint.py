@@ -145,7 +145,7 @@ def test_errors_name_the_case():
     broken[1, 2, 3, 4] = np.inf
     with pytest.raises(DataError, match="case a: voxels that are NaN or infinite"):
         measure_case("a", image.with_array(broken), annotation, table=TABLE, channels=("T1", "T2"))
-    with pytest.raises(DataError, match="no voxel to measure"):
+    with pytest.raises(DataError, match="no voxel whose intensity"):
         Intensities.of(np.empty(0))
 
 
