@@ -20,19 +20,8 @@ from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 
 VERBS = (
-    "check",
-    "plan",
-    "train",
-    "predict",
-    "evaluate",
-    "compare",
-    "report",
-    "demo",
-    "doctor",
-    "tune",
-    "export",
-    "import",
-    "deidentify",
+    *("check", "plan", "train", "predict", "evaluate", "compare", "report"),
+    *("demo", "doctor", "tune", "export", "import", "deidentify"),
 )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom import sr
-from inference_toys import TABLE, index_volume, make_model
 
 from classification_toys import class_model
 from hilum.errors import DataError
@@ -18,6 +17,7 @@ from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.inference import ClassPredictor, Predictor, predict_many
 from hilum.io import read_labels, write_volume
 from hilum.volume import Geometry, Volume
+from inference_toys import TABLE, index_volume, make_model
 from programs import require
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom import seg
-from inference_toys import TABLE, index_volume, make_model
 
 from hilum.errors import DataError, UsageError
 from hilum.examples.dicom import write_dicom_series
@@ -12,6 +11,7 @@ from hilum.inference import Predictor, predict_many
 from hilum.io import read_labels, write_volume
 from hilum.io.dicom.stack import open_stack
 from hilum.volume import Geometry, Volume
+from inference_toys import TABLE, index_volume, make_model
 
 SHAPE = (6, 20, 16)
 

@@ -342,7 +342,7 @@ def test_what_cannot_be_fitted():
     with pytest.raises(UsageError, match=r"shapes \(80, 60\) and \(50, 59\)"):
         fit_refusal(good[0], good[1][:, 1:])
     for share in (0.0, 0.5, -1, float("nan")):
-        with pytest.raises(UsageError, match="share=.* of refused cases"):
+        with pytest.raises(UsageError, match=r"share=.* of refused cases"):
             fit_refusal(*good, share=share)
     with pytest.raises(UsageError, match="of training or of held-out cases only"):
         fit_refusal(*good, train_intensities=good[0])

@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from inference_toys import make_model
 
 from hilum import api
 from hilum.dataset import check, open_dataset, read_case
@@ -24,6 +23,7 @@ from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.write.producer import Producer
 from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, LabelTable, Volume
+from inference_toys import make_model
 
 OTHER_SERIES = "a DICOM series of the study that was not chosen"
 

@@ -7,12 +7,12 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "inference"))
 
-from inference_toys import real_model
 from node_samples import config_of
 
 from hilum.node import Node
 from hilum.plan.plan import Normalisation
 from hilum.volume import LabelTable
+from inference_toys import real_model
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MOST_BYTES = 64 << 30
-"""Of the unpacked files of one archive."""
+"""Limit of the unpacked files of one archive."""
 _MOST_FILES = 1_000_000
 _RESERVE = 1 << 30  # bytes of the disk that stay free
 _BLOCK = 1 << 20

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hilum.dataset.channels import plain_name
-from hilum.dataset.labels import ids_by_name, ids_of_segments, listed, relabel
+from hilum.dataset.labels import describe_labels, ids_by_name, ids_of_segments, relabel
 from hilum.errors import LabelError, UsageError, some
 from hilum.io import (
     header_of,
@@ -16,6 +16,7 @@ from hilum.io import (
     inspect_file,
     is_dicom_annotation,
     is_output,
+    nearest,
     read_dicom_annotation,
     read_labels,
     segments_of,
@@ -41,7 +42,9 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
         UsageError: no folder, no label maps, or two of one case.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", needed=f"a folder of {_NAMED}")
+        raise UsageError(
+            f"{folder} is not a folder", needed=f"a folder of {_NAMED}", cure=nearest(folder)
+        )
     files: dict[str, Path] = {}
     for entry in sorted(folder.glob("[!.]*")):
         if not is_label_map(entry) or header_of(entry) != entry:
@@ -60,7 +63,11 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
                 cure="keep predictions and references in folders of their own, each in one format",
             )
     if not files:
-        raise UsageError(f"there are no label maps in {folder}", needed=_NAMED)
+        raise UsageError(
+            f"there are no label maps in {folder}",
+            needed=_NAMED,
+            cure="name the folder that holds the label maps",
+        )
     return files
 
 
@@ -133,7 +140,8 @@ def read_by_name(
     others = [one.name for one in segments if one.stored not in wanted]
     if not wanted:
         raise LabelError(
-            f"{file} has the structures {some(others, shown=8)}; wanted are {listed(table)}",
+            f"{file} has the structures {some(others, shown=8)}; wanted are"
+            f" {describe_labels(table)}",
             needed="the same names on both sides",
             cure="rename the labels in labels.json, or the structures",
         )

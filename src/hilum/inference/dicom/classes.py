@@ -9,7 +9,7 @@ from hilum.io.dicom.write.findings import ClassFinding, Classification
 from hilum.io.dicom.write.key_image import KeyImage
 from hilum.io.dicom.write.page import Page, source_facts
 from hilum.io.dicom.write.producer import NOT_A_DEVICE
-from hilum.targets.predictions import called
+from hilum.targets.predictions import called_classes
 
 if TYPE_CHECKING:
     from hilum.inference.class_prediction import ClassPrediction
@@ -22,7 +22,7 @@ MOST_PICTURES = 3
 def classification_of(prediction: ClassPrediction) -> Classification:
     """Return what a report says of a prediction; what the model does not know is left out."""
     score, verdict, promise = prediction.score, prediction.verdict, prediction.promise
-    names = called(score, prediction.table)
+    names = called_classes(score, prediction.table)
     members = score.prediction_set
     return Classification(
         tuple(

@@ -31,7 +31,7 @@ _WORTH_IT = 100
 _AHEAD = 2
 NO_DICOM = "no DICOM file"
 _DAMAGE = (HilumError, struct.error, IndexError, ValueError, OSError, RecursionError)
-"""What damaged bytes raise; anything else is a bug and stops the command."""
+"""Errors that damaged bytes raise; anything else is a bug and stops the command."""
 
 
 @dataclass(frozen=True)
