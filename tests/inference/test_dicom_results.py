@@ -134,6 +134,15 @@ def test_the_page_names_patient_findings_and_model(series, tmp_path):
     assert len(page.SourceInstanceSequence) == SHAPE[0]
 
 
+def test_key_images_tell_of_burned_in_names_as_the_source_does(series, tmp_path):
+    for file in series.iterdir():
+        data = pydicom.dcmread(file)
+        data.BurnedInAnnotation = "YES"
+        data.save_as(file)
+    predicted(series, tmp_path / "out", formats=("dicom-sc",))
+    assert pydicom.dcmread(tmp_path / "out" / "s_key1.dcm").BurnedInAnnotation == "YES"
+
+
 @pytest.mark.parametrize("name", ["key1", "key2", "pdf", "sr"])
 def test_dciodvfy_finds_no_error_in(series, tmp_path, name):
     predicted(series, tmp_path / "out")

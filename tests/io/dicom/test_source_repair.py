@@ -138,6 +138,14 @@ def test_an_age_of_no_meaning_is_left_out(tmp_path):
     assert repaired(tmp_path / "t", **FULL, PatientAge="045Y").headers[0].PatientAge == "045Y"
 
 
+def test_a_removed_identity_has_a_method(tmp_path):
+    source = repaired(tmp_path / "s", **FULL, PatientIdentityRemoved="YES")
+    assert source.headers[0].DeidentificationMethod == "not stated by the source"
+    assert len(source.repairs) == 1
+    stated = {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand"}
+    assert repaired(tmp_path / "t", **FULL, **stated).repairs == ()
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_image_without_identity_is_refused(tmp_path, keyword):
     with pytest.raises(FormatError, match=f"without {keyword}"):

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.io.dicom.header import keep_quiet
 from hilum.io.dicom.write.producer import MANUFACTURER, NOT_A_DEVICE, finish
 from hilum.io.dicom.write.repair import UTF_8
 from hilum.io.dicom.write.uids import ObjectUids, derive_uid
@@ -64,6 +65,7 @@ def make_key_images(
         yield _capture(source, producer, picture, uids, number)
 
 
+@keep_quiet()  # highdicom's remarks on names
 def _capture(
     source: SourceImages, producer: Producer, picture: KeyImage, uids: ObjectUids, number: int
 ) -> SCImage:
@@ -105,7 +107,8 @@ def _capture(
     data.PatientOrientation = _orientation(plane)
     data.Laterality = header.get("Laterality") or ""
     data.ImageComments = f"{picture.title}. hilum model {producer.model}. {NOT_A_DEVICE}"
-    data.BurnedInAnnotation = "NO"  # of who the patient is
+    if header.get("BurnedInAnnotation") in {"YES", "NO"}:  # the caption does not name the patient
+        data.BurnedInAnnotation = header.BurnedInAnnotation
     data.SourceImageSequence = [_reference(plane)]
     finish(data, source)
     return data

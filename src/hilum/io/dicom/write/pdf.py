@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from hilum.io.dicom.header import keep_quiet
 from hilum.io.dicom.write.producer import MANUFACTURER, finish
 from hilum.io.dicom.write.repair import UTF_8
 from hilum.io.dicom.write.uids import ObjectUids
@@ -21,6 +22,7 @@ SERIES_NUMBER = 9500
 _TITLE = ("126000", "DCM", "Imaging Measurement Report")
 
 
+@keep_quiet()  # highdicom's remarks on names
 def make_encapsulated_pdf(
     source: SourceImages, producer: Producer, document: bytes, *, title: str
 ) -> SOPClass:

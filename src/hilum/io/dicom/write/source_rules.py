@@ -213,6 +213,17 @@ HEADER_RULES: tuple[Rule, ...] = (
             *("StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
         ),
     ),
+    Rule(
+        "DeidentificationMethod",
+        "is missing though the patient's identity was removed",
+        "not stated by the source",
+        lambda p: (
+            _text(p, "PatientIdentityRemoved") == "YES"
+            and not _text(p, "DeidentificationMethod")
+            and not p.header.get("DeidentificationMethodCodeSequence")
+        ),
+        lambda _: "not stated by the source",
+    ),
     Rule("Modality", "is missing", "OT", lambda p: not _text(p, "Modality"), lambda _: "OT"),
     Rule(
         "SOPInstanceUID",

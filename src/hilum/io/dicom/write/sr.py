@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from hilum.io.dicom.header import keep_quiet
 from hilum.io.dicom.write.codes import coded, private_scheme
 from hilum.io.dicom.write.predecessor import name_preceding_report, predecessor_of
 from hilum.io.dicom.write.producer import MANUFACTURER, finish, save
@@ -91,6 +92,7 @@ def save_report(report: Dataset, path: Path) -> Path:
     return save(report, path)
 
 
+@keep_quiet()  # highdicom's remarks on names
 def _make(
     source: SourceImages,
     producer: Producer,
