@@ -7,7 +7,9 @@ import pydicom
 import pytest
 from deid_planted import Planter, base, write
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
 import hilum.io.dicom.deidentify.search as second
 from hilum.io.dicom.deidentify.removed import Attribute, Removed
@@ -106,10 +108,22 @@ def test_values_are_found_in_deflated_and_encoded_texts(tmp_path):
     assert places(one, tmp_path / "b") == {japanese: ["ImageComments"]}
 
 
-def test_short_words_in_pixels_are_no_find(tmp_path):
-    path = image(tmp_path / "a", PixelData=b"\0\0Lee \0\0Zappaman \0".ljust(48, b"\0"))
-    assert places(finder((NAME, b"Lee^A")), path) == {}
-    assert list(places(finder((NAME, b"Zappaman^A")), path)) == ["Zappaman^A"]
+def test_short_words_in_compressed_pixels_are_no_find(tmp_path):
+    ds = base(Planter(), "1.2.3.4.5", syntax=RLELossless)
+    ds.PatientName = ds.PatientID = "P1"
+    ds.PixelData = encapsulate([b"\0\0Lee \0\0Zappaman \0"])
+    ds["PixelData"].is_undefined_length = True
+    write(ds, tmp_path / "a")
+    assert places(finder((NAME, b"Lee^A")), tmp_path / "a") == {}
+    assert list(places(finder((NAME, b"Zappaman^A")), tmp_path / "a")) == ["Zappaman^A"]
+
+
+def test_bytes_behind_the_pixels_are_searched(tmp_path):
+    path = image(tmp_path / "a", PixelData=b"Zappaman".ljust(48, b"\0"))
+    one = finder((NAME, b"Zappaman^A"))
+    assert places(one, path) == {}  # numbers of pixels
+    path.write_bytes(path.read_bytes() + b"\xfc\xff\xfc\xffOB\0\0\x0a\0\0\0 Zappaman ")
+    assert list(places(one, path)) == ["Zappaman^A"]
 
 
 def test_long_headers_are_searched_as_bytes_alone(tmp_path):

@@ -25,6 +25,7 @@ class Plan(NamedTuple):
         action: what is done.
         start: length of the header.
         items: what is decided about elements of its items; None for what has no items.
+        same: contents that stay as they are, of a sequence that stays; None for anything else.
     """
 
     attribute: Attribute
@@ -32,6 +33,7 @@ class Plan(NamedTuple):
     action: Action
     start: int
     items: Level | None
+    same: set[bytes] | None = None
 
 
 @dataclass
@@ -95,4 +97,6 @@ class Plans:
             parent = keyword if keyword in load_table().parents else "other"
             inner = IMPLICIT if written == "UN" else coding
             items = self.level(Place(level.place.iod, parent), inner, sweep=level.sweep)
-        return Plan(Attribute(kind_of(tag, vr), tag, vr), written, action, start, items)
+        kept = action is Action.KEEP and written == "SQ" and items is not None
+        same = items.unchanged if items is not None and kept else None
+        return Plan(Attribute(kind_of(tag, vr), tag, vr), written, action, start, items, same)

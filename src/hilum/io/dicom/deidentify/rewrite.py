@@ -136,6 +136,9 @@ class _Rewriter:
                 else:
                     at += 8 + long(data, at + 4)[0]
                 continue
+            if plan.same and (after := self._skip(plan.same, at + plan.start, coding)):
+                at = after
+                continue
             if plan.attribute.tag >> 16 == ITEM >> 16:
                 break
             new, after = self._apply(plan, at, coding)
@@ -250,9 +253,6 @@ class _Rewriter:
         if level is None:
             raise no_item(element.tag, element.value)
         open_ended = element.length == UNDEFINED
-        content = self._content(element, level.coding)
-        if content in level.unchanged:
-            return None, element.value + len(content) + (8 if open_ended else 0)
         self.depth += 1
         if self.depth > _DEEPEST:
             raise no_item(element.tag, element.value)
@@ -269,15 +269,21 @@ class _Rewriter:
         length = UNDEFINED if open_ended else len(new)
         return coding.head(element.tag, element.vr, length) + new, after
 
-    def _content(self, element: Element, coding: Coding) -> bytes:
-        """Return a sequence's content; of undefined length, up to the first end of a sequence.
+    def _skip(self, same: set[bytes], start: int, coding: Coding) -> int:
+        """Return where a sequence ends whose content is known to stay; 0 for any other.
 
-        An end that belongs to a sequence within only makes what is returned unknown.
+        Of undefined length it is compared up to the first end of a sequence. If that belongs to a
+        sequence within, the content is not known.
         """
-        start, stop = element.value, element.value + element.length
-        if element.length == UNDEFINED:
+        length = coding.long.unpack_from(self.data, start - 4)[0]
+        if length <= _REPEATED:
+            stop = after = start + length
+        elif length == UNDEFINED:
             stop = self.data.find(coding.sequence_end, start, start + _REPEATED + 8)
-        return self.data[start:stop] if start < stop <= start + _REPEATED else b"?"
+            after = stop + 8
+        else:
+            return 0
+        return after if self.data[start:stop] in same else 0
 
     def _items(self, element: Element, level: Level) -> tuple[list[bytes] | None, int]:
         """Copy the items of a sequence; None where nothing changed."""

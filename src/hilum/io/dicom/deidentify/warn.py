@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from pydicom.datadict import tag_for_keyword
@@ -43,9 +42,11 @@ _CLASS, _WEIGHT, _CONVERSION, _DESCRIPTION = (
     for name in ("SOPClassUID", "PatientWeight", "ConversionType", "StudyDescription")
 )
 _PROTOCOL = 0x00181030
-_OVERLAY_BITS = re.compile(rb"[\0-\x1e]\x60\0\x01(?:US\x02\0|\x02\0\0\0)(..)", re.DOTALL)
-"""Bits Allocated of an overlay, found as bytes: it stands behind the frames, and pixels in which
-these eight bytes stand by chance are no loss. One of its own has 1."""
+_OVERLAY_BITS = (b"\x60\0\x01US\x02\0", b"\x60\0\x01\x02\0\0\0")
+"""Header of Bits Allocated of an overlay without the first byte, explicit and implicit. An overlay
+that is not among the pixels has 1 of them. These bytes stand behind the frames, so they are found
+as bytes."""
+_PIXELS = b"\xe0\x7f\x10\0"
 _OFTEN_BURNED = {"US", "SC", "XA", "RF", "XC", "OT", "ES", "GM", "IVUS", "ECG", "BDUS", "DOC"}
 _SCREENS = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3.")
 _DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
@@ -63,7 +64,7 @@ def warnings_of(file: DicomFile, options: Options) -> tuple[str, ...]:
         FACE: modality in {"CT", "MR", "PT", "NM"} and _is_head(file),
         DOCUMENT: sop_class.startswith(_DOCUMENTS),
         REPORT: sop_class.startswith(_REPORTS) and options.clean_structured_content,
-        OVERLAY: any(bits != b"\x01\0" for bits in _OVERLAY_BITS.findall(file.data)),
+        OVERLAY: _has_overlay_bits(file.data),
         WEIGHT: modality == "PT" and not options.retain_patient,
         DATES: modality == "PT" and options.dates == "remove",
         CAMERA: sop_class.startswith(_VISIBLE) and modality in {"XC", "OP", "ES", "GM"},
@@ -87,3 +88,15 @@ def _is_head(file: DicomFile) -> bool:
         return True
     words = " ".join(file.text(tag).upper() for tag in (_BODY, _DESCRIPTION, _PROTOCOL))
     return any(head in words for head in _HEADS)
+
+
+def _has_overlay_bits(data: bytes) -> bool:
+    """Return True for an overlay whose bits lie among the pixels'."""
+    end = data.find(_PIXELS)
+    for head in _OVERLAY_BITS:
+        at = data.find(head, 0, end)
+        while at >= 0:
+            if data[at + len(head) : at + len(head) + 2] != b"\x01\0":
+                return True
+            at = data.find(head, at + 1, end)
+    return False

@@ -59,15 +59,27 @@ class Index:
 def search(data: bytes, index: Index) -> set[int]:
     """Return the numbers of the values that stand in a file's bytes, as whole words.
 
-    Texts of one or two bytes a letter are found, in either case. After the first mark of pixels
-    only forms of six bytes and more count: shorter ones stand in any noise.
+    Texts of one or two bytes a letter are found, in either case. Pixels that are stored as they are
+    hold numbers and are left out. In compressed ones, which may have comments, only forms of six
+    bytes and more count: shorter ones stand in any noise.
     """
-    pixels = data.find(_PIXELS)
-    if pixels < 0:
-        return _search(_texts(data), index, 0)
-    return _search(_texts(data[:pixels]), index, 0) | _search(
-        _texts(data[pixels:]), index, _LEAST_IN_NOISE
-    )
+    start, end = _pixels(data)
+    found = _search(_texts(data[:start]), index, 0)
+    return found | _search(_texts(data[end:]), index, _LEAST_IN_NOISE)
+
+
+def _pixels(data: bytes) -> tuple[int, int]:
+    """Return where pixels begin, and where those end that are stored as they are.
+
+    Compressed ones end, for this purpose, where they begin.
+    """
+    start = data.find(_PIXELS)
+    if start < 0:
+        return len(data), len(data)
+    explicit = data[start + 4 : start + 6] in {b"OB", b"OW"}
+    value = start + (12 if explicit else 8)
+    end = value + int.from_bytes(data[value - 4 : value], "little")
+    return start, end if end <= len(data) else start
 
 
 def _search(text: bytes, index: Index, least: int) -> set[int]:

@@ -26,7 +26,8 @@ RULE = (
     f" under {LEAST_DIGITS} digits; ids under {LEAST_ID} and other texts under {LEAST_TEXT}"
     " characters; one repeated character; numbers of private attributes; dates that are also moved"
     " dates of another study; times of day, unless all times were removed; UIDs of the standard"
-    " itself; binary values. They are too common to mean anything when found."
+    " itself; binary values. They are too common to mean anything when found. Pixels that are not"
+    " compressed are not searched."
 )
 """The rule of what is searched for, in words."""
 TITLES = frozenset(
@@ -55,6 +56,8 @@ class Needle(NamedTuple):
 
 def decode(raw: bytes, charset: str) -> str:
     """Decode a value by the Specific Character Set of its file; what does not fit stays visible."""
+    if raw.isascii() and b"\x1b" not in raw:
+        return raw.decode("ascii")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom says which unknown name it takes for which
         try:
@@ -68,13 +71,12 @@ def needles_of(attribute: Attribute, raw: bytes, charset: str) -> set[bytes]:
     """Return every form in which a value is searched for; none where it is too common."""
     text = decode(raw, charset).strip(" \0")
     forms = {form for form in _forms(attribute, text) if form}
-    found = {
-        form.lower().encode(code, "replace") for form in forms for code in ("utf-8", "latin-1")
-    }
-    plain = (unicodedata.normalize("NFKD", form) for form in forms)
-    found |= {form.lower().encode("ascii", "ignore") for form in plain if not form.isascii()}
-    if not raw.isascii() or b"\x1b" in raw:  # as it stood, in the file's own coding
-        found |= set(_raw_forms(attribute, raw))
+    found = {form.lower().encode("utf-8") for form in forms}
+    if not raw.isascii() or b"\x1b" in raw:
+        plain = [unicodedata.normalize("NFKD", form).lower() for form in forms]
+        found |= {form.encode("ascii", "ignore") for form in plain}
+        found |= {form.lower().encode("latin-1", "replace") for form in forms}
+        found |= set(_raw_forms(attribute, raw))  # as it stood, in the file's own coding
     least = LEAST_NAME if attribute.kind == "name" else LEAST_ID
     return {form for form in found if len(form) >= least and b"?" * 3 not in form}
 
