@@ -208,9 +208,12 @@ def test_patient_gets_one_id_by_the_key(tmp_path):
 
 
 def test_descriptors_are_cleaned_of_names_and_numbers(tmp_path):
-    text = "T1 of qwertz, 20240305 and 12345678, by Zappa: 3 mm"
-    ds, _ = once(tmp_path, image(SeriesDescription=text), clean_descriptors=True)
-    assert ds.SeriesDescription == "T1 of , and , by : 3 mm"
+    text = "T1 of qwertz, 12345678, 5.3.2024 by Dr. Miller: 3.0/2 mm"
+    values = {"SeriesDescription": text, "StudyDescription": "Zappa", "ProtocolName": "t2 2026"}
+    ds, _ = once(tmp_path, image(**values), clean_descriptors=True)
+    assert ds.SeriesDescription == "T1 of , , by : 3.0/2 mm"
+    assert ds.StudyDescription == "REMOVED"
+    assert ds.ProtocolName == "t2 2026"
 
 
 def test_names_are_swept_out_of_kept_texts(tmp_path):
@@ -267,6 +270,7 @@ def test_sequences_of_persons_become_one_dummy(tmp_path):
     person.VerificationDateTime = "20240305101112"
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "77", "99X", "Obs Erver"
+    code.ReferencedWaveformChannels = [1, 2]
     person.VerifyingObserverIdentificationCodeSequence = Sequence([code])
     ds, _ = once(tmp_path, image(VerifyingObserverSequence=Sequence([person, person])))
     (item,) = ds.VerifyingObserverSequence
@@ -274,6 +278,7 @@ def test_sequences_of_persons_become_one_dummy(tmp_path):
     assert item.VerificationDateTime == "19000101000000"
     (code,) = item.VerifyingObserverIdentificationCodeSequence
     assert code.CodeMeaning == "REMOVED"
+    assert code.ReferencedWaveformChannels == [0, 0]
 
 
 @pytest.mark.parametrize(

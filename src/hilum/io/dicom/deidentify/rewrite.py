@@ -29,7 +29,7 @@ from hilum.io.dicom.deidentify.harvest import Harvest
 from hilum.io.dicom.deidentify.plans import FREE_TEXT, PIXELS, Level, Plan, Plans
 from hilum.io.dicom.deidentify.private import is_safe
 from hilum.io.dicom.deidentify.profile import Action, Place
-from hilum.io.dicom.deidentify.removed import Removed, strip_padding
+from hilum.io.dicom.deidentify.removed import BINARY_VRS, Removed, strip_padding
 from hilum.io.dicom.deidentify.subject import Subject, age
 
 if TYPE_CHECKING:
@@ -347,8 +347,8 @@ class _Rewriter:
         if self.cut is None or self.cut.search(raw) is None:
             return raw
         if any(part in self.source.charset for part in _MULTI_BYTE):
-            return b""
-        return b" ".join(self.cut.sub(b"", raw).split())
+            return dummy("LO")
+        return b" ".join(self.cut.sub(b"", raw).split()) or dummy("LO")
 
     def _dummy_sequence(self, action: Action, element: Element, coding: Coding) -> bytes:
         """Return an empty sequence, or, where it may not be empty, one that says nothing."""
@@ -372,6 +372,7 @@ class _Rewriter:
                 raw = self.data[one.value : one.value + one.length]
                 pieces.append(coding.element(one.tag, one.vr, self.subject.uid(raw)))
             else:
-                pieces.append(coding.element(one.tag, one.vr, dummy(one.vr)))
+                many = one.length if one.vr in BINARY_VRS else 0  # as many zeros as there were
+                pieces.append(coding.element(one.tag, one.vr, bytes(many) or dummy(one.vr)))
         content = b"".join(pieces)
         return coding.head(ITEM, "", len(content)) + content

@@ -30,7 +30,11 @@ _IDS = {tag_for_keyword(keyword) for keyword in ("PatientID", "OtherPatientIDs",
 _PARTS = re.compile(rb"[\^=\\ ,;/]+")
 _LEAST_NAME, _LEAST_ID = 3, 4
 _PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
-_LONG_NUMBER = rb"\d{5,}"
+_GUESSES = (
+    rb"\d{5,}",  # a number or date
+    rb"\d{1,4}([./-])\d{1,2}\1\d{2,4}",  # a date
+    rb"(?:dr|prof|mr|mrs|ms|frau|herr|mme)\b\.? *[a-z\x80-\xff-]+",  # somebody's name
+)
 
 
 @dataclass
@@ -101,16 +105,16 @@ def identifying_words(
     return frozenset(words)
 
 
-def word_pattern(words: frozenset[bytes], *, numbers: bool = False) -> re.Pattern[bytes] | None:
+def word_pattern(words: frozenset[bytes], *, guess: bool = False) -> re.Pattern[bytes] | None:
     """Compile a pattern of whole words; None without any.
 
     Args:
         words: to be found, in either case.
-        numbers: find numbers of five digits and more, too: they may be dates or ids.
+        guess: find what may be a date, an id or a name, too.
     """
     listed = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
-    if numbers:
-        listed.append(_LONG_NUMBER)
+    if guess:
+        listed += _GUESSES
     if not listed:
         return None
     return re.compile(
