@@ -38,7 +38,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         report: folder for the report, which holds identifiers; by default beside `out`.
         search: search the output for every removed value.
         uid_map: write old and new UIDs beside the report.
-        workers: number of processes; None for all processors where there are 100 files and more.
+        workers: number of processes; None for all processors where there are 1,000 files and more.
             A script that asks for several must be one that can be imported: its calls stand below
             `if __name__ == "__main__":`.
         progress: called as progress(stage, done, total).

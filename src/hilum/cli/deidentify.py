@@ -78,7 +78,7 @@ def deidentify(
         bool, flag("--uid-map", "Write old and new UIDs beside the report.")
     ] = False,
     workers: Annotated[
-        int | None, option("Processes (default: all processors for 100 files and more).")
+        int | None, option("Processes (default: all processors for 1,000 files and more).")
     ] = None,
     as_json: Json = False,
 ) -> None:
