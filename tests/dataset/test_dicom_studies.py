@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 
 from hilum.dataset import check, open_dataset, read_annotation, read_case
@@ -219,6 +220,32 @@ def test_study_without_annotation_is_unlabelled_unless_it_has_several_series(stu
     assert [case.id for case in dataset.unlabelled] == ["plain"]
     assert "1 study without annotation counted as unlabelled" in dataset.notes
     assert "1 study of several series and no annotation left out" in dataset.notes
+
+
+def test_annotation_finds_its_volume_among_several_of_a_series(tmp_path):
+    """Two acquisitions with one SeriesInstanceUID, each outlined by itself."""
+    root = tmp_path / "data" / "a"
+    table = LabelTable.from_names(NAMES)
+    for number, place in enumerate(("first", "second")):
+        geometry = write_images(tmp_path / place, place)
+        for file in (tmp_path / place).iterdir():
+            data = pydicom.dcmread(file)
+            data.SeriesInstanceUID, data.StudyInstanceUID = "1.2.3.4", "1.2.3"
+            data.FrameOfReferenceUID, data.AcquisitionNumber = "1.2.5", number + 1
+            data.save_as(file)
+        labels = Volume(sample_labels(geometry, seed=number).array, read_geometry(tmp_path / place))
+        (root / "ct").mkdir(parents=True, exist_ok=True)
+        path = root / f"{place}.dcm"
+        write_rtstruct(labels, table, tmp_path / place, path, producer=PRODUCER)
+        for file in (tmp_path / place).iterdir():
+            shutil.move(file, root / "ct" / f"{place}_{file.name}")
+    dataset = open_dataset(tmp_path / "data")
+    assert len(dataset.cases) == 2
+    for case, number in zip(dataset.cases, (0, 1), strict=True):
+        labels = read_annotation(case)
+        assert labels.geometry == read_case(case).geometry
+        expected = sample_labels(labels.geometry, seed=number)
+        np.testing.assert_array_equal(labels.array, expected.array)
 
 
 def test_no_annotation_of_images_that_are_there_is_refused(studies):

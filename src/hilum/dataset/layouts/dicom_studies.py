@@ -30,10 +30,11 @@ OTHER_SERIES = "a series that no annotation refers to"
 
 @dataclass(frozen=True)
 class _Study:
-    """A series with the annotations that were drawn on it; () where there is none."""
+    """A volume of a series with the annotations that were drawn on it; () where there is none."""
 
     series: StudySeries
-    annotations: tuple[AnnotationFile, ...]
+    source: Path
+    annotations: tuple[AnnotationFile, ...] = ()
 
 
 def recognises(path: Path) -> bool:
@@ -74,8 +75,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     modalities = Counter(study.series.modality for study in annotated or studies)
     channel = next(iter(modalities)) if len(modalities) == 1 else ""
     cases = [
-        _case(path, names[study.series.source], study, channel or "image", table)
-        for study in studies
+        _case(path, names[study.source], study, channel or "image", table) for study in studies
     ]
     ordered = sorted(cases, key=lambda case: case.id)
     return Dataset(
@@ -98,16 +98,18 @@ def read(path: Path, *, values: bool = True) -> Dataset:
 
 def _studies(found: Studies) -> list[_Study]:
     """List the series that are cases: those with an annotation, and the only one of a study."""
-    by_source: dict[Path, list[AnnotationFile]] = defaultdict(list)
+    drawn_on: dict[Path, list[AnnotationFile]] = defaultdict(list)
+    series_of: dict[Path, StudySeries] = {}
     for one in found.annotations:
-        if one.series is not None:
-            by_source[one.series.source].append(one)
-    referred = {one.study for one in found.series if one.source in by_source}
+        if one.series is not None and one.source is not None:
+            drawn_on[one.source].append(one)
+            series_of[one.source] = one.series
+    referred = {series.study for series in series_of.values()}
     alone = Counter(one.study for one in found.series)
+    bare = [one for one in found.series if one.study not in referred and alone[one.study] == 1]
     return [
-        _Study(one, tuple(by_source.get(one.source, ())))
-        for one in found.series
-        if one.source in by_source or (one.study not in referred and alone[one.study] == 1)
+        *(_Study(series_of[source], source, tuple(held)) for source, held in drawn_on.items()),
+        *(_Study(one, one.source) for one in bare),
     ]
 
 
@@ -117,29 +119,33 @@ def _names(root: Path, studies: Sequence[_Study]) -> dict[Path, str]:
     for study in studies:
         folders = [study.series.folder, *(one.path.parent for one in study.annotations)]
         common = Path(os.path.commonpath(folders))
-        parts[study.series.source] = common.relative_to(root).parts if common != root else ()
+        parts[study.source] = common.relative_to(root).parts if common != root else ()
     tops = Counter(own[:1] for own in parts.values())
     often = Counter(parts.values())
     names: dict[Path, str] = {}
     for study in studies:
-        series, own = study.series, parts[study.series.source]
+        series, own = study.series, parts[study.source]
         words = own[:1] if own and tops[own[:1]] == 1 else own
         if not own or often[own] > 1:  # several series of one folder
             words = (*own, series.patient or f"study_{series.study.rpartition('.')[2]}")
-        names[series.source] = _UNSAFE.sub("_", "__".join(words)).strip("_.") or "study"
+        names[study.source] = _UNSAFE.sub("_", "__".join(words)).strip("_.") or "study"
     return _distinct(names, studies)
 
 
 def _distinct(names: Mapping[Path, str], studies: Sequence[_Study]) -> dict[Path, str]:
-    """Add the series' number, or else the end of its UID, to names that several cases have."""
+    """Add the series' number, the end of its UID, or the volume's key to names that are not one."""
     distinct = dict(names)
-    for number in (True, False):
+    endings = (
+        {one.source: one.series.number for one in studies},
+        {one.source: one.series.series.uid.rpartition(".")[2] for one in studies},
+        {one.source: one.source.name for one in studies},  # key of a volume in a series
+    )
+    for ending in endings:
         often = Counter(name.casefold() for name in distinct.values())
         for study in studies:
-            series, name = study.series, distinct[study.series.source]
-            added = series.number if number else series.series.uid.rpartition(".")[2]
+            name, added = distinct[study.source], ending[study.source]
             if often[name.casefold()] > 1 and added:
-                distinct[series.source] = f"{name}_{_UNSAFE.sub('_', added)}"
+                distinct[study.source] = f"{name}_{_UNSAFE.sub('_', added)}"
     return distinct
 
 
@@ -187,7 +193,7 @@ def _labels(root: Path, studies: Sequence[_Study]) -> tuple[LabelTable, tuple[st
 def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable | None) -> Case:
     """Make a case; one of several annotations has a fault, for nothing says which is meant."""
     series = study.series
-    case = Case(name, series.patient or None, {channel: series.source})
+    case = Case(name, series.patient or None, {channel: study.source})
     if not study.annotations:
         return case
     first = study.annotations[0]
@@ -197,7 +203,7 @@ def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable 
         for one in first.segments
         if plain_name(one.name) in known
     }
-    case = replace(case, annotation=DicomSegments(first.path, ids, series.source))
+    case = replace(case, annotation=DicomSegments(first.path, ids, study.source))
     if len(study.annotations) == 1:
         return case
     fault = _several_annotations(root, name, study)
@@ -209,7 +215,7 @@ def _several_annotations(root: Path, name: str, study: _Study) -> DataError:
     paths = [os.path.relpath(one.path, root) for one in study.annotations]
     held = [some((own.name for own in one.segments), shown=_SHOWN) for one in study.annotations]
     listed = "; ".join(f"{path} ({names})" for path, names in zip(paths, held, strict=True))
-    row = f"{name},{os.path.relpath(study.series.source, root)},{paths[0]}"
+    row = f"{name},{os.path.relpath(study.source, root)},{paths[0]}"
     return DataError(
         f"{len(paths)} annotations of case {name}: {listed}",
         needed="one annotation for each series of images",

@@ -5,17 +5,20 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.errors import FormatError
+from hilum.errors import DataError, FormatError
+from hilum.io.dicom.frames import frames_of
 from hilum.io.dicom.header import keep_quiet, read_file, text_of
 from hilum.io.dicom.series import Series, series_in
+from hilum.io.dicom.sources import image_files
+from hilum.io.dicom.split import split
 from hilum.io.dicom.start import is_dicom_file
-from hilum.io.files import image_suffix
+from hilum.io.files import SERIES_MARK, file_of, image_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _DEPTH = 2
 """Levels below the annotation's folder and below the one above it in which images may lie:
@@ -30,11 +33,13 @@ class Reference:
         series: SeriesInstanceUID of each series, () where none is named.
         frame_of_reference: UID; "" where it is not stated.
         study: StudyInstanceUID of the annotation; "" where it is not stated.
+        instances: SOPInstanceUID of each image that is named.
     """
 
     series: tuple[str, ...]
     frame_of_reference: str
     study: str
+    instances: frozenset[str] = frozenset()
 
 
 def find_source(annotation: Path, reference: Reference) -> Path | None:
@@ -52,7 +57,7 @@ def find_source(annotation: Path, reference: Reference) -> Path | None:
     for uid in reference.series:
         found = _find_series(folders, uid)
         if found is not None:
-            return found
+            return volume_of(found, reference)
     return None if reference.series else _find_frame_of_reference(annotation, folders, reference)
 
 
@@ -75,7 +80,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _walk(entry, depth - 1)
 
 
-def _find_series(folders: tuple[Path, ...], uid: str) -> Path | None:
+def _find_series(folders: tuple[Path, ...], uid: str) -> Series | None:
     """Find a series by its UID, first by the first file of each folder, then by all of them."""
     for folder in folders:
         files = files_in(folder)[:1]
@@ -84,8 +89,8 @@ def _find_series(folders: tuple[Path, ...], uid: str) -> Path | None:
     return next((found for folder in folders if (found := _source_in(folder, uid))), None)
 
 
-def _source_in(folder: Path, uid: str) -> Path | None:
-    return next((one.source for one in series_of(folder) if one.uid == uid), None)
+def _source_in(folder: Path, uid: str) -> Series | None:
+    return next((one for one in series_of(folder) if one.uid == uid), None)
 
 
 def _find_frame_of_reference(
@@ -107,7 +112,32 @@ def _find_frame_of_reference(
             needed="one series of images that it was drawn on",
             cure="keep only that series beside it",
         )
-    return found[0].source if found else None
+    return volume_of(found[0], reference) if found else None
+
+
+def volume_of(series: Series, reference: Reference) -> Path:
+    """Find the volume of a series that an annotation was drawn on, where the series holds several.
+
+    It is the one of which the annotation names the most images. They are looked at only where it
+    names fewer than the series has.
+
+    Returns:
+        What `read_volume` reads; the series itself where nothing tells its volumes apart.
+    """
+    if not 0 < len(reference.instances) < len(series.files):
+        return series.source
+    with suppress(DataError), keep_quiet():  # reading the images says what is wrong with them
+        images, _ = image_files(series.source)
+        frames = [frame for image in images for frame in frames_of(image) if frame.placed]
+        named = {
+            group.key: sum(frame.instance in reference.instances for frame in group.frames)
+            for group in split(frames).groups
+        }
+        most = [key for key, count in named.items() if count == max(named.values()) > 0]
+        if len(named) > 1 and len(most) == 1:
+            place = file_of(series.source)
+            return Path(f"{place}{SERIES_MARK}{series.uid}/{most[0]}")
+    return series.source
 
 
 def series_of(folder: Path) -> tuple[Series, ...]:

@@ -99,6 +99,11 @@ def read_header(path: Path) -> Segmentation:
             tuple(text_of(one, "SeriesInstanceUID") for one in referenced),
             text_of(data, "FrameOfReferenceUID"),
             text_of(data, "StudyInstanceUID"),
+            frozenset(
+                text_of(one, "ReferencedSOPInstanceUID")
+                for item in referenced
+                for one in _items(item, "ReferencedInstanceSequence")
+            ),
         )
         if kind == "FRACTIONAL":
             notes += ("a fractional segmentation: voxels from half of its largest value count",)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hilum.errors import DataError, ResourceError
 from hilum.io.dicom.annotation import annotation_kind, reference_of, segments_in
 from hilum.io.dicom.header import keep_quiet, read_file, text_of
-from hilum.io.dicom.referenced import files_in, series_of
+from hilum.io.dicom.referenced import files_in, series_of, volume_of
 from hilum.io.output import is_output
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ class AnnotationFile:
         path: the file.
         segments: its segments or structures.
         series: the images that it was drawn on; None where they are not here.
+        source: the volume of the series that it was drawn on, as `read_volume` reads it.
         fault: why it cannot be used; "" where it can.
     """
 
     path: Path
     segments: tuple[Segment, ...]
     series: StudySeries | None
+    source: Path | None = None
     fault: str = ""
 
 
@@ -148,7 +150,7 @@ def _annotation(path: Path, series: Sequence[StudySeries]) -> AnnotationFile:
     try:
         reference, segments = reference_of(path), segments_in(path)
     except (DataError, ResourceError) as error:
-        return AnnotationFile(path, (), None, error.found)
+        return AnnotationFile(path, (), None, fault=error.found)
     named = [one for uid in reference.series for one in series if one.series.uid == uid]
     if not named:
         named = [
@@ -161,12 +163,12 @@ def _annotation(path: Path, series: Sequence[StudySeries]) -> AnnotationFile:
         if len({one.series.uid for one in named}) > 1:
             listed = ", ".join(str(one.source) for one in named)
             fault = f"it names no series that is here, and several have its frame: {listed}"
-            return AnnotationFile(path, segments, None, fault)
+            return AnnotationFile(path, segments, None, fault=fault)
     if not named:
         fault = "the images that it was drawn on are not here"
-        return AnnotationFile(path, segments, None, fault)
+        return AnnotationFile(path, segments, None, fault=fault)
     nearest = max(named, key=lambda one: len(_common(path.parent, one.folder)))
-    return AnnotationFile(path, segments, nearest)
+    return AnnotationFile(path, segments, nearest, volume_of(nearest.series, reference))
 
 
 def _common(first: Path, second: Path) -> list[str]:

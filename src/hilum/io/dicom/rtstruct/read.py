@@ -141,16 +141,23 @@ def _reference(data: Dataset) -> Reference:
     """Read the series and the frame of reference that the contours were drawn on."""
     frames = _items(data, "ReferencedFrameOfReferenceSequence")
     series = [
-        text_of(one, "SeriesInstanceUID")
+        one
         for frame in frames
         for study in _items(frame, "RTReferencedStudySequence")
         for one in _items(study, "RTReferencedSeriesSequence")
     ]
     stated = [text_of(frame, "FrameOfReferenceUID") for frame in frames]
     stated.append(text_of(data, "FrameOfReferenceUID"))
-    frame_of_reference = next(filter(None, stated), "")
-    study = text_of(data, "StudyInstanceUID")
-    return Reference(tuple(filter(None, series)), frame_of_reference, study)
+    return Reference(
+        tuple(filter(None, (text_of(one, "SeriesInstanceUID") for one in series))),
+        next(filter(None, stated), ""),
+        text_of(data, "StudyInstanceUID"),
+        frozenset(
+            text_of(image, "ReferencedSOPInstanceUID")
+            for one in series
+            for image in _items(one, "ContourImageSequence")
+        ),
+    )
 
 
 def _structure(
