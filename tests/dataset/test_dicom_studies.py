@@ -95,6 +95,18 @@ def test_check_accounts_for_every_file(studies):
     assert not [one for one in check(dataset) if one.severity == "error"]
 
 
+def test_check_says_what_overlaps_and_what_cannot_be_filled(studies):
+    study = studies / "case1" / "study"
+    data = pydicom.dcmread(study / "annotation" / "rtstruct.dcm")
+    outer, inner = (item.ContourSequence for item in data.ROIContourSequence)
+    outer[0].ContourGeometricType = "OPEN_PLANAR"
+    inner.append(outer[1])
+    data.save_as(study / "annotation" / "rtstruct.dcm")
+    found = "\n".join(one.found for one in check(open_dataset(studies)))
+    assert "contours that enclose nothing (OPEN_PLANAR) are left out: Liver (1)" in found
+    assert "structures overlap: " in found
+
+
 def test_images_and_annotation_may_lie_in_one_folder(tmp_path):
     for number in range(2):
         folder = tmp_path / "data" / f"p{number}"

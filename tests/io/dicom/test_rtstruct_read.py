@@ -242,6 +242,16 @@ def test_contours_without_images_are_refused_or_take_a_given_grid(tmp_path, grid
     assert read_dicom_annotation(path, grid=grid, ids={}).array.sum() == 0
 
 
+def test_structures_of_another_frame_of_reference_are_named(study, grid):
+    some = [contour(on_slice(grid, 3, box(0.5, 0.5, 10.5, 15.5)))]
+    path = write(
+        study, structure(1, "Liver", some), structure(2, "GTV", some, frame_of_reference="1.9")
+    )
+    (note,) = [note for note in read_notes(path) if "frame of reference" in note]
+    assert "GTV" in note
+    assert "Liver" not in note
+
+
 def test_damaged_structure_sets_are_refused(study, grid):
     broken = contour(on_slice(grid, 3, box(0.5, 1.5, 4.5, 9.5)))
     broken.ContourData = broken.ContourData[:-1]

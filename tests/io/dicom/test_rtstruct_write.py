@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from io_support import rotation
 
-from hilum.errors import GeometryError, LabelError
+from hilum.errors import FormatError, GeometryError, LabelError
 from hilum.examples import write_dicom_series
 from hilum.io import read_geometry, read_labels, segments_of
 from hilum.io.dicom.rtstruct.write import write_rtstruct
@@ -131,3 +131,18 @@ def test_labels_elsewhere_or_unknown_are_refused(study, tmp_path):
     with pytest.raises(LabelError, match="labels 9 that the label table does not name"):
         write_rtstruct(strange, TABLE, folder / "ct", tmp_path / "a.dcm", producer=PRODUCER)
     assert not (tmp_path / "a.dcm").exists()
+
+
+def test_images_without_a_position_are_refused(tmp_path):
+    series(tmp_path / "cr", Geometry.from_spacing((1, 9, 13), (4, 0.5, 0.8)))
+    file = tmp_path / "cr" / "0001.dcm"
+    data = pydicom.dcmread(file)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    data.Modality = "CR"
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+        delattr(data, keyword)
+    data.save_as(file)
+    grid = read_geometry(tmp_path / "cr")
+    labels = Volume(np.ones((1, *grid.shape), dtype=np.uint8), grid)
+    with pytest.raises(FormatError, match="do not say where they lie in the patient"):
+        write_rtstruct(labels, TABLE, tmp_path / "cr", tmp_path / "rs.dcm", producer=PRODUCER)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError
+from hilum.errors import FormatError, GeometryError, some
 from hilum.io.dicom import segmentation
 from hilum.io.dicom.frame_grid import FrameGrid
 from hilum.io.dicom.header import keep_quiet, read_until, text_of
@@ -142,7 +142,8 @@ def read_annotation(
         if target is None:
             raise _no_images(path, header.reference)
         labels, notes = header.paint(target.frames, wanted)
-        return Decoded(target.volume(labels), header.notes + notes)
+        elsewhere = _other_frame(header, target.geometry.frame_of_reference)
+        return Decoded(target.volume(labels), header.notes + elsewhere + notes)
     frames = segmentation.SegmentationFrames(header)
     placed, target, notes = _place(frames, target)
     labels, more = frames.paint(placed, target.frames, wanted)
@@ -167,6 +168,17 @@ def _no_images(path: Path, reference: Reference) -> FormatError:
         needed="the series that they were drawn on",
         cure="copy the images beside the file, or into a folder of its study",
     )
+
+
+def _other_frame(header: rtstruct.StructureSet, stated: str | None) -> tuple[str, ...]:
+    """Note structures that name another frame of reference than that of the images."""
+    names = [
+        one.segment.name
+        for one in header.structures
+        if stated and one.frame_of_reference not in {"", stated}
+    ]
+    place = "another frame of reference than the images; their positions are taken as they are"
+    return (f"structures that name {place}: {some(names, shown=8)}",) if names else ()
 
 
 def _place(
