@@ -102,7 +102,8 @@ def with_outlines(
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     for line in lines:
-        pen.line([frame.place(line.start), frame.place(line.end)], fill=_YELLOW, width=1)
+        ends = [round(v) for end in (line.start, line.end) for v in frame.place(end)]
+        pen.line(ends, fill=_YELLOW, width=1)
     return np.array(image)
 
 
