@@ -14,7 +14,7 @@ from hilum.errors import DataError, readable, some
 from hilum.io.dicom.choose import SeriesChoice, choose
 from hilum.io.dicom.rule import parse_rule
 from hilum.io.dicom.score import Wanted
-from hilum.io.dicom.study import common_folder, read_volumes
+from hilum.io.dicom.study import NO_DICOM, common_folder, read_volumes
 from hilum.io.files import SERIES_MARK
 
 if TYPE_CHECKING:
@@ -187,7 +187,8 @@ def _study_case(
     """
     first, name = held[0], ""
     files = [file for one in held for file in one.series.files]
-    volumes, aside = read_volumes(files)
+    volumes, reasons = read_volumes(files)
+    aside = {file: reason for file, reason in reasons.items() if reason != NO_DICOM}
     if len(held) == 1:
         name, folder = first.series.name, first.folder
     elif not alone:
