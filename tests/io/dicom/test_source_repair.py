@@ -176,6 +176,13 @@ def test_a_class_that_an_anonymiser_broke_is_found_again(tmp_path, modality, met
     assert repaired(tmp_path / "s", change, **FULL).headers[0].SOPClassUID == found
 
 
+def test_an_unknown_way_of_de_identification_is_called_so(tmp_path):
+    source = repaired(tmp_path / "s", **FULL, PatientIdentityRemoved="YES")
+    assert source.headers[0].DeidentificationMethod == "not stated by the source"
+    known = {**FULL, "PatientIdentityRemoved": "YES", "DeidentificationMethod": "mine"}
+    assert repaired(tmp_path / "t", **known).repairs == ()
+
+
 def test_a_missing_frame_of_reference_is_one_for_the_series(tmp_path):
     source = repaired(tmp_path / "s", remove("FrameOfReferenceUID"), **FULL)
     assert len({h.FrameOfReferenceUID for h in source.headers}) == 1
@@ -309,6 +316,18 @@ def test_repairs_are_logged_once_with_their_number(tmp_path, caplog):
     assert not caplog.records  # the same once more
     repaired(tmp_path / "u", remove("StudyID"), **FULL)
     assert len(caplog.records) == 1
+
+
+def test_no_value_of_a_patient_is_logged(tmp_path, caplog):
+    with pytest.warns(UserWarning, match="Invalid value"):  # of this test's writing
+        repaired(tmp_path / "s", **FULL | {"StudyDate": "secret"})
+    mine = [r for r in caplog.records if r.name == "hilum"]
+    caplog.clear()
+    frames = frames_of(tmp_path / "s")
+    read_source_images(frames, spacing_mm=2.5)
+    assert mine
+    assert "secret" not in caplog.text
+    assert not [r for r in caplog.records if r.name == "pydicom"]
 
 
 def test_dates_and_times_are_checked():

@@ -1,8 +1,14 @@
 """Every Segmentation that hilum writes, read by the readers of the viewers."""
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
+import data_store
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 from dicom_sources import SHAPE, SOURCES, describe, make_source
 from seg_viewers import (
@@ -16,6 +22,7 @@ from seg_viewers import (
     refuse_what_ohif_does,
 )
 
+from hilum.errors import FormatError, HilumError
 from hilum.io.dicom.annotation import read_annotation
 from hilum.io.dicom.stack import open_stack
 from hilum.io.dicom.write.producer import Producer
@@ -146,3 +153,44 @@ def test_every_viewer_reads_labels_of_real_series(real_data, folder, tmp_path):
     labels = Volume(stack.from_frames(truth)[None], stack.geometry)
     write_segmentation(labels, LabelTable.from_names(names), source, path, producer=MODEL)
     assert_viewers_agree(path, made, truth, names, tmp_path)
+
+
+OF_THE_SOURCE = (
+    *("Illegal root for UID", "StudyInstanceUID has same value as FrameOfReferenceUID"),
+    "Value invalid for this VR",
+)
+"""Errors of UIDs and numbers of the source, which what is written about it must repeat."""
+
+
+def readable_files():
+    """The files of pydicom and pydicom-data that hilum reads as a series, with their stack."""
+    folders = [Path(package.__file__).parent for package in (pydicom, data_store)]
+    for file in (file for folder in folders for file in sorted(folder.rglob("*.dcm"))):
+        with suppress(HilumError):
+            yield file, open_stack(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*VR")
+def test_whatever_hilum_reads_gets_a_segmentation(tmp_path):
+    path, found = tmp_path / "case.seg.dcm", Counter()
+    for file, stack in readable_files():
+        rows, columns = stack.frames[0].shape
+        truth = np.zeros((len(stack.frames), rows, columns), np.uint8)
+        truth[:, : rows // 2, : columns // 2], truth[-1, -1, -1] = 1, 2
+        labels = Volume(stack.from_frames(truth)[None], stack.geometry)
+        table = LabelTable.from_names({1: "liver", 2: "tumour"})
+        try:
+            write_segmentation(labels, table, file, path, producer=MODEL)
+        except FormatError as error:
+            found[error.found.rpartition(": ")[2].partition(",")[0]] += 1
+            continue
+        errors = dciodvfy(path)
+        assert all(any(known in error for known in OF_THE_SOURCE) for error in errors), (
+            file,
+            errors,
+        )
+        pixels = hd.seg.segread(path).pixel_array
+        assert np.count_nonzero(pixels) == np.count_nonzero(truth), file
+        found["written"] += 1
+    assert found.keys() == {"written", "without StudyInstanceUID"}
+    assert found["written"] > 80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import threading
 import warnings
@@ -30,11 +31,18 @@ _LOCK = threading.RLock()  # Python's warning filters belong to the process, not
 def keep_quiet() -> Iterator[None]:
     """Hide pydicom's remarks on values that break the standard's letter.
 
-    What matters is checked here.
+    What matters is checked here. Its log repeats them, with the values, which may name a patient.
     """
+    from pydicom import config
+
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        level = config.logger.level
+        config.logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            config.logger.setLevel(level)
 
 
 def read_file(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDataset:

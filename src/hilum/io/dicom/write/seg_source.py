@@ -51,17 +51,10 @@ def single_frames(source: SourceImages, places: Sequence[int]) -> list[Dataset]:
             view.FrameOfReferenceUID = header.FrameOfReferenceUID
         else:
             view.pop("FrameOfReferenceUID", None)
-            _keep_spacing(view, plane)
         view.SOPClassUID = _WITH_POSITION if plane.has_position else _WITHOUT
         view.SOPInstanceUID = f"{_PLACE}{place}"
         views.append(view)
     return views
-
-
-def _keep_spacing(view: Dataset, plane: Plane) -> None:
-    """Keep the spacing of a picture that has no place in the patient."""
-    if "PixelSpacing" in plane.geometry:
-        view.PixelSpacing = plane.geometry.PixelSpacing
 
 
 def refer_to_source(made: Dataset, source: SourceImages) -> None:

@@ -34,6 +34,7 @@ MULTI_FRAME = frozenset(
     )
 )
 """SOP classes whose frames are numbered, also where there is one."""
+_NOT_STATED = "not stated by the source"
 UNREADABLE = "{name} cannot be read: left out"
 _CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -241,6 +242,17 @@ HEADER_RULES: tuple[Rule, ...] = (
         "that of the file's meta information, else that of the modality",
         lambda p: not _is_image_class(_text(p, "SOPClassUID")),
         _sop_class,
+    ),
+    Rule(
+        "DeidentificationMethod",
+        "is missing beside PatientIdentityRemoved",
+        _NOT_STATED,
+        lambda p: (
+            _text(p, "PatientIdentityRemoved") == "YES"
+            and not _text(p, "DeidentificationMethod")
+            and not p.header.get("DeidentificationMethodCodeSequence")
+        ),
+        lambda _: _NOT_STATED,
     ),
     Rule(
         "FrameOfReferenceUID",
