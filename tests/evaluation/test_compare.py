@@ -38,10 +38,13 @@ def evaluation(
             iou=dice / (2 - dice),
             nsd=dice,
             hd95=10 * (1 - dice),
+            hd=20 * (1 - dice),
             assd=math.nan,
+            masd=math.nan,
             volume_reference_ml=10.0,
             volume_prediction_ml=10.0 + error_ml,
             volume_error_ml=error_ml,
+            volume_error_absolute_ml=abs(error_ml),
             volume_error_relative=error_ml / 10,
             lesions_reference=lesions,
             lesions_found=1,
@@ -87,6 +90,9 @@ def test_the_better_of_two() -> None:
     assert comparison["liver", "hd95"].better == "a"  # less is better
     assert comparison["liver", "hd95"].difference < 0
     assert compare(b, a)["liver", "dice"].better == "b"
+    assert not {"hd", "masd", "volume_error_absolute_ml"} & {
+        row.metric for row in comparison.differences
+    }
 
 
 def test_no_difference_is_shown_only_within_a_margin() -> None:

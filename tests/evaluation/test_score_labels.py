@@ -91,7 +91,7 @@ def test_the_table_of_empty_cases() -> None:
         for m in METRICS
         if math.isnan(getattr(score_labels(empty, empty, spacing=SPACING, table=TABLE)[0], m))
     }
-    assert undefined == set(METRICS) - {"volume_error_ml"}
+    assert undefined == set(METRICS) - {"volume_error_ml", "volume_error_absolute_ml"}
     missed = score_labels(empty, full, spacing=SPACING, table=TABLE)[1]
     assert (
         missed.dice,
@@ -102,7 +102,8 @@ def test_the_table_of_empty_cases() -> None:
     ) == (0, 0, 0, 0, -1)
     assert {m for m in METRICS if math.isnan(getattr(missed, m))} == {"lesion_precision"}
     steps = [(n - 1) * mm for n, mm in zip(full.shape, SPACING, strict=True)]
-    assert missed.hd95 == missed.assd == pytest.approx(math.hypot(*steps))
+    assert {missed.hd95, missed.hd, missed.assd, missed.masd} == {missed.hd95}
+    assert missed.hd95 == pytest.approx(math.hypot(*steps))
     assert missed.one_sided
     invented = score_labels(full, empty, spacing=SPACING, table=TABLE)[1]
     assert (invented.dice, invented.nsd, invented.lesion_precision, invented.lesion_f1) == (

@@ -129,6 +129,7 @@ def test_the_oracle_agrees(seed: int, shape: tuple[int, int, int]) -> None:
     assert ours.assd() == pytest.approx(
         (to_prediction * areas[0] + to_reference * areas[1]) / sum(areas)
     )
+    assert ours.masd() == pytest.approx((to_prediction + to_reference) / 2)
 
 
 def test_tree_and_distance_transform_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +155,7 @@ def test_the_table_of_empty_cases(shape: tuple[int, int, int]) -> None:
         np.testing.assert_equal(nsd(prediction, reference, SPACING, tolerance_mm=1e9), expected)
         assert math.isnan(distances.hausdorff())
         assert math.isnan(distances.assd())
+        assert math.isnan(distances.masd())
         assert math.isnan(hd95(prediction, reference, SPACING))
 
 

@@ -21,6 +21,7 @@ from hilum.evaluation.metric_table import (
     HIGHER_IS_BETTER,
     LESION_METRICS,
     METRICS,
+    NOT_COMPARED,
     higher_is_better,
 )
 from hilum.evaluation.records import Number, Record
@@ -177,7 +178,8 @@ def compare_label_maps(
 ) -> Comparison:
     """Compare two evaluations of label maps case by case.
 
-    Lesion metrics are compared of regions that are lesions only (see `RegionSummary.lesions`).
+    Lesion metrics are compared of regions that are lesions only (see `RegionSummary.lesions`);
+    metrics of `NOT_COMPARED` are not.
 
     Args:
         first: the one, "a".
@@ -190,7 +192,7 @@ def compare_label_maps(
         UsageError: the two used different tolerances, or a margin of an unknown metric.
         DataError: they share no case, or do not score the same regions.
     """
-    margins = _known_margins(margins, METRICS)
+    margins = _known_margins(margins, [one for one in METRICS if one not in NOT_COMPARED])
     if first.record.tolerance_mm != second.record.tolerance_mm:
         raise UsageError(
             f"the two have tolerances of {first.record.tolerance_mm:g} and"
@@ -216,7 +218,7 @@ def compare_label_maps(
         differences += [
             _label_map_difference(region, metric, pairs, how)
             for metric in METRICS
-            if metric not in meaningless
+            if metric not in {*meaningless, *NOT_COMPARED}
         ]
     cases = {case for _, case in shared}
     level = how.get("level", LEVEL)

@@ -29,9 +29,17 @@ LABEL_METRICS = {
     "iou": Metric("IoU", higher_is_better=True, least=0, most=1),
     "nsd": Metric("NSD", higher_is_better=True, least=0, most=1),
     "hd95": Metric("HD95, mm", higher_is_better=False, unscaled="HD95, pixels", least=0),
+    "hd": Metric("HD, mm", higher_is_better=False, unscaled="HD, pixels", least=0),
     "assd": Metric("ASSD, mm", higher_is_better=False, unscaled="ASSD, pixels", least=0),
+    "masd": Metric("MASD, mm", higher_is_better=False, unscaled="MASD, pixels", least=0),
     "volume_error_ml": Metric(
         "volume error, ml", higher_is_better=None, unscaled="area error, 1000 pixels"
+    ),
+    "volume_error_absolute_ml": Metric(
+        "volume error, size, ml",
+        higher_is_better=False,
+        unscaled="area error, size, 1000 pixels",
+        least=0,
     ),
     "volume_error_relative": Metric("volume error, relative", higher_is_better=None),
     "lesion_recall": Metric("lesion recall", higher_is_better=True, least=0, most=1),
@@ -72,9 +80,13 @@ CLASS_METRICS = {
 }
 """Metrics of classes, in the order in which they are shown."""
 
-DISTANCES = ("hd95", "assd")
+DISTANCES = ("hd95", "hd", "assd", "masd")
 """Metrics of label maps that have no value where one of the two surfaces is empty; there the
 image's diagonal counts, see `Score`."""
+
+NOT_COMPARED = ("hd", "masd", "volume_error_absolute_ml")
+"""Metrics of label maps that say nearly what another one says (signed volume errors are compared by
+their size): each further test would make every difference harder to show."""
 
 LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
 

@@ -13,11 +13,12 @@ Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 metric              both empty  one empty
 ==================  ==========  =========
 NSD                 undefined   0
-HD, HD95, ASSD      undefined   undefined
+HD, HD95, ASSD,     undefined   undefined
+MASD
 ==================  ==========  =========
 
-A missed structure has no distance; NSD, Dice and the counts of missed and invented regions carry
-the penalty.
+A missed structure has no distance here; an evaluation scores it by the image's diagonal, see
+`hilum.evaluation.Score`.
 """
 
 from __future__ import annotations
@@ -136,6 +137,22 @@ class SurfaceDistances:
             self.reference_mm * self.reference_area
         ).sum()
         return float(total / (self.prediction_area.sum() + self.reference_area.sum()))
+
+    def masd(self) -> float:
+        """Mean average surface distance in mm: the mean of both directions' means by area.
+
+        NaN where a surface is empty. Source: Metrics Reloaded, Nature Methods 21, 2024.
+        """
+        if not self._comparable:
+            return math.nan
+        means = (
+            (distances * areas).sum() / areas.sum()
+            for distances, areas in (
+                (self.prediction_mm, self.prediction_area),
+                (self.reference_mm, self.reference_area),
+            )
+        )
+        return float(sum(means) / 2)
 
 
 def surface_distances(

@@ -41,11 +41,14 @@ class Score:
         nsd: normalised surface distance at the tolerance, 0..1.
         hd95: 95th percentile of the Hausdorff distance, mm; the image's diagonal, the largest
             distance that there can be, where only one of the two has the region.
-        assd: average symmetric surface distance, mm; the same rule.
+        hd: Hausdorff distance, mm; the same rule for this and the following distances.
+        assd: average symmetric surface distance, mm: the mean over both surfaces together.
+        masd: mean average surface distance, mm: the mean of both directions' means.
         volume_reference_ml: volume of the reference.
         volume_prediction_ml: volume of the prediction.
         volume_error_ml: prediction minus reference.
-        volume_error_relative: the same as a fraction of the reference.
+        volume_error_absolute_ml: its size.
+        volume_error_relative: the error as a fraction of the reference.
         lesions_reference: connected components of the reference.
         lesions_found: those of them that were found.
         lesions_predicted: connected components of the prediction.
@@ -62,10 +65,13 @@ class Score:
     iou: float
     nsd: float
     hd95: float
+    hd: float
     assd: float
+    masd: float
     volume_reference_ml: float
     volume_prediction_ml: float
     volume_error_ml: float
+    volume_error_absolute_ml: float
     volume_error_relative: float
     lesions_reference: int
     lesions_found: int
@@ -204,10 +210,13 @@ class _Pair:
             iou=voxels.iou,
             nsd=surfaces.nsd(self.tolerance_mm),
             hd95=self.diagonal_mm if one_sided else surfaces.hausdorff(95.0),
+            hd=self.diagonal_mm if one_sided else surfaces.hausdorff(),
             assd=self.diagonal_mm if one_sided else surfaces.assd(),
+            masd=self.diagonal_mm if one_sided else surfaces.masd(),
             volume_reference_ml=voxels.referenced * voxel_ml,
             volume_prediction_ml=voxels.predicted * voxel_ml,
             volume_error_ml=more * voxel_ml,
+            volume_error_absolute_ml=abs(more) * voxel_ml,
             volume_error_relative=ratio(more, voxels.referenced),
             lesions_reference=found.reference,
             lesions_found=found.found,
