@@ -52,7 +52,7 @@ def deidentify(
     ] = False,
     retain_safe_private: Annotated[
         bool,
-        flag("--retain-safe-private", "Keep private attributes that the standard lists as safe."),
+        flag("--retain-private", "Keep private attributes that the standard lists as safe."),
     ] = False,
     clean_descriptors: Annotated[
         bool,
@@ -63,7 +63,7 @@ def deidentify(
     ] = False,
     clean_structured_content: Annotated[
         bool,
-        flag("--clean-structured-content", "Keep the content of reports, their texts cleaned."),
+        flag("--clean-reports", "Keep the content of reports, their texts cleaned."),
     ] = False,
     report: Annotated[
         Path | None,
