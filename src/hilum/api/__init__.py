@@ -14,6 +14,7 @@ from hilum.api.learning import tune as tune
 from hilum.api.machine import environment as environment
 from hilum.api.machine import gigabytes as gigabytes
 from hilum.api.machine import to_json as to_json
+from hilum.api.running import dicom_formats as dicom_formats
 from hilum.api.running import export as export
 from hilum.api.running import load_model as load_model
 from hilum.api.running import predict as predict

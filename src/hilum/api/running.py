@@ -31,6 +31,11 @@ def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel | Ex
     return load_runnable(folder, device=device)
 
 
+def dicom_formats(model: TrainedModel | ExportedModel) -> tuple[str, ...]:
+    """Return the formats in which a PACS gets the predictions of a model."""
+    return prediction_of(model, None, None).dicom_formats
+
+
 def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     model: Path | str | TrainedModel | ExportedModel,
     inputs: Sequence[Path | str] | Path | str,
@@ -82,7 +87,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
             it is.
         study: UID of the study that is fetched from the DICOMweb service.
-        store: send the DICOM files among the results back to the service.
+        store: send the DICOM files among the results back to the service; without `formats`, a
+            segmentation is written as dicom-seg, a classification as dicom-sr.
         progress: called with each outcome, how many are done, and how many there are.
         advance: called whenever patches are done, with how far the run is and how long the rest is
             expected to take.
@@ -101,6 +107,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     run = RunOptions(engine, wanted, tta, most_pictures if pictures else 0)
     prediction = prediction_of(loaded, segmentation, classification)
     predictor: AnyPredictor = prediction.make_predictor(loaded, run)
+    if store and formats is None:
+        formats = prediction.dicom_formats
     with local_sources(given, study, store=store) as local, unpacked(local) as sources:
         found = find_for(predictor, sources, series=series)
         cases = {case.id: case for case in found.cases} if pictures else {}

@@ -29,7 +29,7 @@ def node(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        option("With --model: format of the results (default: dicom-seg).", "--format"),
+        option("With --model: format of the results (default: dicom-seg or dicom-sr).", "--format"),
     ] = None,
     rule: Annotated[str | None, option("With --model: series that it takes.", "--series")] = None,
     to: Annotated[

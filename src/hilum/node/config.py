@@ -90,14 +90,14 @@ class ServedModel(_Part):
         folder: of the model, trained or exported.
         rule: series that it takes, in the words of `hilum predict --series`; "": the choice is the
             model's own.
-        formats: of the results, see `hilum predict --format`.
+        formats: of the results, see `hilum predict --format`; (): the DICOM format of its task.
         destinations: names of destinations; None: all of them.
     """
 
     name: str = Field(pattern=_NAME)
     folder: Path
     rule: str = ""
-    formats: tuple[str, ...] = Field(default=("dicom-seg",), min_length=1)
+    formats: tuple[str, ...] = ()
     destinations: tuple[str, ...] | None = None
 
 

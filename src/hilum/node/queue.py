@@ -249,8 +249,12 @@ class Queue:
             )
 
     def resume(self, now: float) -> int:
-        """Let runs that a crash interrupted wait again; each was an attempt."""
+        """Let runs that a crash interrupted wait again; each was an attempt.
+
+        Senders were interrupted as well: their studies have to be quiet for as long from now on.
+        """
         with self._change() as base:
+            base.execute("UPDATE studies SET changed = ? WHERE revision > settled", (now,))
             return base.execute(
                 "UPDATE runs SET state = 'waiting', due = ? WHERE state = 'predicting'", (now,)
             ).rowcount

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import P_DATA
+    from pynetdicom.transport import AssociationSocket
 
     from hilum.node.config import NodeConfig
     from hilum.node.queue import Queue
     from hilum.node.status import Counters
 
 MAXIMUM_PDU_BYTES = 131072
+_MOST_AT_ONCE = 2**21  # some senders take no notice of what was agreed
 _ECHO_CLASS = "1.2.840.10008.1.1"
 _REQUEST_COMMITMENT = 1
 _FAILURE = 0x0110
@@ -195,9 +197,24 @@ def _handler_of(folder: InstanceFolder) -> type[RequestHandler]:
         def _create_association(self) -> Association:
             association = super()._create_association()
             association.dimse = _StreamingDimse(association, folder)
+            if association.dul.socket is not None:
+                _bound_messages(association.dul.socket)
             return association
 
     return StreamingHandler
+
+
+def _bound_messages(socket: AssociationSocket) -> None:
+    """Let a connection end that announces more at once than was agreed: it would be held whole."""
+    receive = socket.recv
+
+    def bounded(nr_bytes: int) -> bytearray:
+        if nr_bytes > _MOST_AT_ONCE:
+            socket.close()
+            return bytearray()
+        return receive(nr_bytes)
+
+    socket.recv = bounded  # type: ignore[method-assign]  # pynetdicom makes the socket itself
 
 
 def _incoming(event: Event, folder: InstanceFolder) -> IncomingFile:

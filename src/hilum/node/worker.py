@@ -37,7 +37,7 @@ class Job:
         images: folder of a study's images.
         out: folder for the results, which is not there yet.
         rule: see `ServedModel`.
-        formats: see `ServedModel`.
+        formats: see `ServedModel`; (): the DICOM format of the model's task.
         device: that the model runs on.
     """
 
@@ -169,7 +169,7 @@ def run_job(job: Job, models: Models) -> JobResult:
             models[job.model],
             [job.images],
             job.out,
-            formats=job.formats,
+            formats=job.formats or api.dicom_formats(models[job.model]),
             series=job.rule or None,
         )
     except (DataError, UsageError) as error:  # the same at every attempt

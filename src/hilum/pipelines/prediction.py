@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, cast
 
 from hilum.errors import UsageError
 from hilum.io import read_labels, read_volume
@@ -83,6 +83,7 @@ class SegmentationPrediction:
 
     plan: SegmentationPlan
     options: SegmentationOptions
+    dicom_formats: ClassVar[tuple[str, ...]] = ("dicom-seg",)
 
     def make_predictor(self, model: AnyModel, run: RunOptions) -> Predictor:
         """Make the predictor of a model that has this plan."""
@@ -112,6 +113,7 @@ class ClassificationPrediction:
 
     plan: ClassificationPlan
     options: ClassificationOptions
+    dicom_formats: ClassVar[tuple[str, ...]] = ("dicom-sr",)
 
     def make_predictor(self, model: AnyModel, run: RunOptions) -> ClassPredictor:
         """Make the predictor of a model that has this plan.
