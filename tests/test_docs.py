@@ -42,6 +42,8 @@ LONG = {
     "docs/tutorials/two-tasks.md",
 }
 """Pages that train for half a minute or more: slow tests."""
+SERVED = {"docs/how-to/pacs.md"}
+"""Pages that start servers: run on free ports by tests/node/test_pacs_page.py."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- *(?P<mark>[^>]*?) *-->\n+)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
@@ -116,7 +118,8 @@ def check_output(block, page, printed):
     [
         pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
         for page in PAGES
-        if any(block.language in EXECUTED and not block.shown for block in blocks_of(page))
+        if page not in SERVED
+        and any(block.language in EXECUTED and not block.shown for block in blocks_of(page))
     ],
 )
 def test_blocks_run(page, tmp_path, monkeypatch):

@@ -63,11 +63,10 @@ def study_uid(files) -> str:
 
 
 def send(files, port: int, *, title: str = "HILUM", options: tuple[str, ...] = ()) -> int:
-    """Send files or a folder by dcmtk's storescu; return its exit code."""
+    """Send files or a folder by dcmtk's storescu, not pynetdicom's; return its exit code."""
     sources = [str(one) for one in files]
-    command = [require("storescu"), "-aec", title, "+sd", *options, "127.0.0.1", str(port)]
-    done = subprocess.run([*command, *sources], capture_output=True, text=True, check=False)
-    return done.returncode
+    command = [require("/usr/bin/storescu"), "-aec", title, "+sd", *options, "127.0.0.1", str(port)]
+    return subprocess.run([*command, *sources], check=False).returncode
 
 
 def config_of(folder: Path, model: Path, **changes) -> NodeConfig:
@@ -132,3 +131,48 @@ class RunningNode:
         """End it by SIGTERM; return its exit code."""
         self.process.terminate()
         return self.process.wait(40)
+
+
+class Archive:
+    """A destination in this process that keeps what it gets by C-STORE.
+
+    Args:
+        port: to listen on.
+        before_reply: called with each instance's UID before it is acknowledged.
+    """
+
+    def __init__(self, port: int | None = None, before_reply=None) -> None:
+        from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+        self.port = port or free_port()
+        self.received: list = []
+        self._before_reply = before_reply
+        entity = AE("ARCHIVE")
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(context.abstract_syntax, "1.2.840.10008.1.2.1")
+        self._server = entity.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+
+    @property
+    def destination(self) -> str:
+        return f"ARCHIVE@127.0.0.1:{self.port}"
+
+    @property
+    def instances(self) -> list[str]:
+        return [str(one.SOPInstanceUID) for one in self.received]
+
+    @property
+    def studies(self) -> list[str]:
+        return [str(one.StudyInstanceUID) for one in self.received]
+
+    def _store(self, event) -> int:
+        data = event.dataset
+        data.file_meta = event.file_meta
+        self.received.append(data)
+        if self._before_reply is not None:
+            self._before_reply(str(data.SOPInstanceUID))
+        return 0
+
+    def stop(self) -> None:
+        self._server.shutdown()

@@ -74,15 +74,20 @@ class Orthanc:
 
     def get(self, path: str):
         """Read JSON of its own interface."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=20) as reply:
-            return json.load(reply)
+        return json.loads(self.read(path))
 
-    def post(self, path: str, body: object):
-        """Send JSON, or a file's bytes, to its own interface."""
+    def read(self, path: str) -> bytes:
+        """Read a file by its own interface."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=20) as reply:
+            return reply.read()
+
+    def post(self, path: str, body: object, method: str = "POST") -> bytes:
+        """Send JSON, or a file's bytes, to its own interface; return its reply."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.http}{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as reply:
-            return json.load(reply)
+        request = urllib.request.Request(url, data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310  (made just above)
+            return reply.read()
 
     def add(self, *files: Path) -> None:
         """Store files, as if they had come from a scanner."""
@@ -96,8 +101,9 @@ class Orthanc:
 
     def stop(self) -> None:
         """End it."""
-        self.process.terminate()
-        self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Storage commitment, asked for by a real Orthanc."""
 
+import json
+
 import pytest
 from node_samples import free_port, make_study, wait_until
 from orthanc import Orthanc
@@ -22,9 +24,8 @@ def pair(start, tmp_path):
 
 def commitment(orthanc, instances):
     """Ask the node by Orthanc, and wait for its report."""
-    begun = orthanc.post(
-        "/modalities/hilum/storage-commitment", {"DicomInstances": instances, "Timeout": 20}
-    )
+    request = {"DicomInstances": instances, "Timeout": 20}
+    begun = json.loads(orthanc.post("/modalities/hilum/storage-commitment", request))
     path = f"/storage-commitment/{begun['ID']}"
     wait_until(lambda: orthanc.get(path)["Status"] != "Pending", 30, "the report")
     return orthanc.get(path)

@@ -7,6 +7,8 @@ import time
 import pytest
 from node_samples import RunningNode, fetch, make_study, send, study_uid, wait_until
 
+from programs import require
+
 # pynetdicom leaves the socket of a refused connection to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PLANTED = ("Zebulon^Quux", "SYN-0000", "19700203")
@@ -131,7 +133,18 @@ def certificate(folder, name):
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     options = ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", names]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", made, *options],
+        [
+            require("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-keyout",
+            key,
+            "-out",
+            made,
+            *options,
+        ],
         check=True,
         capture_output=True,
     )
@@ -185,3 +198,17 @@ def test_finished_studies_are_removed_after_their_days(start, tmp_path, model):
     assert node._queue.states(1, time.time()) == []
     assert not (node.config.folder / "studies" / study_uid(files)).exists()
     assert not (node.config.folder / "results" / study_uid(files)).exists()
+
+
+@pytest.mark.slow
+def test_models_run_on_the_studies_that_their_rule_takes(start, tmp_path, model):
+    make_study(tmp_path / "study")
+    rules = {"any": "", "ct": "modality=CT and slices>3", "mr": "modality=MR"}
+    models = [{"name": name, "folder": model, "rule": rule} for name, rule in rules.items()]
+    node = start(quiet_seconds=0.3, models=models)
+    assert send([tmp_path / "study"], node.port) == 0
+    wait_until(lambda: node._queue.counts()["runs"].get("done") == 3)
+    reasons = {one.model: one.reason for one in node._queue.states(1, time.time())}
+    assert reasons == {"any": "", "ct": "", "mr": "no series fits the rule"}
+    written = {path.parts[-3] for path in (node.config.folder / "results").rglob("*.dcm")}
+    assert written == {"any", "ct"}

@@ -59,7 +59,7 @@ MODEL = {"folder": "x", "models": [{"name": "m", "folder": "m"}]}
         ),
         ({"destinations": [{"name": "p"}]}, "destination p needs a peer or a url"),
         ({"tls": {"key": "k.pem"}}, "tls needs a certificate and a key"),
-        ({"reserve": "much"}, "memory 'much'"),
+        ({"reserve": "much"}, "memory='much' is no amount"),
     ],
 )
 def test_settings_that_are_wrong_are_named(changes, message):

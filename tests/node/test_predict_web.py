@@ -23,6 +23,19 @@ def test_a_study_is_fetched_and_predicted(orthanc, model, tmp_path):  # noqa: F8
     assert fetched == read_labels(tmp_path / "local" / local.cases[0].files[0])
 
 
+def test_results_are_stored_where_the_study_came_from(orthanc, model, tmp_path):  # noqa: F811
+    files = make_study(tmp_path / "study")
+    orthanc.add(*files)
+    uid = study_uid(files)
+    for number in range(2):  # the second time it is the same instance
+        out = tmp_path / f"out{number}"
+        api.predict(model, orthanc.web, out, study=uid, store=True, device="cpu")
+    (series,) = orthanc.series("SEG")
+    assert len(series["Instances"]) == 1
+    (study,) = orthanc.get("/studies?expand")
+    assert study["MainDicomTags"]["StudyInstanceUID"] == uid
+
+
 def test_results_without_dicom_cannot_be_stored(orthanc, model, tmp_path):  # noqa: F811
     files = make_study(tmp_path / "study")
     orthanc.add(*files)

@@ -117,6 +117,13 @@ def test_interrupted_runs_resume_as_attempts(queue, tmp_path):
     again.close()
 
 
+def test_senders_that_a_crash_interrupted_have_time_to_go_on(queue):
+    queue.add_instance("1", "1.1", CT, image=True, now=0.0)
+    queue.resume(100.0)
+    assert queue.settle(("m",), 10.0, 105.0) == []
+    assert queue.settle(("m",), 10.0, 111.0) == ["1"]
+
+
 def test_changes_are_kept_whole_or_not_at_all(queue):
     settled(queue)
     run = queue.take_run(("m",), 200.0)

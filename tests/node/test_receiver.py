@@ -1,5 +1,6 @@
 """Receiving: anything is accepted as it is, on the disk before it is acknowledged."""
 
+import contextlib
 import errno
 import subprocess
 from io import BytesIO
@@ -227,7 +228,7 @@ def test_a_sender_that_goes_away_leaves_nothing(start, ending):
 
 def test_echo_is_replied_to_and_only_by_allowed_titles(start):
     node = start(allow=("GOOD",))
-    echo = [require("echoscu"), "-aec", "HILUM", "127.0.0.1", str(node.port)]
+    echo = [require("/usr/bin/echoscu"), "-aec", "HILUM", "127.0.0.1", str(node.port)]
     assert subprocess.run([*echo, "-aet", "GOOD"], check=False).returncode == 0
     bad = subprocess.run([*echo, "-aet", "BAD"], check=False, capture_output=True, text=True)
     assert bad.returncode != 0
@@ -251,3 +252,17 @@ def test_memory_stays_bounded_while_large_instances_come(start):
         tracemalloc.stop()
     assert stored(node)[0].stat().st_size > size
     assert peak < size  # the sender in this process holds one copy at most
+
+
+def test_connections_that_announce_too_much_are_ended(start):
+    """A peer that says that gigabytes follow is not waited for with memory in hand."""
+    import socket
+
+    node = start()
+    with socket.create_connection(("127.0.0.1", node.port), 10) as connection:
+        connection.sendall(b"\x01\x00\xf0\x00\x00\x00" + b"\0" * 1000)
+        connection.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    association = associate(node, CT, SYNTAXES["explicit"])
+    association.release()
