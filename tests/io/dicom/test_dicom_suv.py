@@ -57,6 +57,13 @@ def write_pet(folder, volume, *, drug=None, slope=2.5, **tags):
             DECAYED,
         ),
         ({}, {"RadiopharmaceuticalStartDateTime": "20240102090000.00"}, DECAYED),
+        # seconds, and minutes, may be left out
+        (
+            {"SeriesTime": "1030", "AcquisitionTime": "103500"},
+            {"RadiopharmaceuticalStartTime": "0930"},
+            DECAYED,
+        ),
+        ({"SeriesTime": "10"}, {"RadiopharmaceuticalStartTime": "09"}, DECAYED),
         (
             {"AcquisitionDateTime": "20240102100000", "SeriesDate": None, "SeriesTime": None},
             {},
@@ -121,6 +128,7 @@ def test_uptake_and_counts_have_their_own_factors(tmp_path, volume):
         ({"CorrectedImage": ["DECY"]}, {}, "PET corrected for DECY only"),
         ({"Units": "PROPCPS"}, {}, "PET pixels in the unit PROPCPS"),
         ({"Units": "CNTS"}, {}, "PET pixels in counts"),
+        ({"Units": "GML", "SUVType": "LBMJANMA"}, {}, "uptake of the type LBMJANMA"),
         ({"Units": lambda n: "GML" if n else "BQML"}, {}, r"in several units \(BQML, GML\)"),
         ({"PatientWeight": lambda n: 70 + n}, {}, "disagree about dose, weight or start"),
         (

@@ -24,7 +24,7 @@ _PHILIPS_SUV, _PHILIPS_ACTIVITY = 0x7053_1000, 0x7053_1009
 _GE_SCAN_START = 0x0009_100D
 SUV_TAGS: tuple[str | int, ...] = (
     *("Units", "CorrectedImage", "DecayCorrection", "PatientWeight", "SeriesDate", "SeriesTime"),
-    *("AcquisitionDateTime", "RadiopharmaceuticalInformationSequence"),
+    *("AcquisitionDateTime", "RadiopharmaceuticalInformationSequence", "SUVType"),
     *(_PHILIPS_SUV, _PHILIPS_ACTIVITY, _GE_SCAN_START),
 )
 """Elements of a header that are needed here."""
@@ -33,6 +33,8 @@ _GRAMS = 1000.0  # of a kilogram
 _LEAST_DOSE = 1e5  # Bq; what is smaller was written in MBq, against the standard
 _SAME = 1e-4  # part by which the factors of the files of one series may differ
 _DAY = timedelta(days=1)
+_FORMS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 10: "%Y%m%d%H"}
+"""Of a date and time by its number of digits; left to itself, strptime reads 0830 as 8:03:00."""
 
 
 def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[float], str]:
@@ -52,6 +54,7 @@ def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[fl
     if len(units) > 1:
         _refuse(source, f"pixels in several units ({', '.join(units)})", "one unit in all files")
     if units == ["GML"]:
+        _refuse_other_uptake(files, source)
         return [1.0] * len(files), ""
     if units == ["CNTS"]:
         factors = [_of_counts(file.header, files, source) for file in files]
@@ -66,6 +69,13 @@ def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[fl
             "one injection in all files of a series",
         )
     return factors, "activity (Bq/ml) was converted to SUV by body weight"
+
+
+def _refuse_other_uptake(files: Sequence[ImageFile], source: Path | str) -> None:
+    """Raise at uptake by anything but body weight, which is in g/ml as well (PS3.3 C.8.9.1)."""
+    kinds = {text_of(file.header, "SUVType") for file in files} - {"", "BW"}
+    if kinds:
+        _refuse(source, f"uptake of the type {', '.join(sorted(kinds))}", "SUVType BW")
 
 
 def _of_counts(header: Dataset, files: Sequence[ImageFile], source: Path | str) -> float:
@@ -171,13 +181,11 @@ def _moment(header: Dataset, whole: str, prefix: str) -> datetime | None:
 def _parsed(text: str) -> datetime | None:
     """Parse YYYYMMDDHHMMSS.FFFFFF, minutes and seconds left out or not; None of anything else."""
     whole, _, fraction = text.partition("+")[0].partition("-")[0].partition(".")
-    for form in ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H"):
-        try:
-            moment = datetime.strptime(whole, form)  # noqa: DTZ007 (DICOM's local time of the scanner)
-        except ValueError:
-            continue
-        return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)
-    return None
+    try:
+        moment = datetime.strptime(whole, _FORMS[len(whole)])  # noqa: DTZ007 (DICOM's local time of the scanner)
+    except (KeyError, ValueError):
+        return None
+    return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)
 
 
 def _refuse(source: Path | str, found: str, needed: str) -> NoReturn:
