@@ -1,5 +1,6 @@
 """The node as a whole, without other programs: predicting, stopping, logs, status, TLS."""
 
+import errno
 import re
 import subprocess
 import time
@@ -100,6 +101,26 @@ def test_what_crashes_the_worker_is_given_up_and_receiving_goes_on(start, tmp_pa
     assert state.attempts == 3
     assert state.reason.startswith("crash, see dead/")
     assert send([tmp_path / "study"], node.port) == 0
+
+
+@pytest.mark.parametrize("step", ["_prepare_out", "_bury"])
+def test_a_disk_that_fails_in_a_prediction_costs_no_study(start, tmp_path, monkeypatch, step):
+    """Neither before it nor when its outcome is written."""
+    failures = []
+
+    def fails(*_):
+        failures.append(step)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hilum.node.node._PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(f"hilum.node.node.Node.{step}", fails)
+    make_study(tmp_path / "study")
+    node = start(quiet_seconds=0.3, predict_minutes=0.0001, retry_seconds=(0.1, 0.1))
+    assert send([tmp_path / "study"], node.port) == 0
+    wait_until(lambda: len(failures) > 1)
+    monkeypatch.undo()
+    wait_until(lambda: node._queue.counts()["runs"].get("dead"))
+    assert not (node.config.folder / "work" / node._queue.states(0, 0)[0].study).exists()
 
 
 def test_predictions_that_hang_are_stopped(start, tmp_path, model):

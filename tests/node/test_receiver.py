@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import sqlite3
 import subprocess
 from io import BytesIO
 
@@ -143,6 +144,26 @@ def test_an_instance_sent_again_changes_nothing(start):
     assert node._queue._rows("SELECT revision FROM studies") == [(2,)]
     (path,) = stored(node)
     assert path.read_bytes().endswith(other)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_the_queue_did_not_take_is_taken_when_sent_again(start, monkeypatch, begun):
+    """Of a new instance, and of one that replaces another."""
+    node = start(quiet_seconds=60)
+    data, header = encoded()
+    if begun:
+        assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+        same = {name: header[name].value for name in ("SOPInstanceUID", "StudyInstanceUID")}
+        data, _ = encoded(**same, pixels=b"\2\0" * 64)
+
+    def fails(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(node._queue, "add_instance", fails)
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == instances.OUT_OF_RESOURCES
+    monkeypatch.undo()
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+    assert node._queue._rows("SELECT revision FROM studies") == [(2 if begun else 1,)]
 
 
 @pytest.mark.parametrize("study", ["../../../etc/passwd", "..", "1.2/3", "", "1." * 40, "abc"])

@@ -113,6 +113,10 @@ class InstanceFolder:
         """Name the file of an instance."""
         return self.studies / study / f"{instance}.dcm"
 
+    def holds_same(self, incoming: IncomingFile, key: InstanceKey) -> bool:
+        """Return whether the very bytes of a file that is on the disk are kept already."""
+        return _same_bytes(incoming.path, self.path(key.study, key.instance))
+
     def keep(self, incoming: IncomingFile, key: InstanceKey) -> bool:
         """Give a file that is on the disk its name; return whether it is new or has other bytes.
 
@@ -120,7 +124,7 @@ class InstanceFolder:
             OSError: the disk fails.
         """
         target = self.path(key.study, key.instance)
-        if _same_bytes(incoming.path, target):
+        if self.holds_same(incoming, key):
             incoming.path.unlink()
             return False
         if not target.parent.is_dir():

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 0.25
 _CLEANING_SECONDS = 600.0
 _STOPPING_SECONDS = 20.0
+_PAUSE_SECONDS = 30.0
+"""Time until a run is begun again whose outcome the disk or the queue did not take."""
 
 _log = logging.getLogger("hilum")
 
@@ -69,6 +71,7 @@ class Node:
         self._models = {one.name: one for one in config.models}
         self._counters, self._worker = Counters(), PredictionWorker()
         self._stopping, self._threads = threading.Event(), list[threading.Thread]()
+        self._unrecorded = False  # whether a run was taken whose outcome is not in the queue
         with ExitStack() as ending:  # undone in reverse when the node stops, or cannot start
             ending.callback(_held(config.folder).release)
             self._folder = InstanceFolder(config.folder, config.reserve)
@@ -120,6 +123,7 @@ class Node:
     def _recover(self, *, retry_dead: bool) -> None:
         """Enter instances that a crash left out of the queue, and resume what it interrupted."""
         now = time.time()
+        shutil.rmtree(self.config.folder / "work", ignore_errors=True)  # of what was interrupted
         entered = self._queue.instances()
         for path in self._folder.all():
             if (path.parent.name, path.stem) in entered:
@@ -172,25 +176,38 @@ class Node:
     def _predict_next(self) -> bool:
         """Run the model that is due next; return whether there was one."""
         now, names = time.time(), list(self._models)
+        if self._unrecorded:  # only this thread predicts: what is left in that state is not
+            self._queue.return_runs(now + _PAUSE_SECONDS)
+            self._unrecorded = False
         for study in self._queue.settle(names, self.config.quiet_seconds, now):
             _log.info("study %s: %s", study, counted(len(self._queue.images(study)), "image"))
         run = self._queue.take_run(names, now)
         if run is None:
             return False
+        self._unrecorded, model = True, self._models[run.model]
         if run.attempts > len(self.config.retry_seconds) + 1:  # it crashed the node each time
             self._give_up_run(run, JobResult("failed", kind="crash", reason="the node crashed"))
-            return True
-        model, out = self._models[run.model], self._prepare_out(run)
-        images = self.config.folder / "work" / run.study
-        self._folder.link_into(images, run.study, self._queue.images(run.study))
-        result = self._worker.predict(
-            Job(model.folder, images, out, model.rule, model.formats, self.config.device),
-            self.config.predict_minutes,
-        )
-        shutil.rmtree(images, ignore_errors=True)
-        self._record(run, model, result)
-        self._counters.predicted(run.model, result.status, time.time() - now)
+        else:
+            result = self._predict(run, model)
+            self._record(run, model, result)
+            self._counters.predicted(run.model, result.status, time.time() - now)
+        self._unrecorded = False
         return True
+
+    def _predict(self, run: Run, model: ServedModel) -> JobResult:
+        """Run a model on the images of a study; what the disk refuses is a failed attempt."""
+        images = self.config.folder / "work" / run.study
+        try:
+            out = self._prepare_out(run)
+            self._folder.link_into(images, run.study, self._queue.images(run.study))
+            return self._worker.predict(
+                Job(model.folder, images, out, model.rule, model.formats, self.config.device),
+                self.config.predict_minutes,
+            )
+        except OSError as error:
+            return JobResult("failed", kind=type(error).__name__, reason=str(error))
+        finally:
+            shutil.rmtree(images, ignore_errors=True)
 
     def _prepare_out(self, run: Run) -> Path:
         """Prepare the folder of a run's results.

@@ -151,6 +151,16 @@ class Queue:
                 (study, now, now, int(image)),
             )
 
+    def withdraw_instance(self, study: str, instance: str) -> None:
+        """Forget an instance that is about to be replaced, until it is entered again."""
+        with self._change() as base:
+            base.execute("DELETE FROM instances WHERE study = ? AND uid = ?", (study, instance))
+
+    def has_instance(self, study: str, instance: str) -> bool:
+        """Return whether an instance is entered."""
+        query = "SELECT 1 FROM instances WHERE study = ? AND uid = ?"
+        return bool(self._rows(query, study, instance))
+
     def instances(self) -> set[tuple[str, str]]:
         """List study and UID of every instance."""
         return {(study, uid) for study, uid in self._rows("SELECT study, uid FROM instances")}
@@ -246,6 +256,15 @@ class Queue:
                 "UPDATE runs SET state = 'waiting', attempts = attempts - 1, due = ?"
                 " WHERE study = ? AND model = ?",
                 (now, run.study, run.model),
+            )
+
+    def return_runs(self, due: float) -> None:
+        """Give back the runs whose outcome could not be recorded: they were no attempts."""
+        with self._change() as base:
+            base.execute(
+                "UPDATE runs SET state = 'waiting', attempts = attempts - 1, due = ?"
+                " WHERE state = 'predicting'",
+                (due,),
             )
 
     def resume(self, now: float) -> int:

@@ -139,7 +139,12 @@ class Receiver:
         if key.instance != instance:
             _log.warning("an instance was refused: its data set is of another one")
             return OTHER_INSTANCE
-        if self._folder.keep(incoming, key):
+        known = self._folder.path(key.study, key.instance).exists()
+        if known and not self._folder.holds_same(incoming, key):
+            # so that what ends between the two files and the queue leaves it to be entered
+            self._queue.withdraw_instance(key.study, key.instance)
+        new = self._folder.keep(incoming, key)
+        if new or not self._queue.has_instance(key.study, key.instance):
             image = holds_image(key.sop_class) and not self._queue.is_own_result(key.instance)
             self._queue.add_instance(
                 key.study, key.instance, key.sop_class, image=image, now=time.time()

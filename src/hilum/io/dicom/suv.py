@@ -34,7 +34,7 @@ _LEAST_DOSE = 1e5  # Bq; what is smaller was written in MBq, against the standar
 _SAME = 1e-4  # part by which the factors of the files of one series may differ
 _DAY = timedelta(days=1)
 _FORMS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 10: "%Y%m%d%H"}
-"""Of a date and time by its number of digits; left to itself, strptime reads 0830 as 8:03:00."""
+"""Form of a date and time of so many digits; by itself strptime reads 0830 as 8:03:00."""
 
 
 def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[float], str]:
