@@ -94,6 +94,14 @@ def colours(file, pixels, **tags):
             (1, 1),
             "ultrasound with no region with a scale in cm",
         ),
+        (
+            {
+                "Modality": "US",  # a spectrum: seconds beside centimetres
+                "SequenceOfUltrasoundRegions": items(**REGION | {"PhysicalUnitsYDirection": 4}),
+            },
+            (1, 1),
+            "ultrasound with no region with a scale in cm",
+        ),
     ],
 )
 def test_the_scale_of_a_picture(tmp_path, tags, spacing, note):
@@ -207,6 +215,27 @@ def test_padding_gets_the_lowest_value_of_the_others(tmp_path, volume, allocated
     np.testing.assert_array_equal(read[..., 1:], stored[..., 1:].astype(int) - 24)
     assert (read[..., 0] == lowest).all()
     assert any("-2000 stand for no measurement" in n for n in inspect_file(tmp_path / "a").notes)
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "padding", "kind"),
+    [(16, 0, -2000, "SS"), (12, 0, 63536, "US"), (12, 1, -3024, "SS")],
+)
+def test_padding_may_take_more_bits_than_are_stored(tmp_path, volume, bits, signed, padding, kind):
+    stored = volume.array[0, 0] + 1024
+    for file in write_series(tmp_path, volume, intercept=0):
+        data = pydicom.dcmread(file)
+        data.RescaleIntercept, data.PixelRepresentation = -24, signed
+        data.BitsStored, data.HighBit = bits, bits - 1
+        pixels = stored.copy()
+        pixels[:, 0] = np.array(padding).astype(np.int16)
+        data.PixelData = pixels.astype("<i2").tobytes()
+        data.add_new("PixelPaddingValue", kind, padding)
+        data.save_as(file)
+    read = read_volume(tmp_path).array[0].astype(int)
+    for one in read:
+        np.testing.assert_array_equal(one[:, 1:], stored[:, 1:].astype(int) - 24)
+    assert (read[..., 0] == stored[:, 1:].min() - 24).all()
 
 
 def test_padding_may_be_a_range_and_all_there_is(tmp_path, volume):

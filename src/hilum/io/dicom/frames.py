@@ -344,8 +344,11 @@ def _padding(header: Dataset, *, signed: bool) -> tuple[int, int] | None:
     limit = whole_of(header, "PixelPaddingRangeLimit")
     allocated = whole_of(header, "BitsAllocated") or 16
     ends = [value, value if limit is None else limit]
-    if signed:  # often stated as if the pixels were unsigned
-        ends = [end - (1 << allocated) if end >= 1 << (allocated - 1) else end for end in ends]
+    span = 1 << allocated  # often stated as if the pixels were unsigned, or were signed
+    if signed:
+        ends = [end - span if end >= span // 2 else end for end in ends]
+    else:
+        ends = [end + span if end < 0 else end for end in ends]
     return min(ends), max(ends)
 
 

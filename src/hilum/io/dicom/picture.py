@@ -62,8 +62,8 @@ def _of_regions(header: Dataset) -> tuple[tuple[float, float], tuple[str, ...]]:
     rows, columns = int(header.Rows), int(header.Columns)
     scales, parts = [], []
     for region in header.SequenceOfUltrasoundRegions:
-        units = (whole_of(region, "PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),)
-        if whole_of(region, "RegionSpatialFormat") != _TISSUE or units != (_CENTIMETRES,):
+        units = {whole_of(region, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        if whole_of(region, "RegionSpatialFormat") != _TISSUE or units != {_CENTIMETRES}:
             continue
         steps = (number_of(region, "PhysicalDeltaY"), number_of(region, "PhysicalDeltaX"))
         scales.append(tuple(abs(step or 0.0) * _MM_PER_CM for step in steps))

@@ -106,13 +106,30 @@ def _fill(
     first, found = frames[places[0]], []
     plain = _plain_pixels(first)
     data = _open(first) if plain is None else first.file.header
+    options = {"correct_unused_bits": False} if _padding_is_beyond(first) else {}
     with _decoding(first, data):
-        for index, pixels in _decoded(data, sorted(place_of), raw=True, plain=plain):
+        for index, pixels in _decoded(data, sorted(place_of), raw=True, plain=plain, **options):
             frame, target = frames[place_of[index]], array[place_of[index]]
             _refuse_shape(frame, pixels, target.shape)
-            _rescale(target, pixels, frame)
+            _rescale(target, _used_bits(pixels, frame) if options else pixels, frame)
             found.append((place_of[index], _padding_of(frame, pixels)))
     return found
+
+
+def _padding_is_beyond(frame: Frame) -> bool:
+    """Return True where padding takes more bits than are stored: without them it looks like data.
+
+    So is -2000 in pixels of 12 bits without sign.
+    """
+    bits, signed, padding = frame.file.bits, frame.file.signed, frame.file.padding
+    lowest = -(1 << (bits - 1)) if signed else 0
+    return padding is not None and not lowest <= padding[0] <= padding[1] < lowest + (1 << bits)
+
+
+def _used_bits(pixels: NDArray[np.generic], frame: Frame) -> NDArray[np.generic]:
+    """Take away what is in the bits that are not stored (PS3.5 8.1.1)."""
+    unused = 8 * pixels.dtype.itemsize - frame.file.bits
+    return np.asarray(np.right_shift(np.left_shift(pixels, unused), unused))
 
 
 def _plain_pixels(frame: Frame) -> bytes | None:
@@ -155,14 +172,23 @@ def _decoding(frame: Frame, data: Dataset) -> AbstractContextManager[None]:
 
 
 def _decoded(
-    data: Dataset, indices: Sequence[int], *, raw: bool, plain: bytes | None = None
+    data: Dataset,
+    indices: Sequence[int],
+    *,
+    raw: bool,
+    plain: bytes | None = None,
+    **settings: bool,
 ) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """Decode frames of a file one after another, from `plain` where its bytes are there."""
+    """Decode frames of a file one after another, from `plain` where its bytes are there.
+
+    `settings` are pydicom's own.
+    """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import as_pixel_options
 
     decoder = get_decoder(data.file_meta.TransferSyntaxUID)
     options = {} if plain is None else as_pixel_options(data, pixel_keyword="PixelData")
+    options |= settings
     source = data if plain is None else plain
     if int(data.get("NumberOfFrames") or 1) == 1:
         yield indices[0], decoder.as_array(source, raw=raw, **options)[0]
