@@ -73,8 +73,8 @@ def test_acknowledged_results_are_never_sent_again(queue):
     assert queue.take_delivery("pacs", 1e9) is None
     assert queue.take_delivery("web", 1e9).attempts == 1
     assert queue.is_own_result("9.9")
-    queue.forget_study("1")
-    assert queue.is_own_result("9.9")
+    assert not queue.forget_study("1", 1e9)  # it is not finished
+    assert len(queue.images("1")) == 3
 
 
 def test_a_run_is_done_when_all_has_been_sent(queue):
@@ -89,6 +89,9 @@ def test_a_run_is_done_when_all_has_been_sent(queue):
     assert queue.states(10.0, 300.0)[0].state == "done"
     assert queue.finished_studies(1e9) == ["1"]
     assert queue.finished_studies(50.0) == []
+    assert queue.forget_study("1", 1e9)
+    assert queue.images("1") == ()
+    assert queue.is_own_result("9.9")
 
 
 def test_what_was_given_up_is_tried_again_on_request(queue):

@@ -166,6 +166,23 @@ def test_what_the_queue_did_not_take_is_taken_when_sent_again(start, monkeypatch
     assert node._queue._rows("SELECT revision FROM studies") == [(2 if begun else 1,)]
 
 
+def test_late_images_keep_a_study_that_is_about_to_be_removed(start, monkeypatch):
+    """Whether they have come since it was found to be finished, or are coming."""
+    node = start(quiet_seconds=60, keep_days=0)
+    data, header = encoded()
+    study = header.StudyInstanceUID
+    monkeypatch.setattr(node._queue, "finished_studies", lambda _: [study])
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+    node._clean()
+    assert len(stored(node)) == len(node._queue.images(study)) == 1
+    monkeypatch.setattr(node._queue, "forget_study", lambda *_: True)
+    with node._folder.arriving(study):
+        node._clean()
+    assert len(stored(node)) == 1
+    node._clean()
+    assert stored(node) == []
+
+
 @pytest.mark.parametrize("study", ["../../../etc/passwd", "..", "1.2/3", "", "1." * 40, "abc"])
 def test_uids_that_are_no_safe_names_are_refused(start, study):
     node = start()

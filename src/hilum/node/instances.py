@@ -6,6 +6,9 @@ import errno
 import os
 import secrets
 import shutil
+import threading
+from collections import Counter
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -101,6 +104,7 @@ class InstanceFolder:
     def __init__(self, root: Path, reserve: int) -> None:
         self.incoming, self.studies = root / "incoming", root / "studies"
         self._reserve = reserve
+        self._lock, self._arriving = threading.Lock(), Counter[str]()
         shutil.rmtree(self.incoming, ignore_errors=True)  # never acknowledged
         for folder in (self.incoming, self.studies):
             folder.mkdir(parents=True, exist_ok=True)
@@ -145,9 +149,36 @@ class InstanceFolder:
         for instance in instances:
             os.link(self.path(study, instance), folder / f"{instance}.dcm")
 
-    def remove(self, study: str) -> None:
-        """Remove the files of a study."""
-        shutil.rmtree(self.studies / study, ignore_errors=True)
+    @contextmanager
+    def arriving(self, study: str) -> Iterator[None]:
+        """Hold a study while one of its instances is kept and entered into the queue."""
+        with self._lock:
+            self._arriving[study] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._arriving[study] -= 1
+                self._arriving += Counter()  # drops what is at 0
+
+    def remove(self, study: str, forget: Callable[[], bool]) -> bool:
+        """Remove the files of a study, unless one of its instances is arriving.
+
+        Args:
+            study: its UID.
+            forget: takes it out of the queue; False where it has to stay.
+
+        Returns:
+            Whether it was removed.
+        """
+        gone = self.incoming / secrets.token_hex(12)
+        with self._lock:
+            if self._arriving[study] or not forget():
+                return False
+            if (self.studies / study).is_dir():
+                (self.studies / study).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

@@ -330,9 +330,8 @@ class Node:
         """Remove studies whose results were acknowledged long enough ago; return False."""
         before = time.time() - 86400 * self.config.keep_days
         for study in self._queue.finished_studies(before):
-            self._folder.remove(study)
-            shutil.rmtree(self.config.folder / "results" / study, ignore_errors=True)
-            self._queue.forget_study(study)
+            if self._folder.remove(study, partial(self._queue.forget_study, study, before)):
+                shutil.rmtree(self.config.folder / "results" / study, ignore_errors=True)
         return False
 
 

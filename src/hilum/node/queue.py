@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS commitments (
     due REAL);
 """
 
+_FINISHED = (
+    "SELECT uid FROM studies WHERE changed < ? AND settled = revision AND NOT EXISTS"
+    " (SELECT 1 FROM runs WHERE study = studies.uid AND state != 'done')"
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -396,19 +401,21 @@ class Queue:
 
     def finished_studies(self, before: float) -> list[str]:
         """List studies that changed before a time and have nothing left to do."""
-        rows = self._rows(
-            "SELECT uid FROM studies WHERE changed < ? AND settled = revision AND NOT EXISTS"
-            " (SELECT 1 FROM runs WHERE study = uid AND state != 'done')",
-            before,
-        )
-        return [uid for (uid,) in rows]
+        return [uid for (uid,) in self._rows(_FINISHED, before)]
 
-    def forget_study(self, study: str) -> None:
-        """Remove a study; what its destinations acknowledged is remembered."""
+    def forget_study(self, study: str, before: float) -> bool:
+        """Remove a study if it still is finished; what was acknowledged is remembered.
+
+        Returns:
+            Whether it was.
+        """
         with self._change() as base:
+            if (study,) not in base.execute(_FINISHED, (before,)).fetchall():
+                return False
+            base.execute("DELETE FROM studies WHERE uid = ?", (study,))
             base.execute("DELETE FROM instances WHERE study = ?", (study,))
             base.execute("DELETE FROM runs WHERE study = ?", (study,))
-            base.execute("DELETE FROM studies WHERE uid = ?", (study,))
+        return True
 
 
 def _close_run(base: sqlite3.Connection, study: str, model: str) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.transport import AssociationSocket
 
+    from hilum.io.dicom.network import InstanceKey
     from hilum.node.config import NodeConfig
     from hilum.node.queue import Queue
     from hilum.node.status import Counters
@@ -139,6 +140,12 @@ class Receiver:
         if key.instance != instance:
             _log.warning("an instance was refused: its data set is of another one")
             return OTHER_INSTANCE
+        with self._folder.arriving(key.study):
+            self._enter(incoming, key)
+        return SUCCESS
+
+    def _enter(self, incoming: IncomingFile, key: InstanceKey) -> None:
+        """Keep a file and enter it into the queue."""
         known = self._folder.path(key.study, key.instance).exists()
         if known and not self._folder.holds_same(incoming, key):
             # so that what ends between the two files and the queue leaves it to be entered
@@ -149,7 +156,6 @@ class Receiver:
             self._queue.add_instance(
                 key.study, key.instance, key.sop_class, image=image, now=time.time()
             )
-        return SUCCESS
 
     def _promise(self, event: Event) -> tuple[int, None]:
         """Take a request for storage commitment; the confirmation comes by another association."""
