@@ -213,7 +213,7 @@ def test_white_as_zero_is_inverted_within_its_bits(tmp_path, bits):
 def test_what_pillow_would_cut_is_refused(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", numbers("u2", 3))
     monkeypatch.setattr(
-        "hilum.io.tiff.assembled", lambda *_: np.zeros((ROWS, COLUMNS, 3), np.uint8)
+        "hilum.io.tiff.decode_pages", lambda *_: np.zeros((ROWS, COLUMNS, 3), np.uint8)
     )
     with pytest.raises(
         FormatError, match=r"decoding gives uint8 numbers .* the header says uint16"

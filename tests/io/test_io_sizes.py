@@ -106,7 +106,7 @@ def test_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
 def test_a_slice_that_claims_too_much(tmp_path, syntax):
     volume = Volume(np.zeros((1, 1, 64, 64), np.int16), Geometry.from_spacing((1, 64, 64)))
     (file,) = write_series(tmp_path / "series", volume, syntax=syntax, Rows=65535, Columns=65535)
-    with pytest.raises(FormatError, match="its header claims 8 GiB"):
+    with pytest.raises(FormatError, match=r"header claims 8 GiB|pixel data is less than expected"):
         read_volume(file)
 
 

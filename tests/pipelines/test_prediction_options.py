@@ -22,7 +22,9 @@ CLASSIFIER = SimpleNamespace(plan=ClassificationPlan.model_construct())
 @pytest.mark.parametrize(("option", "value"), [("explain", "grad_cam"), ("sets_per_class", True)])
 def test_a_segmentation_refuses_a_classifiers_option(option, value):
     given = f"{option}={value!r}"
-    with pytest.raises(UsageError, match=rf"{given} for a segmentation[\s\S]*leave out {given}"):
+    with pytest.raises(
+        UsageError, match=rf"{given} does not apply to a segmentation[\s\S]*leave out {given}"
+    ):
         prediction_of(SEGMENTER, None, ClassificationOptions(**{option: value}))
 
 
@@ -31,7 +33,9 @@ def test_a_segmentation_refuses_a_classifiers_option(option, value):
 )
 def test_a_classifier_refuses_a_segmentations_option(option, value):
     given = f"{option}={value!r}"
-    with pytest.raises(UsageError, match=rf"{given} for a classifier[\s\S]*leave out {given}"):
+    with pytest.raises(
+        UsageError, match=rf"{given} does not apply to a classifier[\s\S]*leave out {given}"
+    ):
         prediction_of(CLASSIFIER, SegmentationOptions(**{option: value}), None)
 
 
@@ -43,5 +47,5 @@ def test_options_left_at_their_defaults_suit_every_model():
 
 def test_a_classifier_refuses_an_engine_without_torch():
     run = RunOptions("openvino", None, tta=False, pictures=0)
-    with pytest.raises(UsageError, match="engine='openvino' for a classifier"):
+    with pytest.raises(UsageError, match=r"engine=.openvino. does not run a classifier"):
         prediction_of(CLASSIFIER, None, None).make_predictor(CLASSIFIER, run)

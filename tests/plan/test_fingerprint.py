@@ -130,7 +130,7 @@ def test_errors_name_the_case():
             table=TABLE,
             channels=("T1", "T2"),
         )
-    with pytest.raises(LabelError, match=r"case a: labels \[-3\]"):
+    with pytest.raises(LabelError, match=r"case a holds labels \[-3\]"):
         measure_case(
             "a",
             image,
@@ -143,7 +143,7 @@ def test_errors_name_the_case():
         measure_case("a", image, shifted, table=TABLE, channels=("T1", "T2"))
     broken = image.array.copy()
     broken[1, 2, 3, 4] = np.inf
-    with pytest.raises(DataError, match="case a: voxels that are NaN or infinite"):
+    with pytest.raises(DataError, match="case a has voxels that are NaN or infinite"):
         measure_case("a", image.with_array(broken), annotation, table=TABLE, channels=("T1", "T2"))
     with pytest.raises(DataError, match="no voxel whose intensity"):
         Intensities.of(np.empty(0))

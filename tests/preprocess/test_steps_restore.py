@@ -261,7 +261,7 @@ def test_errors(plan):
         preprocess_labels(Volume(labels.array, Geometry.from_spacing(SHAPE, SPACING)), restore)
     with pytest.raises(GeometryError, match="to restore"):
         restore.labels(np.zeros((1, 2, 3), dtype=np.uint8))
-    with pytest.raises(GeometryError, match="a slab of logits has shape"):
+    with pytest.raises(GeometryError, match="to restore has shape"):
         restore_logits_to_labels(np.zeros((3, 1, 2, 3), dtype=np.float32), decode, restore)
 
 
