@@ -8,6 +8,7 @@ import pytest
 
 from hilum.errors import DataError
 from hilum.evaluation import METRICS, Score, Summary, score_labels, summarise
+from hilum.evaluation.page import median_span
 from hilum.metrics import bootstrap_interval
 from hilum.volume import LabelTable
 
@@ -90,6 +91,7 @@ def test_medians_have_exact_intervals_over_patients() -> None:
     for metric in (summary["anterior"].metrics["dice"], summary.overall["dice"]):
         assert metric.median_low < metric.median < metric.median_high
     assert math.isnan(summarise(rows(cases=2), resamples=20)["anterior"].metrics["dice"].median_low)
+    assert median_span(math.nan, math.nan) == "too few patients"
 
 
 def test_rows_of_no_named_case_are_each_their_own() -> None:

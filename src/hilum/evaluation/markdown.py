@@ -13,7 +13,7 @@ from hilum.evaluation.metric_table import (
     LESION_METRICS,
     title,
 )
-from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, some, span
+from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, median_span, some, span
 from hilum.evaluation.segmentation.summary import LESION_SHARE
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: b
             decimals(m.mean),
             span(m.low, m.high) if m.n else "–",
             decimals(m.median),
-            span(m.median_low, m.median_high) if m.n else "–",
+            median_span(m.median_low, m.median_high) if m.n else "–",
             str(m.n),
             str(m.undefined),
             str(m.one_sided) if name in DISTANCES else "–",

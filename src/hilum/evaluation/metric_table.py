@@ -41,7 +41,7 @@ LABEL_METRICS = {
         unscaled="area error, size, 1000 pixels",
         least=0,
     ),
-    "volume_error_relative": Metric("volume error, relative", higher_is_better=None),
+    "volume_error_relative": Metric("volume error, relative", higher_is_better=None, least=-1),
     "lesion_recall": Metric("lesion recall", higher_is_better=True, least=0, most=1),
     "lesion_precision": Metric("lesion precision", higher_is_better=True, least=0, most=1),
     "lesion_f1": Metric("lesion F1", higher_is_better=True, least=0, most=1),

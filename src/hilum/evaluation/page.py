@@ -29,6 +29,11 @@ def span(low: float | None, high: float | None, form: str = ".3f") -> str:
     return f"{low:{form}} to {high:{form}}"
 
 
+def median_span(low: float, high: float) -> str:
+    """Write the interval of a median for people; it needs six patients for 95 %."""
+    return "too few patients" if math.isnan(low) else span(low, high)
+
+
 def p_value(value: float) -> str:
     """Write a p-value for people: never "0.000"."""
     return "< 0.001" if value < 0.001 else decimals(value)

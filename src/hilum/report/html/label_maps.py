@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.errors import HilumError, counted
 from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, title
-from hilum.evaluation.page import decimals, some, span
+from hilum.evaluation.page import decimals, median_span, some, span
 from hilum.evaluation.segmentation.folder import ScoredFiles
 from hilum.report.html.document import KeyNumber, Plot, Section, Table, render
 from hilum.report.html.gallery import GalleryCase, chosen_cases, make_viewer
@@ -146,7 +146,7 @@ def _table(region: RegionSummary) -> Table:
             decimals(metric.mean),
             span(metric.low, metric.high) if metric.n else "–",
             decimals(metric.median),
-            span(metric.median_low, metric.median_high) if metric.n else "–",
+            median_span(metric.median_low, metric.median_high) if metric.n else "–",
             str(metric.n),
             str(metric.undefined),
             str(metric.one_sided) if name in DISTANCES else "–",
