@@ -114,9 +114,7 @@ class ResourceError(HilumError):
 
 
 def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
-    """Make the error for a package that is not installed.
-
-    None where a part of hilum itself is missing.
+    """Make the error for a missing package; None where a module of hilum itself is missing (a bug).
 
     An environment for exported models holds only some of what hilum requires: torch, for one, is
     not there.

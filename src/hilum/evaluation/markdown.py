@@ -56,22 +56,24 @@ def label_map_page(evaluation: Evaluation) -> str:
     if not all(lesions):
         few = f"several components in {LESION_SHARE:.0%} of their references"
         lines += [f"Lesions are counted of regions only that have {few}.", ""]
-    left_out = {
+    names_by_reason = {
         "Without prediction and left out": ", ".join(record.missing),
         "Files that belong to no case": ", ".join(record.unexpected),
     }
-    return _page(record.notes, intro, lines, left_out)
+    return _page(record.notes, intro, lines, names_by_reason)
 
 
 def class_page(evaluation: ClassEvaluation) -> str:
     """Return the page of an evaluation of classes."""
     record = evaluation.record
-    left_out = {
+    names_by_reason = {
         "Without prediction and left out": ", ".join(record.missing),
         "Predicted cases that the reference does not have": some(record.unexpected),
     }
     intro = f"{record.predictions} against {record.reference}."
-    return _page(record.notes, intro, summary_page(record.summary, record.subgroups), left_out)
+    return _page(
+        record.notes, intro, summary_page(record.summary, record.subgroups), names_by_reason
+    )
 
 
 def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
@@ -100,17 +102,21 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
     return [*lines, ""] if remarks else lines
 
 
-def _page(notes: Sequence[str], intro: str, body: Sequence[str], left_out: dict[str, str]) -> str:
-    """Arrange a page: notes that call for attention, introduction, body, other notes.
+def _page(
+    notes: Sequence[str], intro: str, body: Sequence[str], names_by_reason: dict[str, str]
+) -> str:
+    """Arrange a page: introduction, notes that call for attention, body, left out, other notes.
 
     Args:
         notes: what had to be assumed.
         intro: what was evaluated.
         body: lines of the tables.
-        left_out: names of the cases that were left out, by reason.
+        names_by_reason: of the cases that were left out.
     """
     first = [line for note in notes if note.startswith(ATTENTION) for line in (note, "")]
-    gone = [line for why, names in left_out.items() if names for line in (f"{why}: {names}.", "")]
+    gone = [
+        line for why, names in names_by_reason.items() if names for line in (f"{why}: {names}.", "")
+    ]
     last = [f"- {note}" for note in notes if not note.startswith(ATTENTION)]
     lines = ["# Evaluation", "", intro, "", *first, *body, *gone, *last]
     return "\n".join(lines).rstrip() + "\n"

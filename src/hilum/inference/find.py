@@ -327,7 +327,7 @@ class _Finder:
         if len(masks) == len(images):
             return
         folder = images[0].parent
-        foreign = masks | self._of_others(images)
+        foreign = masks | self._set_aside_others(images)
         others = [file for file in images if file not in foreign]
         kept = (
             _of_model(words.files, self._channels)
@@ -346,8 +346,14 @@ class _Finder:
         else:
             self._group(others, source)
 
-    def _of_others(self, images: Sequence[Path]) -> set[Path]:
-        """Find images of other modalities than the only channel, by last words: P1_PET at P1_CT."""
+    def _set_aside_others(self, images: Sequence[Path]) -> set[Path]:
+        """Set aside images of other modalities than the only channel: P1_PET at P1_CT.
+
+        Their last words tell; none is set aside where no image names that channel.
+
+        Returns:
+            The images set aside.
+        """
         words = {file: re.split(r"[\s_.-]+", image_stem(file))[-1] for file in images}
         ours = {
             file

@@ -70,7 +70,10 @@ class IncomingFile(BytesIO):
         return self._stream
 
     def to_disk(self) -> OSError | None:
-        """Wait until the file is on the disk itself; return what went wrong."""
+        """Flush, sync and close the file; return the first error since it began.
+
+        After an error the file is gone.
+        """
         if self._stream is not None and self.error is None:
             try:
                 self._stream.flush()

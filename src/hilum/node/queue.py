@@ -305,7 +305,10 @@ class Queue:
     # --- what is sent
 
     def take_delivery(self, destination: str, now: float) -> Delivery | None:
-        """Take the delivery to a destination that is due for longest, as one more attempt."""
+        """Take the delivery to a destination that is due for longest, as one more attempt.
+
+        It stays due until `end_delivery`.
+        """
         with self._change() as base:
             row = base.execute(
                 "SELECT instance, sop_class, file, study, model, attempts FROM deliveries"

@@ -108,7 +108,7 @@ def cut_block(
     start: Sequence[int],
     shape: Sequence[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
-    """Cut a block out of a case, in memory or on disk.
+    """Cut a block out of a case, in memory or on disk, padded beyond the case's border.
 
     Args:
         image: (C, Z, Y, X), an array or a stored one.

@@ -145,7 +145,7 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
 
 
 def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
-    """Our own columns of one case."""
+    """Return the cells of one case in hilum's own columns; the data set's stand beside them."""
     row = {
         "case": score.case,
         "patient": score.patient or "",

@@ -66,16 +66,19 @@ def is_grade_word(name: str) -> bool:
 def class_order(
     names: Collection[str], kind: ClassKind, positive: str | None
 ) -> tuple[tuple[str, ...], str]:
-    """Order exclusive or ordinal classes as the outputs are; with a sentence on it, or "".
+    """Order exclusive or ordinal classes as the outputs are; of two the positive one last.
 
-    Of two exclusive classes the positive one is last: the one asked for; else, where exactly one is
-    named like a negative (normal, benign, no, control, non-...), the other; else the later one in
-    natural order.
+    The positive one of two exclusive classes is the one asked for; else, where exactly one is named
+    like a negative (normal, benign, no, control, non-...), the other; else the later one in natural
+    order.
 
     Args:
         names: at least two.
         kind: "exclusive" or "ordinal".
         positive: which of two is the positive one.
+
+    Returns:
+        The ordered classes, and a sentence on the order, or "".
 
     Raises:
         UsageError: no such class, or not two; grades whose names do not say their order.

@@ -251,9 +251,9 @@ def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tu
 
 
 def stated_labels(folder: Path) -> tuple[LabelTable | None, Path]:
-    """Read the label table that a folder's dataset.json states, or else its labels.json.
+    """Read the labels that dataset.json, else a labels.json not written by hilum, states.
 
-    A labels.json which hilum wrote is not counted: it lies beside predictions.
+    A labels.json which hilum wrote lies beside predictions.
 
     Returns:
         The table and the file that states it; None and the path of labels.json where none does.

@@ -60,7 +60,7 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         known = _by_pattern(ids, pattern)
     paired = ""
     if not known and not any(case.patient for case in dataset.cases):
-        known, paired = _by_sides(ids)
+        known, paired = _patients_by_sides(ids)
     patients = {case.id: known.get(case.id, case.patient) for case in dataset.every}
     spelled, several = one_spelling(name for name in patients.values() if name is not None)
     cases = []
@@ -195,10 +195,11 @@ def _by_pattern(ids: Sequence[str], pattern: str) -> dict[str, str]:
     return {case: match[group] for case, match in matches.items()}
 
 
-def _by_sides(ids: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Case id to what the names of both its sides share, and a note.
+def _patients_by_sides(ids: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Find the patient of each case by what the names of its left and right side share.
 
-    {} unless nearly all cases come in such pairs.
+    Returns:
+        The patient by case, and a note; {} and "" unless nearly all cases come in such pairs.
     """
     matches = {case: match for case in ids if (match := _SIDED.match(case))}
     left, right = ({match[1] for match in matches.values() if match[side]} for side in (2, 3))

@@ -108,7 +108,10 @@ def _numbers(evaluation: Evaluation) -> list[KeyNumber]:
 
 
 def _data_section(evaluation: Evaluation) -> Section:
-    """Say which cases were evaluated and which were not, and why."""
+    """Count the evaluated cases and patients, and name what was left out.
+
+    That is cases without a prediction, and predictions without a reference.
+    """
     record = evaluation.record
     cases, patients = _counts(evaluation)
     rows = [

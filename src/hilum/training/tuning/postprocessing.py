@@ -98,7 +98,7 @@ class HeldCase:
 
 
 def hold_case(case: Case, predicted: Volume, reference: Volume, table: LabelTable) -> HeldCase:
-    """Compress the predicted and the referenced labels of a case.
+    """Keep both label maps of a case, cropped to what was predicted, and all its voxels' counts.
 
     Raises:
         GeometryError: two grids.

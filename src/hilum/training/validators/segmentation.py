@@ -48,7 +48,9 @@ class SegmentationValidator(Validator[Score]):
         deadline: Deadline = UNLIMITED,
         progress: Progress | None = None,
     ) -> tuple[Score, ...]:
-        """Score the cases; see `Validator.score`. `save_to` gets their label maps.
+        """Score each region of as many cases as the deadline allows (at least one).
+
+        See `Validator.score`; `save_to` gets their label maps.
 
         Returns:
             One score a case and region.

@@ -122,7 +122,7 @@ class Deidentifier:
             return once, removed
         if clean:
             words = identifying_words(removed.values, everybody=True)
-        cut = word_pattern(words, guess=clean)
+        cut = word_pattern(words, with_guesses=clean)
         return rewrite(source, self.plans, subject, cut=cut, sweep=sweep)
 
     def _note_outside(self, file: DicomFile, preamble: bytes, removed: Removed) -> None:

@@ -361,7 +361,7 @@ class _Rewriter:
         return coding.element(element.tag, "SQ", content)
 
     def _dummy_item(self, start: int, end: int, coding: Coding) -> bytes:
-        """Return an item whose every value is a dummy."""
+        """Return an item with dummies for values, replaced UIDs, and no private elements."""
         pieces = []
         for one in elements(self.data, start, end, coding):
             if (one.tag >> 16) & 1:

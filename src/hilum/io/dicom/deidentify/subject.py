@@ -105,15 +105,17 @@ def identifying_words(
     return frozenset(words)
 
 
-def word_pattern(words: frozenset[bytes], *, guess: bool = False) -> re.Pattern[bytes] | None:
-    """Compile a pattern of whole words; None without any.
+def word_pattern(
+    words: frozenset[bytes], *, with_guesses: bool = False
+) -> re.Pattern[bytes] | None:
+    """Compile a pattern of whole words, in either case; None without any.
 
     Args:
-        words: to be found, in either case.
-        guess: find what may be a date, an id or a name, too.
+        words: to be found.
+        with_guesses: find what looks like a date, an id or a name, too.
     """
     listed = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
-    if guess:
+    if with_guesses:
         listed += _GUESSES
     if not listed:
         return None
