@@ -173,19 +173,24 @@ def tensor_of(count, *, offset=0, shape=(2, 3), strides=(3, 1)):
 
 
 @pytest.mark.parametrize(
-    "tensor",
+    ("tensor", "says"),
     [
-        {"count": 24, "offset": 20},
-        {"count": 24, "shape": (1000, 1000, 1000, 1000), "strides": (0, 0, 0, 0)},
-        {"count": 24, "shape": (-2, 3)},
-        {"count": 24, "shape": (2,)},
-        {"count": 24, "offset": -1},
-        {"count": 2**40, "shape": (2**40,), "strides": (1,)},
-        {"count": 6},
-        {"count": "many"},
+        ({"count": 24, "offset": 20}, "in a storage of 24 elements"),
+        (
+            {"count": 24, "shape": (1000, 1000, 1000, 1000), "strides": (0, 0, 0, 0)},
+            "in a storage of 24 elements",
+        ),
+        ({"count": 24, "shape": (-2, 3)}, "a int that is no size"),
+        ({"count": 24, "shape": (2,)}, "a tensor of 1 axes with 2 strides"),
+        ({"count": 24, "shape": (1,) * 17, "strides": (1,) * 17}, "of 17 axes, more than 16"),
+        ({"count": 24, "strides": None}, "without a storage, a shape or strides"),
+        ({"count": 24, "offset": -1}, "a int that is no size"),
+        ({"count": 2**40, "shape": (2**40,), "strides": (1,)}, "that share their numbers"),
+        ({"count": 6}, "storage 0 is 96 bytes long"),
+        ({"count": "many"}, "a str that is no size"),
     ],
 )
-def test_hostile_sizes_are_refused(tmp_path, tensor):
+def test_hostile_sizes_are_refused(tmp_path, tensor, says):
     path = tmp_path / "checkpoint_final.pth"
     description(path, tensor_of(24))
     assert read_checkpoint(path, "network_weights")[1]["a"].shape == (
@@ -193,7 +198,7 @@ def test_hostile_sizes_are_refused(tmp_path, tensor):
         3,
     )  # the honest one is read
     description(path, tensor_of(**tensor))
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=says):
         read_checkpoint(path, "network_weights")
 
 

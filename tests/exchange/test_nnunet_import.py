@@ -219,6 +219,9 @@ def test_old_plans_describe_the_same_network():
         "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
     }
     assert network_spec(old, inputs=1, outputs=3, source="plans.json") == spec_of("plain")
+    del old["UNet_class_name"]
+    with pytest.raises(ModelError, match='2d has neither "architecture" nor "UNet_class_name"'):
+        network_spec(old, inputs=1, outputs=3, source="plans.json: configuration 2d")
 
 
 def changed_architecture(**changes):

@@ -3,7 +3,7 @@
 import pytest
 from node_samples import free_port, make_study, study_uid
 from orthanc import orthanc  # noqa: F401
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from hilum.errors import ResourceError, UsageError
 from hilum.io.dicom.web import WebService, is_web_address, web_address
@@ -32,6 +32,17 @@ def test_studies_come_and_go_without_a_change(orthanc, tmp_path):  # noqa: F811
 def test_unknown_studies_are_named(orthanc, tmp_path):  # noqa: F811
     with pytest.raises(UsageError, match=r"no study 1\.2\.3 at http://127"):
         WebService(orthanc.web).retrieve("1.2.3", tmp_path)
+
+
+def test_a_refused_file_is_named(tmp_path, monkeypatch):
+    file = make_study(tmp_path / "study")[0]
+    reply, failed = Dataset(), Dataset()
+    failed.FailureReason = 0x0110
+    reply.FailedSOPSequence = [failed]
+    service = WebService("dicomweb://pacs/dicom-web")
+    monkeypatch.setattr(service._client, "store_instances", lambda _: reply)
+    with pytest.raises(ResourceError, match=rf"(?s)refused {file.name} \(reason 0x0110\).*log"):
+        service.store([file])
 
 
 def test_services_that_cannot_be_reached_are_named(tmp_path):

@@ -262,5 +262,5 @@ def test_what_is_refused():
     with pytest.raises(UsageError, match="0 outputs"):
         LabelStream(restore, 0, decode, np.uint8)
     splines = Restore(restore.source, "source", restore.box, restore.shape, (1, 3, 3))
-    with pytest.raises(UsageError, match="orders"):
+    with pytest.raises(UsageError, match="interpolation orders"):
         LabelStream(splines, 2, decode, np.uint8)

@@ -247,8 +247,8 @@ def _pixels(image: _Image) -> NDArray[np.generic]:
     """Decode the stored pixels, in the image's shape.
 
     Raises:
-        FormatError: the compression is not known, or what came out has another size or type than
-            the tags say.
+        FormatError: the compression or the layout is not known, or what came out has another size
+            or type than the tags say.
     """
     import tifffile
 
@@ -263,6 +263,7 @@ def _pixels(image: _Image) -> NDArray[np.generic]:
         or page.predictor == _FLOATING_POINT
         or page.bitspersample not in {1, 8, 16, 32, 64}
     ):
+        _refuse_reversed(path, pages)
         pixels = decode_pages(image.file, pages)
     elif bounded or page.compression == _LZMA:
         pixels = np.stack([one.asarray() for one in image.series])
@@ -285,6 +286,17 @@ def _pixels(image: _Image) -> NDArray[np.generic]:
             cure="save it again without compression, or by deflate (zip)",
         )
     return pixels.reshape(image.shape)
+
+
+def _refuse_reversed(path: Path, pages: list[TiffPage]) -> None:
+    """Raise where the bits of a page are reversed, or a page has a depth."""
+    if any(page.fillorder != 1 or page.imagedepth != 1 for page in pages):
+        raise FormatError(
+            f"{path} is a TIFF with reversed bits (FillOrder 2) or three-dimensional pages"
+            " (ImageDepth)",
+            needed="bits in order and flat pages",
+            cure="save it again without compression, or by deflate (zip)",
+        )
 
 
 def _by_pillow(image: _Image, pages: list[TiffPage]) -> NDArray[np.generic]:

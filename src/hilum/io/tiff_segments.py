@@ -69,7 +69,7 @@ def refuse_incomplete(file: TiffFile) -> None:
 
 
 def decode_pages(file: TiffFile, pages: list[TiffPage]) -> NDArray[np.generic]:
-    """Decode pages of an opened file.
+    """Decode flat pages of an opened file, whose bits are in order.
 
     Returns:
         (pages, rows, columns, samples), or (pages, samples, rows, columns) where the planes are
@@ -77,15 +77,13 @@ def decode_pages(file: TiffFile, pages: list[TiffPage]) -> NDArray[np.generic]:
 
     Raises:
         KeyError: a compression that is not decoded here.
-        ValueError: a layout that is not decoded here, or a strip that is cut short.
+        ValueError: a strip that is cut short.
     """
     return np.stack([_page(file, page) for page in pages])
 
 
 def _page(file: TiffFile, page: TiffPage) -> NDArray[np.generic]:
     """Decode one page: (rows, columns, samples) or (samples, rows, columns)."""
-    if page.fillorder != 1 or page.imagedepth != 1:
-        raise ValueError("reversed bits or a depth are not decoded")
     strip = min(page.rowsperstrip, page.imagelength)  # a single strip may claim 2^32 - 1 rows
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (strip, page.imagewidth)
     planes = page.samplesperpixel if page.planarconfig == _SEPARATE else 1

@@ -62,7 +62,8 @@ class _Stream:
             )
         if not set(restore.orders) <= {0, 1}:
             raise UsageError(
-                f"logits cannot be restored with the orders {restore.orders}",
+                "logits cannot be brought back to the case's grid with the interpolation orders"
+                f" {restore.orders}",
                 needed="0 (nearest) or 1 (linear) along each axis",
             )
         self._restore, self._convert, self._out = restore, convert, out

@@ -281,7 +281,7 @@ def test_annotation_is_no_image(tmp_path, labels, volume):
     ("values", "error", "text"),
     [
         ({"SegmentationType": "OTHER"}, FormatError, "a segmentation of the type OTHER"),
-        ({"SegmentationType": None}, FormatError, "of the type that it does not state"),
+        ({"SegmentationType": None}, FormatError, "that states no SegmentationType"),
         ({"TotalPixelMatrixRows": 100}, FormatError, "of a whole slide, stored in tiles"),
         ({"PerFrameFunctionalGroupsSequence": None}, FormatError, "do not say which segment"),
         ({"SegmentSequence": [segment(4, "other")]}, LabelError, "frames of the segments 1, which"),

@@ -128,7 +128,7 @@ def test_labels_elsewhere_or_unknown_are_refused(study, tmp_path):
     with pytest.raises(GeometryError, match="labels on another grid than"):
         write_rtstruct(away, TABLE, folder / "ct", tmp_path / "a.dcm", producer=PRODUCER)
     strange = Volume(np.full((1, *grid.shape), 9, dtype=np.uint8), grid)
-    with pytest.raises(LabelError, match="labels 9 that the label table does not name"):
+    with pytest.raises(LabelError, match="hold 9, which the label table does not name"):
         write_rtstruct(strange, TABLE, folder / "ct", tmp_path / "a.dcm", producer=PRODUCER)
     assert not (tmp_path / "a.dcm").exists()
 

@@ -295,7 +295,7 @@ def test_labels_on_another_grid_are_refused(source, path):
 
 
 def test_labels_without_a_name_are_refused(source, path):
-    with pytest.raises(LabelError, match=r"labels 5, 300 that the label table does not name"):
+    with pytest.raises(LabelError, match="hold 5, 300, which the label table does not name"):
         written(source, path, table=LabelTable.from_names({2: "liver"}))
 
 

@@ -120,7 +120,7 @@ def baseline_scores(
         raise UsageError(
             f"{min(both)!r} names both a measure and a column",
             needed="a name of its own for each measure",
-            cure="rename the measure",
+            cure="rename the column in the table, or the measure",
         )
     data = _Data(
         features=_features(cases, choice, measured),

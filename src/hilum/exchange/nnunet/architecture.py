@@ -84,7 +84,7 @@ def network_spec(
             before.
         inputs: channels.
         outputs: labels or regions.
-        source: names the file in errors.
+        source: names file and configuration in errors.
 
     Raises:
         ModelError: another network than a PlainConvUNet or ResidualEncoderUNet as nnU-Net's
@@ -166,9 +166,9 @@ def _architecture(configuration: Mapping[str, object], source: str) -> tuple[str
         }
     else:
         raise ModelError(
-            f"{source}: a configuration without a network",
+            f'{source} has neither "architecture" nor "UNet_class_name"',
             needed="plans.json of nnU-Net v2",
-            cure="import a model of nnU-Net v2; train a model of version 1 again",
+            cure="copy plans.json again from where nnU-Net wrote it",
         )
     if name not in _KINDS:
         raise ModelError(

@@ -336,7 +336,7 @@ def _same(kind: type[object], given: tuple[object, ...]) -> object:
     """Return the object itself: a copy could be asked for a million times."""
     value = given[0]
     if type(value) is not kind:
-        raise ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
+        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} belongs")
     return value
 
 
@@ -344,8 +344,10 @@ def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
     """Return a view of a storage that stays within it and has no element more than once."""
     storage, offset, shape, strides, *_ = given
     if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-        raise ValueError("a tensor without a storage or a shape")
-    if len(shape) != len(strides) or len(shape) > _MOST_AXES:
+        raise ValueError("a tensor without a storage, a shape or strides")
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor of {len(shape)} axes, more than {_MOST_AXES}")
+    if len(shape) != len(strides):
         raise ValueError(f"a tensor of {len(shape)} axes with {len(strides)} strides")
     first, sizes, steps = _natural(offset), (*map(_natural, shape),), (*map(_natural, strides),)
     count = math.prod(sizes)

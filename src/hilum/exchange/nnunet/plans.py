@@ -219,7 +219,10 @@ def make_nnunet_plan(
     images, outputs = configuration.images, configuration.outputs
     force = images.force_separate_z
     network = network_spec(
-        described.configuration, inputs=len(channels), outputs=labels.outputs, source=str(source)
+        described.configuration,
+        inputs=len(channels),
+        outputs=labels.outputs,
+        source=f"{source}: configuration {described.name}",
     )
     loss = LossSpec(batch_dice=configuration.batch_dice)
     mirrors = AugmentationSpec(mirror_axes=tuple(axis + flat for axis in mirror_axes))

@@ -82,9 +82,10 @@ def read_header(path: Path) -> Segmentation:
         kind = text_of(data, "SegmentationType")
         if kind not in {"BINARY", "FRACTIONAL", "LABELMAP"}:
             raise FormatError(
-                f"{path}: a segmentation of the type {kind or 'that it does not state'}",
+                f"{path}: a segmentation "
+                + (f"of the type {kind}" if kind else "that states no SegmentationType"),
                 needed="BINARY, FRACTIONAL or LABELMAP",
-                cure=_CURE,
+                cure="export it again as BINARY or LABELMAP",
             )
         if "TotalPixelMatrixRows" in data:
             raise FormatError(

@@ -120,7 +120,11 @@ class WebService:
             failed = reply.get("FailedSOPSequence") or []
             if failed:
                 code = failed[0].get("FailureReason", 0)
-                raise ResourceError(f"{self.address} refused {path.name} (reason 0x{code:04X})")
+                raise ResourceError(
+                    f"{self.address} refused {path.name} (reason 0x{code:04X})",
+                    needed="a service that accepts it",
+                    cure="look up the reason in the service's log",
+                )
 
     def _failure(self, verb: str, error: Exception) -> ResourceError:
         """Say why a request failed, without what the service wrote about patients."""

@@ -104,8 +104,10 @@ def make_rtstruct(
     unknown = sorted({*np.unique(labels.array).tolist()} - {*table.ids})
     if unknown:
         raise LabelError(
-            f"labels {some(map(str, unknown))} that the label table does not name",
+            f"the labels for {stack.source} hold {some(map(str, unknown))}, which the label table"
+            " does not name",
             needed=f"labels among {table.ids}",
+            cure="name them in the label table, or correct the label map",
         )
     if not all(plane.has_position for plane in images.planes):
         raise FormatError(

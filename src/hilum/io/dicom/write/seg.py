@@ -109,8 +109,10 @@ class Segmentation:
         unknown = sorted({*np.unique(array).tolist()} - {*table.ids})
         if unknown:
             raise LabelError(
-                f"labels {some(map(str, unknown))} that the label table does not name",
+                f"the labels for {stack.source} hold {some(map(str, unknown))}, which the label"
+                " table does not name",
                 needed=f"labels among {table.ids}",
+                cure="name them in the label table, or correct the label map",
             )
         made = cls(array, table, source, producer, asked or "BINARY")
         reason = "" if asked == "LABELMAP" else made.unfit_for_binary
