@@ -210,7 +210,7 @@ def test_dicom_without_preamble_or_prefix_is_read(tmp_path, volume, kind):
     assert supported(tmp_path)
     found = read_volume(tmp_path)
     np.testing.assert_array_equal(found.array, volume.array)
-    assert "4 files without DICOM's preamble or prefix" in inspect_file(tmp_path).notes[0]
+    assert "without DICOM's preamble or prefix: 4 files" in inspect_file(tmp_path).notes[0]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real_data
         (
             "ct_irregular_increment_ge",
             GeometryError,
-            "1 slices missing, first gap between IM-0001-0009",
+            "1 slice missing, first gap between IM-0001-0009",
         ),
         ("ct_not_a_volume", FormatError, "(?s)several volumes in one series, 4.*acq15: 1 image"),
         ("ct_philips_localizer", FormatError, "a localizer"),

@@ -135,7 +135,8 @@ class PredictionWriter(ABC, Generic[P]):
         replaced = sum(map(bool, self._stale.values()))
         if replaced:
             _log.warning(
-                "%s holds predictions of %d of these cases: they are replaced by those of model %s",
+                "%s holds predictions of %d of these cases: they are replaced by those of model %s,"
+                " and their files of other formats are removed",
                 readable(out.path),
                 replaced,
                 model,

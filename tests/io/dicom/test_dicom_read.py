@@ -166,7 +166,7 @@ def test_other_files_are_left_aside(tmp_path, volume):
     data = pydicom.dcmread(files[0])
     data.Modality, data.SeriesInstanceUID = "SR", "1.2.9"
     data.save_as(tmp_path / "report.dcm")
-    assert inspect_file(tmp_path).notes == ("2 files that are no DICOM images were left aside",)
+    assert inspect_file(tmp_path).notes == ("left aside, as no DICOM image: 2 files",)
     np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
 
 

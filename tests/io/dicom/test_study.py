@@ -109,7 +109,7 @@ def test_a_damaged_slice_spoils_its_series(tmp_path):
 def test_missing_slices_are_refused_with_the_reason(tmp_path):
     write(tmp_path / "s")[2].unlink()
     (one,) = read_studies(tmp_path).studies[0].volumes
-    assert "1 slices missing" in one.refused
+    assert "1 slice missing" in one.refused
     assert one.geometry is None
 
 
@@ -158,7 +158,7 @@ def test_real_series_are_divided(real_data, name):
 @pytest.mark.real_data
 def test_real_series_that_are_no_volumes_are_refused(real_data):
     for name, reason in (
-        ("ct_irregular_increment_ge", "1 slices missing"),
+        ("ct_irregular_increment_ge", "1 slice missing"),
         ("ct_philips_localizer", "a localizer (scout)"),
     ):
         (study,) = read_studies(real_data / "dicom" / name).studies

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import GeometryError
+from hilum.errors import GeometryError, counted
 from hilum.io.record import make_geometry
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _uneven_steps(ordered: Sequence[Frame], steps: NDArray[np.float64]) -> list[
         return [*faults, f"distances of {shown} between slices"]
     first, second = (ordered[int(np.argmax(steps)) + n].path.name for n in (0, 1))
     missing = int((np.rint(multiples) - 1).sum())
-    return [*faults, f"{missing} slices missing, first gap between {first} and {second}"]
+    return [*faults, f"{counted(missing, 'slice')} missing, first gap between {first} and {second}"]
 
 
 @dataclass(frozen=True)

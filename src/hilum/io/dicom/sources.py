@@ -96,10 +96,10 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
             needed="a folder of one CT or MR series",
             cure="name the series' own folder",
         )
-    notes = [f"{aside} files that are no DICOM images were left aside"] if aside else []
+    notes = [f"left aside, as no DICOM image: {counted(aside, 'file')}"] if aside else []
     if bare:
-        known = "were recognised by their first data elements"
-        notes.append(f"{bare} files without DICOM's preamble or prefix {known}")
+        known = "recognised by their first data elements, without DICOM's preamble or prefix"
+        notes.append(f"{known}: {counted(bare, 'file')}")
     return images, tuple(notes)
 
 

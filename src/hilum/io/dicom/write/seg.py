@@ -194,6 +194,7 @@ class Segmentation:
                 series_description=f"hilum: {names}"[:64],
                 transfer_syntax_uid=ExplicitVRLittleEndian,
                 specific_character_set=UTF_8,
+                omit_empty_frames=bool(pixels.any()),
             )
             self._tidy(made, uids)
         return made
