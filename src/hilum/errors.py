@@ -134,6 +134,7 @@ def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
 
 
 COPY_AGAIN = "copy the model folder again from where it was made"
+NEWER_HILUM = "install a newer hilum from its source: pip install --upgrade 'PATH_OR_GIT_URL'"
 
 
 def damaged_model(

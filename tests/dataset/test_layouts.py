@@ -175,7 +175,10 @@ def test_regions_and_ignore(tmp_path):
         ({"labels": {"background": 0, "a": "one"}}, "label 'a' has the id 'one'"),
         ({"labels": {"background": 0, "a": -1}}, "whole numbers from 0"),
         ({"labels": {"background": 0, "a": []}}, "a whole number, or a list of them"),
-        ({"labels": {"background": 0, "a": 1, "b": 1}}, "gives one id two names"),
+        (
+            {"labels": {"background": 0, "a": 1, "b": 1, "c": 2}},
+            "gives one id two names: {'a': 1, 'b': 1}",
+        ),
         ({"labels": {"background": 0, "a": [1, 2]}}, "one label id for each region"),
         ({"labels": {"background": 0, "a": 1, "ignore": [2, 3]}}, '"ignore" names ids'),
     ],

@@ -114,6 +114,9 @@ def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
         ResourceError, match=r"(?s)openvino is not installed.*pip install 'hilum\[openvino\]'"
     ):
         make_engine(source)
+    (tmp_path / "requirements.txt").write_text("openvino==2025.1\n")
+    with pytest.raises(ResourceError, match=r"(?s)pip install -r \S+/requirements\.txt"):
+        make_engine(source)
     with pytest.raises(ResourceError, match="openvino or onnx"):
         make_engine(replace(source, onnx=(tmp_path / "a.onnx",)))
     with pytest.raises(UsageError, match="holds no weights of torch"):

@@ -205,6 +205,11 @@ def test_shapes_that_mean_nothing_are_refused(array, shape):
         resample_array(np.zeros(array), shape, order=1)
 
 
+def test_orders_for_two_axes_are_refused():
+    with pytest.raises(GeometryError, match=r"(?s)the interpolation orders are.*order=1"):
+        resample_array(np.zeros((1, 2, 2, 2)), (2, 2, 2), order=(1, 1))
+
+
 @pytest.mark.parametrize(
     "spacing",
     [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.nan, 1.0), (np.inf, 1.0, 1.0)],

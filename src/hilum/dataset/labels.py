@@ -34,7 +34,7 @@ _NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")
 
 
 def match_labels(
-    wanted: LabelTable, found: LabelTable, *, where: str, holder: str
+    wanted: LabelTable, found: LabelTable, *, where: str, holder: str, afterwards: str = ""
 ) -> dict[int, int]:
     """Find the id in `wanted` of each label of `found`, background and ignore included.
 
@@ -43,6 +43,7 @@ def match_labels(
         found: what they mean in `where`.
         where: whose labels `found` are, for the error.
         holder: whose labels `wanted` are, for the error.
+        afterwards: what is to be done then, the end of the error's cure.
 
     Raises:
         LabelError: both name their labels or regions, and not alike; both sides are listed.
@@ -68,7 +69,7 @@ def match_labels(
             f" {describe_labels(wanted)}",
             needed="the same labels on both sides, each under its own name; their ids may differ",
             cure='where they mean the same, give them the same names ("labels" in dataset.json,'
-            " labels.json beside label maps)",
+            f" labels.json beside label maps){afterwards}",
         )
     if found.ignore is not None:
         ids[found.ignore] = found.ignore if wanted.ignore is None else wanted.ignore

@@ -6,6 +6,7 @@ An engine's library is imported when it is chosen.
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -239,9 +240,12 @@ def _choose(source: EngineSource) -> tuple[str, str]:
                 else f"{held[0]} is not installed"
             )
     packages = [ENGINES[name].package for name in held]
+    listed = (source.openvino or source.onnx)[0].parent / "requirements.txt"
     raise ResourceError(
         f"{' and '.join(packages)} {'is' if len(held) == 1 else 'are'} not installed, which the"
         " model was exported for",
         needed=" or ".join(packages),
-        cure=f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
+        cure=f"pip install -r {shlex.quote(str(listed))}"
+        if listed.is_file()
+        else f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
     )

@@ -341,7 +341,13 @@ def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
         LabelError: the two do not score the same regions.
     """
     ours, theirs = a.record.labels, b.record.labels
-    ids = match_labels(ours, theirs, where=b.record.predictions, holder=a.record.predictions)
+    ids = match_labels(
+        ours,
+        theirs,
+        where=b.record.predictions,
+        holder=a.record.predictions,
+        afterwards=", then evaluate again",
+    )
     known = {frozenset(region.labels): region.name for region in ours.scored}
     names = {
         region.name: known.pop(frozenset(ids[i] for i in region.labels), "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from hilum.errors import COPY_AGAIN, ModelError, damaged_model
+from hilum.errors import COPY_AGAIN, NEWER_HILUM, ModelError, damaged_model
 from hilum.io import atomic_write_text, nearest, sha256
 from hilum.io.placeholder import refuse_placeholder
 from hilum.plan import PLANS
@@ -161,7 +161,7 @@ class Manifest(Record):
                     needed=(
                         f"format version {FORMAT_VERSION} or older for this hilum {hilum_version()}"
                     ),
-                    cure="pip install --upgrade hilum",
+                    cure=NEWER_HILUM,
                 )
             manifest = cls.model_validate(fields)
         # not JSON, not text, not an object, not these fields
@@ -216,8 +216,13 @@ def hilum_version() -> str:
     return metadata.version("hilum")
 
 
-def read_record(kind: type[R], path: Path) -> R:
+def read_record(kind: type[R], path: Path, manifest: str) -> R:
     """Read a record from a model folder's file.
+
+    Args:
+        kind: of the record.
+        path: of the file.
+        manifest: the file beside it that names the version of hilum.
 
     Raises:
         ModelError: it does not fit this version of hilum.
@@ -229,12 +234,12 @@ def read_record(kind: type[R], path: Path) -> R:
         raise ModelError(
             f"{path}: {error.title} does not fit this version of hilum:"
             f" {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            cure="use the version of hilum named in model.json",
+            cure=f"use the version of hilum named in {manifest}",
         ) from error
 
 
-def read_plan(path: Path) -> Plan:
-    """Read the plan of whatever task; its errors are the folder's.
+def read_plan(path: Path, manifest: str) -> Plan:
+    """Read the plan of whatever task; its errors are the folder's, see `read_record`.
 
     Raises:
         ModelError: it does not fit this version of hilum.
@@ -245,9 +250,9 @@ def read_plan(path: Path) -> Plan:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path}: Plan does not fit this version of hilum: task {error}",
-            cure="use the version of hilum named in model.json",
+            cure=f"use the version of hilum named in {manifest}",
         ) from error
-    return read_record(kind, path)
+    return read_record(kind, path, manifest)
 
 
 M = TypeVar("M", bound=Manifest)
@@ -261,11 +266,11 @@ def read_model_folder(kind: type[M], folder: Path) -> tuple[M, Plan, ModelMetric
     """
     manifest = kind.load(folder)
     manifest.check_files(folder)
-    plan = read_plan(folder / PLAN)
-    if read_record(type(plan.table), folder / LABELS) != plan.table:
+    plan = read_plan(folder / PLAN, kind.file_name)
+    if read_record(type(plan.table), folder / LABELS, kind.file_name) != plan.table:
         raise ModelError(
             f"{folder}: {LABELS} and {PLAN} name different labels",
             needed="the same label table in both",
             cure="copy the folder again from where it was made",
         )
-    return manifest, plan, read_record(ModelMetrics, folder / METRICS)
+    return manifest, plan, read_record(ModelMetrics, folder / METRICS, kind.file_name)

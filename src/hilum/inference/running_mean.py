@@ -83,11 +83,12 @@ class RunningMean:
         ]
         sizes = [math.prod(one) for one in shapes]
         if memory is not None and 4 * max(sizes) > memory:
+            missing = math.ceil((4 * max(sizes) - memory) / 2**20)
             raise ResourceError(
                 f"{max(0, memory) / 2**20:.0f} MiB of memory are left for the logits of"
                 f" {outputs} outputs",
                 needed=f"{4 * max(sizes) / 2**20:.0f} MiB, even with the rest in a file",
-                cure="allow more, as memory='16GB'",
+                cure=f"allow {missing} MiB more memory, or crop the image",
             )
         values = (
             file_array((total // 4,), folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from hilum.errors import FormatError, HilumError, UsageError, did_you_mean, find_named
+from hilum.errors import NEWER_HILUM, FormatError, HilumError, UsageError, did_you_mean, find_named
 from hilum.io import OutputFolder
 from hilum.io.text import read_text
 from hilum.plan.classification import ClassificationPlan
@@ -79,9 +79,7 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         raise UsageError(
             f"{source}: version {version!r} cannot be read",
             needed=f"a plan of version {PLAN_VERSION}",
-            cure="a newer plan needs a newer hilum: pip install --upgrade hilum"
-            if newer
-            else "hilum plan DATA",
+            cure=NEWER_HILUM if newer else "hilum plan DATA",
         )
     task = fields.get("task")
     task = task.get("value") if isinstance(task, dict) else task

@@ -102,12 +102,12 @@ def _moves(geometry: Geometry, code: str) -> tuple[tuple[int, int, int], tuple[b
     """For each new array axis the old one it comes from, and whether that is walked backwards."""
     if sorted(_WORLD_AXIS.get(letter, -1) for letter in code) != [0, 1, 2]:
         raise UsageError(
-            f"orientation={code!r} does not exist",
+            f"code={code!r} is no orientation",
             needed=(
                 'three letters, one each out of L|R, P|A and S|I, or "source" to leave volumes as'
                 " they are"
             ),
-            cure="orientation='SPL'",
+            cure="code='SPL'",
         )
     now = geometry.orientation
     places = [_WORLD_AXIS[letter] for letter in now]

@@ -137,6 +137,7 @@ def _axes(
         raise GeometryError(
             f"the interpolation orders are {orders}",
             needed="one number, or one for each of (Z, Y, X)",
+            cure="order=1",
         )
     for one in orders:
         check_order(one)

@@ -154,8 +154,10 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
         return _region_table(named, facts.get("regions_class_order"), ignore[0], source)
     names = {i: name for name, ids in named.items() for i in ids}
     if len(names) != len(named):
+        shared = {name: ids[0] for name, ids in named.items() if names[ids[0]] != name}
+        shared |= {names[i]: i for i in shared.values()}
         raise LabelError(
-            f"{source} gives one id two names: {dict(pairs)}",
+            f"{source} gives one id two names: {shared}",
             needed="one name for each id",
             cure=f"remove one of the names, or give it another id in {source}",
         )
