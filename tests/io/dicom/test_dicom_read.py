@@ -380,6 +380,24 @@ def test_broken_pixels_are_refused(tmp_path, volume):
         read_volume(tmp_path / "shape")
 
 
+@pytest.mark.parametrize("keyword", ["Rows", "Columns"])
+def test_more_pixels_than_the_header_counts_are_refused(tmp_path, volume, keyword):
+    for file in write_series(tmp_path, volume):
+        data = pydicom.dcmread(file)
+        setattr(data, keyword, data[keyword].value - 1)
+        data.save_as(file)
+    with pytest.raises(FormatError, match="bytes of pixels, where its header counts"):
+        read_volume(tmp_path)
+
+
+def test_zeros_behind_the_pixels_are_padding(tmp_path, volume):
+    for file in write_series(tmp_path, volume):
+        data = pydicom.dcmread(file)
+        data.PixelData += bytes(16)
+        data.save_as(file)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
+
+
 def test_pixels_of_another_shape(tmp_path, volume, monkeypatch):
     write_series(tmp_path, volume)
     other = [(0, np.zeros((2, 5, 7), np.uint16))]

@@ -72,6 +72,7 @@ def read_grey(frames: Sequence[Frame]) -> NDArray[np.generic]:
 def read_colours(frame: Frame) -> NDArray[np.generic]:
     """Decode the colours of a picture, those of a palette too: (rows, columns, 3)."""
     data = _open(frame)
+    _refuse_surplus(frame, data, None)
     with _decoding(frame, data):
         _, pixels = next(_decoded(data, [frame.index], raw=False))
         if data.PhotometricInterpretation == "PALETTE COLOR":
@@ -106,6 +107,7 @@ def _fill(
     first, found = frames[places[0]], []
     plain = _plain_pixels(first)
     data = _open(first) if plain is None else first.file.header
+    _refuse_surplus(first, data, plain)
     options = {"correct_unused_bits": False} if _padding_is_beyond(first) else {}
     with _decoding(first, data):
         for index, pixels in _decoded(data, sorted(place_of), raw=True, plain=plain, **options):
@@ -162,6 +164,27 @@ def _open(frame: Frame) -> Dataset:
     refuse_size(path, size, stored=None if free else path)
     with damage_refused(path, "DICOM"):
         return read_file(path)
+
+
+def _refuse_surplus(frame: Frame, data: Dataset, plain: bytes | None) -> None:
+    """Refuse plain pixels that are more than the header counts: its size is not theirs.
+
+    Zeros at the end are padding.
+    """
+    if data.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    stored = data.PixelData if plain is None else plain
+    numbers = int(np.prod(frame.shape)) * frame.file.frames * frame.acquisition.samples
+    expected = (numbers * int(data.BitsAllocated) + 7) // 8
+    if data.PhotometricInterpretation == "YBR_FULL_422":  # two of three samples of each pair
+        expected = expected * 2 // 3
+    expected += expected % 2  # pixel data end on an even byte (PS3.5 8.1.1)
+    if any(stored[expected:]):
+        raise FormatError(
+            f"{frame.path} holds {len(stored)} bytes of pixels, where its header counts {expected}",
+            needed="Rows, Columns and NumberOfFrames that fit the pixels",
+            cure="export the series again from the source",
+        )
 
 
 def _decoding(frame: Frame, data: Dataset) -> AbstractContextManager[None]:
