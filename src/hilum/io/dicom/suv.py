@@ -182,7 +182,8 @@ def _parsed(text: str) -> datetime | None:
     """Parse YYYYMMDDHHMMSS.FFFFFF, minutes and seconds left out or not; None of anything else."""
     whole, _, fraction = text.partition("+")[0].partition("-")[0].partition(".")
     try:
-        moment = datetime.strptime(whole, _FORMS[len(whole)])  # noqa: DTZ007 (DICOM's local time of the scanner)
+        # DICOM's local time of the scanner
+        moment = datetime.strptime(whole, _FORMS[len(whole)])  # noqa: DTZ007
     except (KeyError, ValueError):
         return None
     return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)

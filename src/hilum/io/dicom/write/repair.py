@@ -247,4 +247,5 @@ def _moments(header: Dataset) -> Iterable[tuple[str, str]]:
             yield date, whole.ljust(6, "0")
     moment = str(header.get("AcquisitionDateTime") or "")[:14]
     if len(moment) == 14 and moment.isdecimal() and valid_date(moment[:8]):
-        yield moment[:8], datetime.strptime(moment[8:], "%H%M%S").strftime("%H%M%S")  # noqa: DTZ007  (a scanner's local time)
+        # a scanner's local time
+        yield moment[:8], datetime.strptime(moment[8:], "%H%M%S").strftime("%H%M%S")  # noqa: DTZ007

@@ -40,7 +40,8 @@ def single_frames(source: SourceImages, places: Sequence[int]) -> list[Dataset]:
         plane, view = source.planes[place], Dataset()
         header = plane.header
         if not views:  # patient and study are copied from the first one
-            copied = (tag for tag in header.keys() if tag.group < _FUNCTIONAL_GROUPS)  # noqa: SIM118  (a dataset iterates over elements)
+            # a dataset iterates over elements
+            copied = (tag for tag in header.keys() if tag.group < _FUNCTIONAL_GROUPS)  # noqa: SIM118
             view.update({tag: deepcopy(header[tag]) for tag in copied})
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "Modality"):
             setattr(view, keyword, header[keyword].value)
