@@ -41,7 +41,8 @@ def single_frames(source: SourceImages, places: Sequence[int]) -> list[Dataset]:
         header = plane.header
         if not views:  # patient and study are copied from the first one
             # a dataset iterates over elements
-            copied = (tag for tag in header.keys() if tag.group < _FUNCTIONAL_GROUPS)  # noqa: SIM118
+            tags = header.keys()
+            copied = (tag for tag in tags if tag.group < _FUNCTIONAL_GROUPS)
             view.update({tag: deepcopy(header[tag]) for tag in copied})
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "Modality"):
             setattr(view, keyword, header[keyword].value)
