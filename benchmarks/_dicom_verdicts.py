@@ -1,4 +1,4 @@
-"""What hilum, SimpleITK and dcm2niix make of odd DICOM files, and whether their grids agree."""
+"""Verdicts of hilum, SimpleITK and dcm2niix on odd DICOM files, and agreement of their grids."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reader made of a series: its grids, or words."""
+    """Result of a reader for a series: its grids, or words."""
 
     grids: tuple[Geometry, ...]
     words: str
@@ -129,7 +129,7 @@ are the same to 0.05 voxels (of pictures without a place: shape and spacing).
 
 
 def versions() -> dict[str, str]:
-    """Of the readers."""
+    """Return the versions of the readers."""
     found = subprocess.run(["dcm2niix", "--version"], capture_output=True, text=True, check=False)
     return {
         "hilum": provenance()["hilum"],
@@ -215,7 +215,7 @@ def _source(folder: Path, key: str) -> Path:
 
 
 def _lies_elsewhere(source: Path) -> bool:
-    """Whether a pixel of a frame lies elsewhere on the grid than its header says."""
+    """Return True where a pixel lies elsewhere on the grid than its header says."""
     stack = open_stack(source)
     for number, frame in enumerate(stack.frames):
         if not frame.placed:
@@ -300,7 +300,7 @@ def _verdict(found: list[tuple[tuple[int, ...], np.ndarray]]) -> Verdict:
 
 
 def agreement(ours: Verdict, other: Verdict) -> str:
-    """Whether each of our grids is one of the other's."""
+    """Say how our grids agree with those of the other reader."""
     if not ours.grids or not other.grids:
         return "-"
     matched = all(any(_same(one, grid) for grid in other.grids) for one in ours.grids)

@@ -1,4 +1,4 @@
-"""How often 95 % intervals of means and medians hold the truth, by patients and distribution."""
+"""Coverage of 95 % intervals of means and medians, by number of patients and distribution."""
 
 from __future__ import annotations
 

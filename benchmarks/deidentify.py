@@ -1,4 +1,4 @@
-"""How many nested multi-frame files a second are de-identified, and what each program leaves."""
+"""Nested multi-frame files de-identified per second, and identifiers that each program leaves."""
 
 from __future__ import annotations
 

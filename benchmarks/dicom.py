@@ -1,4 +1,4 @@
-"""How fast a DICOM series is read beside SimpleITK; with --table the verdicts on odd files."""
+"""Time to read a DICOM series, beside SimpleITK; with --table the verdicts on odd files."""
 
 from __future__ import annotations
 

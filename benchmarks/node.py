@@ -1,4 +1,4 @@
-"""How many files of 512 KiB a second `hilum node` receives, beside pynetdicom's own storescp."""
+"""Files of 512 KiB that `hilum node` receives per second, beside pynetdicom's own storescp."""
 
 from __future__ import annotations
 

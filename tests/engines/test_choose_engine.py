@@ -18,7 +18,7 @@ from inference_toys import make_plan, real_model
 
 @pytest.fixture
 def without(monkeypatch):
-    """As if packages were not installed."""
+    """Pretend that packages are not installed."""
 
     def remove(*packages):
         found = choose.find_spec

@@ -1,4 +1,4 @@
-"""Which files become cases, in whatever trees people keep them, and the account of every file."""
+"""Files that become cases, in any tree that people keep them in; every file is accounted for."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_zip_is_predicted_and_its_folder_removed(model, study, tmp_path, monke
 
 
 def test_the_models_own_check_decides_between_equal_series(tmp_path):
-    """Of two series that look the same in their headers, one has values that CT has none of."""
+    """Two series look the same in their headers; one has values that no CT has."""
     made = make_model(precision="float32")
     predictor = Predictor(made)
     for n, value in ((2, 100), (3, 100)):
@@ -318,7 +318,7 @@ def test_channels_without_a_common_frame_are_not_resampled(tmp_path):
 
 
 def test_studies_named_by_a_table_take_their_series(tmp_path):
-    """Of a classification, where no annotation says which series is meant."""
+    """A classification has no annotation that says which series is meant."""
     for n in range(4):
         for number, kernel in ((2, "B30f"), (3, "B70f")):
             write(tmp_path / f"studies/s{n}/S{number}", number, patient=f"P{n}",

@@ -1,4 +1,4 @@
-"""What the tests of the node share: a tiny model, and nodes that are stopped in the end."""
+"""Fixtures of the node's tests: a tiny model, and nodes that are stopped in the end."""
 
 import sys
 from pathlib import Path

@@ -148,7 +148,7 @@ def test_an_instance_sent_again_changes_nothing(start):
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_what_the_queue_did_not_take_is_taken_when_sent_again(start, monkeypatch, begun):
-    """Of a new instance, and of one that replaces another."""
+    """A new instance, and one that replaces another."""
     node = start(quiet_seconds=60)
     data, header = encoded()
     if begun:
@@ -167,7 +167,7 @@ def test_what_the_queue_did_not_take_is_taken_when_sent_again(start, monkeypatch
 
 
 def test_late_images_keep_a_study_that_is_about_to_be_removed(start, monkeypatch):
-    """Whether they have come since it was found to be finished, or are coming."""
+    """Images that came since it was found to be finished, or are coming."""
     node = start(quiet_seconds=60, keep_days=0)
     data, header = encoded()
     study = header.StudyInstanceUID
@@ -274,7 +274,7 @@ def test_echo_is_replied_to_and_only_by_allowed_titles(start):
 
 
 def test_memory_stays_bounded_while_large_instances_come(start):
-    """Of an instance of 64 MB only the fragments in flight are held."""
+    """Only the fragments in flight of an instance of 64 MB are held."""
     import tracemalloc
 
     node = start()

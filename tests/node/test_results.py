@@ -42,7 +42,7 @@ def run(tmp_path, model):
 
 
 def test_a_study_goes_through_orthanc_and_back(orthanc, run, tmp_path, model):  # noqa: F811
-    """Also to its DICOMweb service: what arrives twice there is one instance."""
+    """Results also go to its DICOMweb service; sent twice they are one instance."""
     files = make_study(tmp_path / "study")
     node = run("--to", orthanc.destination, "--to", orthanc.web)
     assert send([tmp_path / "study"], orthanc.port, title="ORTHANC") == 0
@@ -73,7 +73,7 @@ def test_a_study_goes_through_orthanc_and_back(orthanc, run, tmp_path, model):  
 
 
 def test_a_kill_in_mid_transfer_loses_nothing(run, archive, tmp_path):
-    """What was acknowledged is there; the sender, who was not, sends all again."""
+    """All acknowledged instances are there; the sender, who was not, sends all again."""
     from pynetdicom import AE, build_context
 
     files = make_study(tmp_path / "study", shape=(160, 20, 24))

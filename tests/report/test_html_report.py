@@ -21,7 +21,7 @@ from hilum.volume import Geometry, Volume
 
 
 class Page(HTMLParser):
-    """What a page holds."""
+    """Tags, ids, text and addresses of a page."""
 
     def __init__(self, text):
         super().__init__()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError, find_named
 from hilum.inference.case_predictor import Seconds
+from hilum.inference.dicom import formats as dicom
 from hilum.inference.dicom.names import (
     KEY_IMAGES,
     PAGE,
@@ -165,55 +166,11 @@ def _image(suffix: str) -> PredictionFormat:
 
 def _segmentation(kind: Kind) -> PredictionFormat:
     """Make the format that writes label maps as DICOM Segmentations of a kind."""
-
-    def write(
-        prediction: Prediction,
-        folder: Path,
-        together: Collection[str],  # noqa: ARG001  (refers to no other file)
-    ) -> tuple[Path, ...]:
-        from hilum.inference.dicom.formats import write_segmentation
-
-        return write_segmentation(prediction, folder, kind)
-
-    return PredictionFormat(SEGMENTATION, None, write)
-
-
-def _write_report(
-    prediction: Prediction, folder: Path, together: Collection[str]
-) -> tuple[Path, ...]:
-    from hilum.inference.dicom.formats import write_report
-
-    return write_report(prediction, folder, together)
-
-
-def _write_key_images(
-    prediction: Prediction,
-    folder: Path,
-    together: Collection[str],  # noqa: ARG001  (refers to no other file)
-) -> tuple[Path, ...]:
-    from hilum.inference.dicom.formats import write_key_images
-
-    return write_key_images(prediction, folder)
-
-
-def _write_page(
-    prediction: Prediction,
-    folder: Path,
-    together: Collection[str],  # noqa: ARG001  (refers to no other file)
-) -> tuple[Path, ...]:
-    from hilum.inference.dicom.formats import write_page
-
-    return write_page(prediction, folder)
-
-
-def _write_structures(
-    prediction: Prediction,
-    folder: Path,
-    together: Collection[str],  # noqa: ARG001  (refers to no other file)
-) -> tuple[Path, ...]:
-    from hilum.inference.dicom.formats import write_structures
-
-    return write_structures(prediction, folder)
+    return PredictionFormat(
+        SEGMENTATION,
+        None,
+        lambda prediction, folder, _: dicom.write_segmentation(prediction, folder, kind),
+    )
 
 
 FORMATS: dict[str, PredictionFormat] = {
@@ -223,10 +180,19 @@ FORMATS: dict[str, PredictionFormat] = {
     "png": _image(".png"),
     "tiff": _image(".tif"),
     **{name: _segmentation(kind) for name, kind in SEGMENTATIONS.items()},
-    "dicom-rtstruct": PredictionFormat(STRUCTURES, None, _write_structures),
-    "dicom-sr": PredictionFormat(REPORT, None, _write_report),
-    "dicom-sc": PredictionFormat(KEY_IMAGES[0], None, _write_key_images, more=KEY_IMAGES[1:]),
-    "dicom-pdf": PredictionFormat(PAGE, None, _write_page),
+    "dicom-rtstruct": PredictionFormat(
+        STRUCTURES, None, lambda prediction, folder, _: dicom.write_structures(prediction, folder)
+    ),
+    "dicom-sr": PredictionFormat(REPORT, None, dicom.write_report),
+    "dicom-sc": PredictionFormat(
+        KEY_IMAGES[0],
+        None,
+        lambda prediction, folder, _: dicom.write_key_images(prediction, folder),
+        more=KEY_IMAGES[1:],
+    ),
+    "dicom-pdf": PredictionFormat(
+        PAGE, None, lambda prediction, folder, _: dicom.write_page(prediction, folder)
+    ),
 }
 """Formats of a prediction, by the name users give."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.channels import named_kind
 from hilum.errors import HilumError
 from hilum.io import read_modality
+from hilum.io.dicom.score import KINDS
 from hilum.plan.plan import ChannelRange, TrainingRanges
 from hilum.volume import reorient_geometry
 
@@ -28,16 +29,6 @@ FAR = 3.0
 range."""
 BELOW = 200.0
 """An image is unlike whose least value is so far below that of every training image."""
-_DICOM_KINDS = {
-    "CT": "ct",
-    "MR": "mr",
-    "PT": "pet",
-    "NM": "pet",
-    "US": "us",
-    "CR": "xray",
-    "DX": "xray",
-    "MG": "xray",
-}
 _GREY = {"ct", "mr", "pet", "us", "xray"}
 
 
@@ -95,7 +86,7 @@ def _of_files(ranges: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
             modality = read_modality(file)
         except HilumError:
             continue
-        kind = _DICOM_KINDS.get(modality)
+        kind = KINDS.get(modality)
         if kind is not None and channel.kind in _GREY and kind != channel.kind:
             yield (
                 f"its file says modality {modality}, where channel {channel.name} of the model is"

@@ -68,7 +68,7 @@ def by_highdicom_volume(path):
 
 @dataclass(frozen=True)
 class DcmqiSegments:
-    """What dcmqi gives: labels by place, and its description of each segment."""
+    """Output of dcmqi: labels by place, and its description of each segment."""
 
     places: dict[int, np.ndarray]
     segments: dict[int, dict]
@@ -108,7 +108,7 @@ def require_python_program(name):
 
 @dataclass(frozen=True)
 class OhifLabels:
-    """What OHIF shows: labels on the source's frames, their names, and what it complained about."""
+    """Output of OHIF's reader: labels on the source's frames, their names, its complaints."""
 
     labels: np.ndarray
     names: dict[int, str]

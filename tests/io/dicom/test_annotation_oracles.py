@@ -51,7 +51,7 @@ def tilted(tmp_path):
 
 @pytest.mark.parametrize("kind", ["seg", "rtstruct"])
 def test_annotation_of_a_tilted_gantry_lies_on_its_own_slices(tilted, kind):
-    """What is written on the tilted frames comes back on the straight grid of the volume."""
+    """A mask written on the tilted frames comes back on the straight grid of the volume."""
     folder, stack, labels = tilted
     write = {"seg": write_segmentation, "rtstruct": write_contours}[kind]
     write(labels, TABLE, folder / "ct", folder / "annotation.dcm", producer=PRODUCER)

@@ -32,7 +32,7 @@ def finder(*values, charset="", **options):
 
 
 def places(finder, path):
-    """Where values were found, by their text."""
+    """Return the places of values, by their text."""
     found = finder.search(path)
     return {finder.question.values[number].text: list(held) for number, held in found.items()}
 

@@ -20,7 +20,7 @@ PLANES = [
 
 
 def canonical(folder):
-    """What is read of a folder, on the canonical axes."""
+    """Read a folder onto the canonical axes."""
     return reorient(read_volume(folder))
 
 

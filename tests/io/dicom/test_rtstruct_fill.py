@@ -79,7 +79,7 @@ def test_traced_contours_give_the_mask_back(density):
 
 
 def test_each_traced_contour_keeps_its_holes_by_itself():
-    """As readers do that fill contours one by one."""
+    """Some readers fill contours one by one."""
     rng = np.random.default_rng(5)
     for _ in range(100):
         mask = rng.random((9, 12)) < 0.85

@@ -98,7 +98,7 @@ def test_small_point_and_line_contours_are_counted(study, grid):
 
 
 def read_notes(path, **options):
-    """What reading an annotation says."""
+    """Return the notes of reading an annotation."""
     from hilum.io.dicom.annotation import read_annotation
 
     return read_annotation(path, **options).notes

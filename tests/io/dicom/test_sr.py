@@ -113,7 +113,7 @@ def test_lines_lie_where_they_were_measured(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_ohif_hydrates_the_lines_where_they_were_measured(tmp_path, kind):
-    """By @cornerstonejs/adapters, the reader of OHIF, against the pixels' places by DICOM."""
+    """Compare @cornerstonejs/adapters, the reader of OHIF, with the pixels' places by DICOM."""
     made = make_source(tmp_path / "series", kind)
     report = make_measurement_report(source_of(made.folder), PRODUCER, FINDINGS, seg=SEG)
     read = hydrated(saved(report, tmp_path / "sr.dcm"), made)
@@ -134,7 +134,7 @@ def in_patient(made, frame: int, row: float, column: float) -> np.ndarray:
 
 
 def hydrated(path: Path, made) -> dict:
-    """What OHIF makes of a report."""
+    """Read a report as OHIF does."""
     node = require("node")
     if not (NODE_MODULES / "@cornerstonejs" / "adapters").is_dir():
         require_or_skip("@cornerstonejs/adapters is missing; scripts/viewers installs it")
@@ -294,7 +294,7 @@ def errors_of(path: Path) -> list[str]:
 
 
 def test_ohif_traps_are_avoided(axial):
-    """What the SR reader of OHIF 3 throws at, or hides: docs/decisions."""
+    """The SR reader of OHIF 3 throws at, or hides, other content: docs/decisions."""
     for report in (
         make_measurement_report(axial, PRODUCER, FINDINGS, seg=SEG),
         make_measurement_report(axial, PRODUCER, FINDINGS),

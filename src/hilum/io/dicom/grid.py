@@ -1,4 +1,4 @@
-"""From the slices of a DICOM series to one grid, or a clear refusal.
+"""Grid of the slices of a DICOM series, or a clear refusal.
 
 A grid exists when all slices share orientation, size and frame of reference and lie evenly along
 the normal of their plane (DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven

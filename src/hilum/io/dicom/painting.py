@@ -1,4 +1,4 @@
-"""From masks of named structures, which may overlap, to one label map."""
+"""One label map of masks of named structures, which may overlap."""
 
 from __future__ import annotations
 

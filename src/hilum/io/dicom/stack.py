@@ -1,4 +1,4 @@
-"""From a DICOM source to the frames of one volume: the door for all that works on series."""
+"""Frames of one volume of a DICOM source: the door for all that works on series."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class SeriesVolume:
 
     @property
     def refused(self) -> str:
-        """Why it cannot be read, without the place that stands first; "" where it can."""
+        """Reason why it cannot be read, without the place that stands first; "" where it can."""
         text = "" if self.fault is None else self.fault.found
         for place in (self.source, *self.files):
             if text.startswith(str(place)):

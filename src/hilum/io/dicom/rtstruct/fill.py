@@ -1,4 +1,4 @@
-"""From the closed contours of one plane to the covered fraction of each pixel.
+"""Covered fraction of each pixel by the closed contours of one plane.
 
 The rule is even-odd over all contours together, so that a contour inside another one is a hole, and
 a keyhole contour, which runs in and out along one line, has the hole that it goes around. Coverage

@@ -1,4 +1,4 @@
-"""From a mask to closed contours along the pixels' borders, holes joined in by keyholes.
+"""Closed contours of a mask along the pixels' borders, holes joined in by keyholes.
 
 Such contours hold exactly the pixels of the mask, so that filling them gives it back. A hole is
 joined to what surrounds it by a line that is run along twice (DICOM PS3.3 C.8.8.6.3): programs that

@@ -1,4 +1,4 @@
-"""From a label's name or code to the coded concepts that DICOM wants of a segment.
+"""Coded concepts of a segment, found by a label's name or code.
 
 Names are looked up word by word in DICOM's own list of segmented properties (PS3.16 CID 7151, as
 pydicom has it): nothing is translated, and no code is made up.
