@@ -5,7 +5,6 @@ Each gives labels by place, {label: voxel centres (n, 3) in LPS mm}, or on the s
 
 import base64
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pydicom
-import pytest
 import SimpleITK as sitk
 from pydicom.uid import SegmentationStorage
 from scipy.spatial import cKDTree
 
-from programs import require
+from programs import leave_out, require
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODE_MODULES = REPOSITORY / ".venv" / "viewers" / "node_modules"
@@ -119,8 +117,7 @@ def by_cornerstone(path, source):
     """Read by @cornerstonejs/adapters in node, as OHIF does."""
     node = require("node")
     if not (NODE_MODULES / "@cornerstonejs" / "adapters").is_dir():
-        missing = "@cornerstonejs/adapters is missing; scripts/viewers installs it"
-        require_or_skip(missing)
+        leave_out("@cornerstonejs/adapters is missing; scripts/viewers installs it")
     done = subprocess.run(
         [node, SCRIPT, NODE_MODULES, path, *source.files],
         capture_output=True,
@@ -138,13 +135,6 @@ def by_cornerstone(path, source):
     labels = np.stack([by_frame[frame] for frame in source.frames])
     names = {int(number): name for number, name in read["segments"].items()}
     return OhifLabels(labels, names, read["warnings"])
-
-
-def require_or_skip(missing):
-    """Skip for want of something, in CI fail."""
-    if os.environ.get("HILUM_REQUIRE_PROGRAMS"):
-        pytest.fail(missing)
-    pytest.skip(missing)
 
 
 def dciodvfy(path):
