@@ -15,13 +15,13 @@ import pydicom
 import SimpleITK
 from _common import DATA, provenance
 
+from hilum.dicom.frames import frames_of, read_image_file
+from hilum.dicom.header import keep_quiet
+from hilum.dicom.split import split
+from hilum.dicom.stack import open_stack
+from hilum.dicom.start import is_dicom_file
 from hilum.errors import HilumError, counted
 from hilum.io import read_geometry, read_volume
-from hilum.io.dicom.frames import frames_of, read_image_file
-from hilum.io.dicom.header import keep_quiet
-from hilum.io.dicom.split import split
-from hilum.io.dicom.stack import open_stack
-from hilum.io.dicom.start import is_dicom_file
 from hilum.volume import Geometry
 from hilum.volume.orient import reorient_geometry
 

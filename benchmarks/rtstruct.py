@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _common import DATA, write_result
 
+from hilum.dicom_results.producer import Producer
+from hilum.dicom_results.rtstruct import write_rtstruct
 from hilum.examples import write_dicom_series
 from hilum.examples.dicom import SeriesTags
 from hilum.io import read_geometry, read_labels, read_volume
-from hilum.io.dicom.rtstruct.write import write_rtstruct
-from hilum.io.dicom.write.producer import Producer
 from hilum.metrics.overlap import dice
 from hilum.metrics.surface import hd95
 from hilum.volume import LabelTable, Volume, reorient

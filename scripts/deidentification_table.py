@@ -1,4 +1,4 @@
-"""Make src/hilum/io/dicom/deidentify/table.json, the table of PS3.15 E.1-1 that hilum applies.
+"""Make src/hilum/deidentification/table.json, the table of PS3.15 E.1-1 that hilum applies.
 
     .venv/bin/python scripts/deidentification_table.py ANONYMIZER_WHEEL STANDARD_WHEEL
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
 
-OUT = Path(__file__).parents[1] / "src/hilum/io/dicom/deidentify/table.json"
+OUT = Path(__file__).parents[1] / "src/hilum/deidentification/table.json"
 BASIC = "dicomanonymizer/dicom_anonymization_databases/dicomfields_2026c.py"
 OPTIONS = "dicom_standard-0.1.0.data/data/standard/confidentiality_profile_attributes.json"
 CODES = {

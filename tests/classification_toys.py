@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from hilum.dataset import ClassTable
+from hilum.files import atomic_write_text
 from hilum.inference import TrainedModel
-from hilum.io import atomic_write_text, write_labels, write_volume
+from hilum.io import write_labels, write_volume
 from hilum.networks.classifier import ClassifierNetwork, Groups
 from hilum.plan import ClassificationPlan
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage, WeightsSpec

@@ -225,7 +225,7 @@ def test_words_are_those_of_the_house():
     }
     strange = []
     for name, tree in TREES.items():
-        if room_of(name) != "io":
+        if room_of(name) not in {"files", "io", "dicom", "dicom_results", "deidentification"}:
             for node in ast.walk(tree):
                 own = (
                     getattr(node, "name", None)

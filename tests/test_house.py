@@ -39,22 +39,24 @@ def toy_plan():
     )
 
 
-# --- 1. only io knows a file format, only volume knows an axis convention
+# --- 1. only the rooms of files know a file format, only volume knows an axis convention
 # ---------------------------------------------------
 
+DICOM = ("dicom", "dicom_results", "deidentification")
+FILE_ROOMS = {"files", "io", *DICOM}
 FILE_LIBRARIES = {
     "nibabel": {"io"},
     "SimpleITK": {"io"},
     "nrrd": {"io"},
     "pydicom": {
-        "io",
-        "examples/dicom.py",
-    },  # writes a series as a scanner would: what io is tried with must not come from io
-    "PIL": {"io"},
+        *DICOM,
+        "examples/dicom.py",  # a series as a scanner writes it, not as our own writer would
+    },
+    "PIL": {"io", "dicom", "dicom_results"},
     "tifffile": {"io"},
     "imageio": {"io"},
     "skimage": {"io"},
-    "zipfile": {"io", "exchange/nnunet/checkpoint.py"},  # torch's checkpoints are archives
+    "zipfile": {"files", "io", "exchange/nnunet/checkpoint.py"},  # torch's checkpoints are archives
     "blosc2": {"preprocess/store.py"},  # our own case store
     "safetensors": {  # our own weights, and those that users bring
         *(
@@ -66,7 +68,7 @@ FILE_LIBRARIES = {
     },
     "matplotlib": {
         *("report", "training/log.py"),
-        *("io/dicom/write/page.py", "io/dicom/write/display.py"),  # PDF; fonts and colours
+        *("dicom_results/page.py", "dicom_results/display.py"),  # PDF; fonts and colours
     },
 }
 
@@ -90,11 +92,11 @@ AFFINE_USERS = {
 }
 
 
-def test_axis_conventions_are_known_to_volume_and_io_only():
+def test_only_volume_and_file_rooms_know_axis_conventions():
     users = {
         name
         for name, tree in TREES.items()
-        if room_of(name) not in {"volume", "io"}
+        if room_of(name) not in {"volume", *FILE_ROOMS}
         and any(
             isinstance(node, ast.Attribute) and node.attr in {"affine", "directions"}
             for node in ast.walk(tree)
@@ -107,7 +109,7 @@ def test_axis_conventions_are_known_to_volume_and_io_only():
     assert not [
         name
         for name, text in SOURCES.items()
-        if room_of(name) not in {"volume", "io"} and words.search(text)
+        if room_of(name) not in {"volume", *FILE_ROOMS} and words.search(text)
     ]
 
 
@@ -192,7 +194,7 @@ def test_nothing_is_fetched_but_pretrained_weights():
     }
     assert found == {
         ("networks/weights/find.py", "huggingface_hub"),
-        ("io/dicom/web.py", "requests"),  # studies of the DICOMweb service that the user names
+        ("dicom/web.py", "requests"),  # studies of the DICOMweb service that the user names
         ("node/status.py", "http"),  # serves
     }
     finders = {

@@ -9,13 +9,13 @@ import pytest
 
 from hilum.dataset import check, open_dataset, read_annotation, read_case
 from hilum.dataset.annotation import DicomSegments
+from hilum.dicom_results.producer import Producer
+from hilum.dicom_results.rtstruct import write_rtstruct
+from hilum.dicom_results.seg import write_segmentation
 from hilum.errors import DataError, LabelError
 from hilum.examples import write_dicom_series
 from hilum.examples.dicom import SeriesTags
 from hilum.io import read_geometry
-from hilum.io.dicom.rtstruct.write import write_rtstruct
-from hilum.io.dicom.write.producer import Producer
-from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, LabelTable, Volume
 
 PRODUCER = Producer("m0de1", "1.0")

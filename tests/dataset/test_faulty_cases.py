@@ -6,7 +6,7 @@ from PIL import Image
 
 from hilum.dataset import check, fix, open_dataset, read_case
 from hilum.errors import DataError, FormatError
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.plan import make_fingerprint
 
 

@@ -14,7 +14,8 @@ from hilum.dataset.conversion import whole
 from hilum.dataset.doctor.finding import Finding, FixLog
 from hilum.dataset.doctor.mend import finite, mend_annotation, mend_images, renumber_labels
 from hilum.errors import DataError, LabelError, UsageError
-from hilum.io import sha256, write_labels, write_volume
+from hilum.files import sha256
+from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume
 
 

@@ -24,7 +24,8 @@ from hilum.dataset import (
 )
 from hilum.dataset.annotation import MaskFiles, compose_masks, read_label_map
 from hilum.errors import DataError, GeometryError
-from hilum.io import OutputFolder, write_labels, write_volume
+from hilum.files import OutputFolder
+from hilum.io import write_labels, write_volume
 from hilum.volume import Volume
 
 

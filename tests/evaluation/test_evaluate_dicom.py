@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from hilum.dicom_results.producer import Producer
+from hilum.dicom_results.rtstruct import write_rtstruct
+from hilum.dicom_results.seg import write_segmentation
 from hilum.errors import LabelError
 from hilum.evaluation import evaluate_folder
 from hilum.examples import write_dicom_series
 from hilum.examples.dicom import SeriesTags
 from hilum.io import read_geometry, write_labels
-from hilum.io.dicom.rtstruct.write import write_rtstruct
-from hilum.io.dicom.write.producer import Producer
-from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, LabelTable, Volume
 
 NAMES = {1: "Liver", 2: "Tumour"}

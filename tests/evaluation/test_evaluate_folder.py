@@ -12,7 +12,8 @@ from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
 from hilum.evaluation.estimates import COLUMNS
-from hilum.io import OutputFolder, read_labels, write_labels, write_volume
+from hilum.files import OutputFolder
+from hilum.io import read_labels, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})

@@ -11,7 +11,7 @@ from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.arrays import ClassRows
-from hilum.io.text import is_known
+from hilum.files.text import is_known
 from hilum.targets.class_score import cumulative_probabilities, decide
 from hilum.targets.predictions import named_classes, read_classes, spelled_label
 

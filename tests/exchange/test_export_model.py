@@ -14,6 +14,7 @@ from hilum.engines.convert import to_openvino
 from hilum.engines.openvino_library import ov
 from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.exchange import export as exporting
+from hilum.files import OutputFolder, is_output
 from hilum.inference import Facts, TrainedModel, load_runnable
 from hilum.inference.exported import (
     EXPORT,
@@ -23,7 +24,7 @@ from hilum.inference.exported import (
     TestVectors,
 )
 from hilum.inference.manifest import hash_files
-from hilum.io import OutputFolder, is_output, read_labels, write_volume
+from hilum.io import read_labels, write_volume
 from hilum.plan.plan import Normalisation
 from inference_toys import index_volume, real_model
 

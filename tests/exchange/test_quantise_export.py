@@ -20,9 +20,10 @@ from hilum.exchange.quantise import (
     compare_engines,
     split_cases,
 )
+from hilum.files import atomic_write_text
 from hilum.inference import Facts
 from hilum.inference.exported import LabelQuality, Quantisation, TestVectors
-from hilum.io import atomic_write_text, write_labels, write_volume
+from hilum.io import write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume
 from inference_toys import real_model

@@ -10,10 +10,11 @@ import pytest
 
 from classification_toys import FINDINGS, THREE, TWO, Means, class_model, class_plan, write_cubes
 from hilum.errors import DataError, UsageError
+from hilum.files import OutputFolder, atomic_write_text
 from hilum.inference import ClassPredictor, RunReport, find_cases, predict_many
 from hilum.inference import class_prediction as module
 from hilum.inference.assurance import Assurance, Calibration
-from hilum.io import OutputFolder, atomic_write_text, read_volume, write_volume
+from hilum.io import read_volume, write_volume
 from hilum.plan.classification import RegionSpec
 from hilum.targets.predictions import read_classes, read_predictions
 from hilum.volume import Geometry, Volume

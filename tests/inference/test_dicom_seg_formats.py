@@ -5,11 +5,11 @@ import pydicom
 import pytest
 from highdicom import seg
 
+from hilum.dicom.stack import open_stack
 from hilum.errors import DataError, UsageError
 from hilum.examples.dicom import write_dicom_series
 from hilum.inference import Predictor, predict_many
 from hilum.io import read_labels, write_volume
-from hilum.io.dicom.stack import open_stack
 from hilum.volume import Geometry, Volume
 from inference_toys import TABLE, index_volume, make_model
 

@@ -318,7 +318,7 @@ def test_a_list_of_dicom_files_is_no_case(series, tmp_path):
 
 
 def test_a_folder_that_hilum_wrote_is_named_as_such(tmp_path):
-    from hilum.io import OutputFolder
+    from hilum.files import OutputFolder
 
     with OutputFolder(tmp_path, "train") as out:
         (tmp_path / "training").mkdir()

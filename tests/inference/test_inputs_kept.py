@@ -16,8 +16,9 @@ from hilum.dataset import fix, open_dataset
 from hilum.errors import HilumError, UsageError
 from hilum.evaluation import evaluate
 from hilum.exchange import export_model
+from hilum.files import OutputFolder
 from hilum.inference import ClassPredictor, Predictor, predict_many
-from hilum.io import OutputFolder, write_labels, write_volume
+from hilum.io import write_labels, write_volume
 from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.training import TrainOptions

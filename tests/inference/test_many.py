@@ -13,8 +13,9 @@ import torch
 
 from hilum.errors import ResourceError, UsageError
 from hilum.examples.dicom import SeriesTags, write_dicom_series
+from hilum.files import OutputFolder
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
-from hilum.io import OutputFolder, read_labels, read_volume, write_volume
+from hilum.io import read_labels, read_volume, write_volume
 from hilum.volume import LabelTable
 from inference_toys import TABLE, OneHot, index_volume, make_model
 

@@ -12,16 +12,16 @@ import pytest
 from hilum import api
 from hilum.dataset import check, open_dataset, read_case
 from hilum.dataset.layouts.study_folders import choice_by_names
+from hilum.dicom.choose import SeriesChoice
+from hilum.dicom.rule import parse_rule
+from hilum.dicom_results.producer import Producer
+from hilum.dicom_results.seg import write_segmentation
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find
 from hilum.inference.many import find_for
 from hilum.inference.predictor import Predictor
 from hilum.io import read_channels, read_geometry, read_volume
-from hilum.io.dicom.choose import SeriesChoice
-from hilum.io.dicom.rule import parse_rule
-from hilum.io.dicom.write.producer import Producer
-from hilum.io.dicom.write.seg import write_segmentation
 from hilum.volume import Geometry, LabelTable, Volume
 from inference_toys import make_model
 

@@ -21,7 +21,8 @@ import tifffile
 from io_support import rotation, write_series
 
 from hilum.errors import HilumError
-from hilum.io import files, inspect_file, read_labels, read_volume, write_volume
+from hilum.files import record
+from hilum.io import inspect_file, read_labels, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
 MEMORY = (
@@ -294,7 +295,7 @@ def main(folder: Path, names: list[str], first: int, last: int) -> None:
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     sound = {name: sound_files(folder / name, name) for name in names}
     volumes = {name: read_volume(to_read(folder / name, stored)) for name, stored in sound.items()}
-    files.psutil.virtual_memory = lambda: type("Memory", (), {"total": MEMORY})
+    record.psutil.virtual_memory = lambda: type("Memory", (), {"total": MEMORY})
     limit_memory(ADDRESSES)
     for name, stored in sound.items():
         for number in range(first, last):

@@ -8,7 +8,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.io.inventory import take_inventory
 
 _NAMES = st.sampled_from(

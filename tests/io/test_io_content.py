@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hilum.errors import FormatError
-from hilum.io import OutputFolder, read_volume
+from hilum.files import OutputFolder
+from hilum.io import read_volume
 from hilum.io.content import content_hash, files_of
 
 

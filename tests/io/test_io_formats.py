@@ -15,17 +15,9 @@ from io_support import write_series
 
 from hilum.dataset import open_dataset
 from hilum.errors import FormatError, GeometryError
+from hilum.files import header_of, image_stem, image_suffix
 from hilum.inference import case_id, find_cases
-from hilum.io import (
-    header_of,
-    image_stem,
-    image_suffix,
-    inspect_file,
-    read_labels,
-    read_volume,
-    supported,
-    write_volume,
-)
+from hilum.io import inspect_file, read_labels, read_volume, supported, write_volume
 from hilum.io.content import content_hash, files_of
 from hilum.io.inventory import take_inventory
 

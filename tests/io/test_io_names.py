@@ -11,16 +11,10 @@ import SimpleITK as sitk
 
 from hilum.dataset.doctor.finding import Finding
 from hilum.errors import DataError, readable
+from hilum.files import atomic_path, atomic_write_text, image_stem
 from hilum.inference import find_cases
 from hilum.inference.run_report import CaseOutcome
-from hilum.io import (
-    atomic_path,
-    atomic_write_text,
-    image_stem,
-    inspect_file,
-    read_volume,
-    write_volume,
-)
+from hilum.io import inspect_file, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
 CAFE = os.fsdecode(b"caf\xe9")

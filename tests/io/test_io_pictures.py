@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hilum.errors import FormatError, LabelError
+from hilum.files.record import NO_SPACING
 from hilum.io import inspect_file, read_labels, read_volume, tiff, write_labels, write_volume
-from hilum.io.picture import NO_SPACING
 from hilum.volume import Geometry, Volume
 
 GREY = (np.arange(35).reshape(5, 7) * 7).astype(np.uint8)

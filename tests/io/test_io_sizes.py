@@ -14,7 +14,8 @@ import tifffile
 from io_support import write_series
 
 from hilum.errors import FormatError, ResourceError
-from hilum.io import dispatch, files, inspect_file, read_volume, write_volume
+from hilum.files import record
+from hilum.io import dispatch, inspect_file, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
 
@@ -56,7 +57,7 @@ def test_more_voxels_than_memory(tmp_path, monkeypatch):
         tmp_path / "a.nii",
     )
     monkeypatch.setattr(
-        files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 20_000})
+        record.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 20_000})
     )
     with pytest.raises(ResourceError, match=r"its header claims 2\.24e-05 GiB of voxels"):
         read_volume(tmp_path / "a.nii")
@@ -88,7 +89,7 @@ def test_a_tiff_that_claims_too_much(tmp_path):
 
 def test_a_dicom_series_of_more_than_memory(tmp_path, monkeypatch, volume):
     write_series(tmp_path / "series", volume)
-    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10}))
+    monkeypatch.setattr(record.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10}))
     with pytest.raises(ResourceError, match="its header claims"):
         read_volume(tmp_path / "series")
 

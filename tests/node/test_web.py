@@ -5,8 +5,8 @@ from node_samples import free_port, make_study, study_uid
 from orthanc import orthanc  # noqa: F401
 from pydicom import Dataset, dcmread
 
+from hilum.dicom.web import WebService, is_web_address, web_address
 from hilum.errors import ResourceError, UsageError
-from hilum.io.dicom.web import WebService, is_web_address, web_address
 
 
 def test_addresses_name_their_encryption():

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from hilum.dataset import Dataset, open_dataset
-from hilum.io import atomic_write_text, write_labels, write_volume
+from hilum.files import atomic_write_text
+from hilum.io import write_labels, write_volume
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan
 from hilum.training import TrainedNetwork, loop
 from hilum.training.steps import SegmentationStep

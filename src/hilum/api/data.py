@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.open import Labelling
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.plan.planner.overrides import NetworkOptions
 
 if TYPE_CHECKING:

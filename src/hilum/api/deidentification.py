@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.io.dicom.deidentify import Options
+from hilum.deidentification import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilum.io.dicom.deidentify import DeidentificationReport
+    from hilum.deidentification import DeidentificationReport
 
 DeidentifyOptions = Options
 
@@ -47,7 +47,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         UsageError: no such source, folders that lie in each other, or files in the way.
         DataError: no file could be de-identified, or the key file is none.
     """
-    from hilum.io.dicom.deidentify import deidentify_folder
+    from hilum.deidentification import deidentify_folder
 
     out = Path(out)
     beside = out.with_name(f"{out.name}_report") if report is None else Path(report)

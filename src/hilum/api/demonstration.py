@@ -12,7 +12,7 @@ from hilum.api.running import predict
 from hilum.api.scoring import evaluate, report
 from hilum.dataset.open import Labelling
 from hilum.errors import ModelError, UsageError
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 
 if TYPE_CHECKING:
     from hilum.evaluation import ClassEvaluation, Evaluation

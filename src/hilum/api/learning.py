@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hilum.api.running import load_model
 from hilum.api.scoring import plot_evaluation
 from hilum.dataset.open import Labelling
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.plan.planner.overrides import NetworkOptions
 
 if TYPE_CHECKING:

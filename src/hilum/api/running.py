@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.api.web import local_sources, store_results
-from hilum.io import OutputFolder
-from hilum.io.archive import unpacked
+from hilum.files import OutputFolder
+from hilum.files.archive import unpacked
 from hilum.pipelines import (
     ClassificationOptions,
     RunOptions,
@@ -82,7 +82,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         classification: options that only a classifier has.
         skip_existing: leave out cases that are already there.
         series: which DICOM series of each study is taken: its number, UID, or a rule such as
-            "description~portal and slices>50" (`hilum.io.dicom.rule`); None: the one that suits the
+            "description~portal and slices>50" (`hilum.dicom.rule`); None: the one that suits the
             model best.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
             it is.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
 from hilum.errors import UsageError
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

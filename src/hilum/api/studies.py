@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum.dicom.choose import SeriesChoice, choose
+from hilum.dicom.rule import parse_rule
+from hilum.dicom.score import rank
+from hilum.dicom.study import NO_DICOM, read_studies
 from hilum.errors import DataError, UsageError
-from hilum.io import Readable, nearest
-from hilum.io.archive import unpacked
-from hilum.io.dicom.choose import SeriesChoice, choose
-from hilum.io.dicom.rule import parse_rule
-from hilum.io.dicom.score import rank
-from hilum.io.dicom.study import NO_DICOM, read_studies
+from hilum.files import Readable, nearest
+from hilum.files.archive import unpacked
 from hilum.io.inventory import InventoryRecord, take_inventory
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hilum.dicom.score import Score, Wanted
+    from hilum.dicom.study import SeriesVolume, Study, StudyList
     from hilum.inference import ExportedModel, TrainedModel
     from hilum.inference.predictors import AnyPredictor
-    from hilum.io.dicom.score import Score, Wanted
-    from hilum.io.dicom.study import SeriesVolume, Study, StudyList
 
 
 class ScoreRecord(Record):

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from hilum.dicom.network import read_key
+from hilum.dicom.web import WebService, is_web_address
 from hilum.errors import UsageError
-from hilum.io.dicom.network import read_key
-from hilum.io.dicom.web import WebService, is_web_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import Annotation, annotation_files
 from hilum.errors import DataError, readable, some
-from hilum.io import file_of
+from hilum.files import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

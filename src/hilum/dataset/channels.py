@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from hilum.errors import DataError, counted
-from hilum.io.text import name_key
+from hilum.files.text import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

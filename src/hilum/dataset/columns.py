@@ -19,7 +19,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Literal
 
-from hilum.io.text import is_known
+from hilum.files.text import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Dataset
     from hilum.dataset.classes import ClassTable
-    from hilum.io.record import Segment
+    from hilum.files.record import Segment
     from hilum.volume import Volume
 
 _NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")

@@ -26,9 +26,9 @@ from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_sp
 from hilum.dataset.layouts.study_folders import with_chosen_series
 from hilum.dataset.layouts.table import table_file
 from hilum.errors import DataError, UsageError, find_named, some
-from hilum.io import is_output, nearest
+from hilum.files import is_output, nearest
+from hilum.files.text import refuse_spreadsheet
 from hilum.io.inventory import TEST_STUDY, take_inventory
-from hilum.io.text import refuse_spreadsheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

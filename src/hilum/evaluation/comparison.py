@@ -25,7 +25,7 @@ from hilum.evaluation.metric_table import (
     higher_is_better,
 )
 from hilum.evaluation.records import Number, Record
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.metrics.bootstrap import LEVEL
 
 if TYPE_CHECKING:

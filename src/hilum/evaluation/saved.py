@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.estimates import estimates_text
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,8 +15,8 @@ from hilum.errors import UsageError
 from hilum.examples.abdomen import ABDOMEN_LABELS, follow_up, make_study, sample_patient
 from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
 from hilum.examples.dicom import SeriesTags, refuse_existing, write_dicom_series
+from hilum.files.atomic import atomic_write_text
 from hilum.io import write_labels, write_volume
-from hilum.io.files import atomic_write_text
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:

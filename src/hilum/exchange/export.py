@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from hilum.engines.choose import ENGINES, EngineOptions, make_engine
 from hilum.engines.convert import to_openvino, write_onnx
 from hilum.errors import ResourceError, UsageError, find_named
+from hilum.files import OutputFolder, atomic_path, holds_files
 from hilum.inference.exported import (
     README,
     REQUIREMENTS,
@@ -35,7 +36,6 @@ from hilum.inference.manifest import (
     hilum_version,
 )
 from hilum.inference.model_card import markdown_template, model_texts
-from hilum.io import OutputFolder, atomic_path, holds_files
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hilum.errors import damaged_model
+from hilum.files import atomic_path, atomic_write_text
 from hilum.inference.refusal import Refusal
-from hilum.io import atomic_path, atomic_write_text
 from hilum.metrics import apply_temperature, multilabel_prediction_set, prediction_set
 from hilum.plan.plan import Record
 

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
+    from hilum.dicom.study import SeriesVolume
     from hilum.engines.engine import Engine
+    from hilum.files import OutputFolder
     from hilum.inference.memory_plan import MemoryPlanner, Size
     from hilum.inference.model import Model
     from hilum.inference.prediction_writer import PredictionWriter
-    from hilum.io import OutputFolder
-    from hilum.io.dicom.study import SeriesVolume
     from hilum.preprocess import InputWindow, Restore
     from hilum.volume import Volume
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import find_named
+from hilum.files import OutputFolder, atomic_write_text
 from hilum.inference.case_predictor import Seconds
 from hilum.inference.dicom.names import (
     DICOM,
@@ -20,7 +21,7 @@ from hilum.inference.dicom.names import (
     refuse_for_formats,
 )
 from hilum.inference.prediction_writer import PredictionWriter
-from hilum.io import OutputFolder, atomic_write_text, write_volume
+from hilum.io import write_volume
 from hilum.plan.plan import Record
 from hilum.targets.predictions import (
     CLASSES,

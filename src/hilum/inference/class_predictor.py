@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor
 
+    from hilum.files import OutputFolder
     from hilum.inference.inputs import Source
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
-    from hilum.io import OutputFolder
     from hilum.networks import ClassifierNetwork
     from hilum.plan import ClassificationPlan
     from hilum.preprocess import InputWindow

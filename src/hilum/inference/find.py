@@ -18,19 +18,19 @@ from hilum.dataset.layouts.listing import by_words, image_files, is_mask_word
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.study_folders import choice_by_names, choose_series
+from hilum.dicom.series import series_in
 from hilum.errors import UsageError, readable
+from hilum.files import header_of, image_stem, image_suffix, is_output, nearest
+from hilum.files.names import PICTURE_SUFFIXES
+from hilum.files.output import LEDGER
 from hilum.inference.studies import FoundSeries, study_cases
-from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
-from hilum.io.dicom.series import series_in
-from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
-from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hilum.io.dicom.choose import Choice, SeriesChoice
-    from hilum.io.dicom.series import Series
+    from hilum.dicom.choose import Choice, SeriesChoice
+    from hilum.dicom.series import Series
     from hilum.io.inventory import Inventory
 
 _log = logging.getLogger("hilum")

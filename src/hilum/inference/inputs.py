@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
 from hilum.errors import DataError, counted
-from hilum.io import image_stem, in_colours, read_channels, read_volume
+from hilum.files import image_stem
+from hilum.io import in_colours, read_channels, read_volume
 from hilum.volume import Volume
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from hilum.errors import COPY_AGAIN, NEWER_HILUM, ModelError, damaged_model
-from hilum.io import atomic_write_text, nearest, sha256
-from hilum.io.placeholder import refuse_placeholder
+from hilum.files import atomic_write_text, nearest, sha256
+from hilum.files.placeholder import refuse_placeholder
 from hilum.plan import PLANS
 from hilum.plan.plan import Record
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
 from hilum.errors import DataError, HilumError, ResourceError, missing_package, some
+from hilum.files import OutputFolder, longest_name
 from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.made_from import changes, made_from
 from hilum.inference.prediction_writer import REPORT, P
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
 from hilum.inference.studies import choice_of_plan, describe_choices
-from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from hilum.dataset.case import Case
+    from hilum.dicom.choose import SeriesChoice
     from hilum.inference.case_predictor import CasePredictor, Prepared
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.prediction_writer import PredictionWriter
-    from hilum.io.dicom.choose import SeriesChoice
 
     _Read = tuple[Prepared, dict[str, str]]
     """A case that was read, and the hashes of its files."""
@@ -157,7 +157,7 @@ def choice_for(predictor: CasePredictor[P], *, series: str | None = None) -> Ser
 
     Args:
         predictor: of the model, whose own check of an image decides between equal series.
-        series: a rule of the user (`hilum.io.dicom.rule`).
+        series: a rule of the user (`hilum.dicom.rule`).
 
     Raises:
         UsageError: the rule cannot be read.

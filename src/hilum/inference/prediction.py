@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError, find_named
+from hilum.files import OutputFolder, image_suffix
+from hilum.files.names import PICTURE_SUFFIXES
 from hilum.inference.case_predictor import Seconds
 from hilum.inference.dicom import formats as dicom
 from hilum.inference.dicom.names import (
@@ -21,16 +23,15 @@ from hilum.inference.dicom.names import (
     segmentation_among,
 )
 from hilum.inference.prediction_writer import PredictionWriter
-from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
-from hilum.io.files import PICTURE_SUFFIXES
+from hilum.io import inspect_file, write_labels, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from hilum.dataset.case import Case
+    from hilum.dicom_results.seg import Kind
     from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.dicom.source import DicomSource
-    from hilum.io.dicom.write.seg import Kind
     from hilum.volume import LabelTable, Volume
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset.case import Case
+    from hilum.files import OutputFolder
     from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.prediction import Prediction
-    from hilum.io import OutputFolder
 
 P = TypeVar("P", bound="Prediction | ClassPrediction")
 REPORT, PICTURES = RUN, "pictures"

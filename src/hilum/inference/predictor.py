@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from hilum.engines.engine import Engine
+    from hilum.files import OutputFolder
     from hilum.inference.inputs import Source
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.model import RunnableModel
-    from hilum.io import OutputFolder
     from hilum.preprocess import Restore
     from hilum.volume import Volume
 

@@ -15,7 +15,7 @@ import psutil
 from pydantic import Field, JsonValue
 
 from hilum.engines.host import read_kernel_file
-from hilum.io import Readable, atomic_write_text
+from hilum.files import Readable, atomic_write_text
 from hilum.io.inventory import (
     InventoryRecord,  # noqa: TC001  (pydantic reads the annotation when the class is made)
 )

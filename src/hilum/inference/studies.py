@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
 from hilum.dataset.channels import named_kind
+from hilum.dicom.choose import SeriesChoice, choose
+from hilum.dicom.rule import parse_rule
+from hilum.dicom.score import Wanted
+from hilum.dicom.study import NO_DICOM, common_folder, read_volumes
 from hilum.errors import DataError, readable, some
-from hilum.io.dicom.choose import SeriesChoice, choose
-from hilum.io.dicom.rule import parse_rule
-from hilum.io.dicom.score import Wanted
-from hilum.io.dicom.study import NO_DICOM, common_folder, read_volumes
-from hilum.io.files import SERIES_MARK
+from hilum.files.names import SERIES_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hilum.io.dicom.choose import Choice, Judge
-    from hilum.io.dicom.series import Series
-    from hilum.io.dicom.study import SeriesVolume
+    from hilum.dicom.choose import Choice, Judge
+    from hilum.dicom.series import Series
+    from hilum.dicom.study import SeriesVolume
     from hilum.plan.plan import Plan
 
 _log = logging.getLogger("hilum")
@@ -33,7 +33,7 @@ def choice_of_plan(plan: Plan, *, rule: str | None, judge: Judge | None) -> Seri
 
     Args:
         plan: of the model.
-        rule: see `hilum.io.dicom.rule`.
+        rule: see `hilum.dicom.rule`.
         judge: the model's own check of an image.
 
     Raises:

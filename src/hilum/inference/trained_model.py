@@ -26,6 +26,7 @@ from typing_extensions import TypeVar
 from hilum.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.engines.torch_engine import resolve_device
 from hilum.errors import UsageError, damaged_model
+from hilum.files import OutputFolder, atomic_path
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
 from hilum.inference.manifest import (
     CARD,
@@ -42,7 +43,6 @@ from hilum.inference.manifest import (
     read_model_folder,
 )
 from hilum.inference.model_card import model_texts
-from hilum.io import OutputFolder, atomic_path
 from hilum.networks import build_network
 from hilum.plan import Plan
 

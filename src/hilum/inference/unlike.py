@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.dataset.channels import named_kind
+from hilum.dicom.score import KINDS
 from hilum.errors import HilumError
 from hilum.io import read_modality
-from hilum.io.dicom.score import KINDS
 from hilum.plan.plan import ChannelRange, TrainingRanges
 from hilum.volume import reorient_geometry
 

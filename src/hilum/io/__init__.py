@@ -1,4 +1,4 @@
-"""Files in and out: the only room that knows a file format."""
+"""Images in and out, by what a file is."""
 
 from hilum.io.dispatch import in_colours as in_colours
 from hilum.io.dispatch import inspect_file as inspect_file
@@ -14,21 +14,6 @@ from hilum.io.dispatch import segments_of as segments_of
 from hilum.io.dispatch import supported as supported
 from hilum.io.dispatch import write_labels as write_labels
 from hilum.io.dispatch import write_volume as write_volume
-from hilum.io.files import SUFFIXES as SUFFIXES
-from hilum.io.files import Readable as Readable
-from hilum.io.files import atomic_path as atomic_path
-from hilum.io.files import atomic_write_text as atomic_write_text
-from hilum.io.files import file_of as file_of
-from hilum.io.files import header_of as header_of
-from hilum.io.files import image_stem as image_stem
-from hilum.io.files import image_suffix as image_suffix
-from hilum.io.files import longest_name as longest_name
-from hilum.io.files import nearest as nearest
-from hilum.io.files import sha256 as sha256
 from hilum.io.medmnist import ArchivePart as ArchivePart
 from hilum.io.medmnist import archive_parts as archive_parts
-from hilum.io.output import OutputFolder as OutputFolder
-from hilum.io.output import holds_files as holds_files
-from hilum.io.output import is_output as is_output
 from hilum.io.picture import palette_of as palette_of
-from hilum.io.record import FileFacts as FileFacts

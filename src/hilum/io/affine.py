@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from hilum.errors import FormatError
+from hilum.files.record import shortest
 from hilum.io.opened import raw_header
-from hilum.io.record import shortest
 
 if TYPE_CHECKING:
     from nibabel.freesurfer.mghformat import MGHImage

@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from hilum.errors import FormatError
-from hilum.io.files import data_of, file_of, header_of, image_stem, image_suffix, sha256
+from hilum.files.atomic import sha256
+from hilum.files.names import data_of, file_of, header_of, image_stem, image_suffix
+from hilum.files.output import is_output
 from hilum.io.itk_header import data_files
-from hilum.io.output import is_output
 
 _HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from hilum.dicom import annotation
+from hilum.dicom import read as dicom
+from hilum.dicom.sources import series_folder
+from hilum.dicom.start import is_dicom_file
 from hilum.errors import (
     FormatError,
     GeometryError,
@@ -18,21 +22,17 @@ from hilum.errors import (
     counted,
     readable,
 )
+from hilum.files.names import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix, nearest
+from hilum.files.placeholder import is_unfetched, refuse_placeholder
+from hilum.files.record import Decoded, damage_refused
 from hilum.io import itk, medmnist, nifti, picture, tiff
-from hilum.io.dicom import annotation
-from hilum.io.dicom import read as dicom
-from hilum.io.dicom.sources import series_folder
-from hilum.io.dicom.start import is_dicom_file
-from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix, nearest
 from hilum.io.labels import as_labels
-from hilum.io.placeholder import is_unfetched, refuse_placeholder
-from hilum.io.record import Decoded, damage_refused
 from hilum.volume import resample_onto
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.io.record import FileFacts, Format, Segment
+    from hilum.files.record import FileFacts, Format, Segment
     from hilum.volume import Geometry, LabelTable, Volume
 
 _LOGGER = logging.getLogger("hilum")

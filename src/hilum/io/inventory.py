@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from hilum.io.dicom.series import series_header
-from hilum.io.dicom.start import is_dicom_file
-from hilum.io.files import Readable, file_of, header_of, image_suffix
-from hilum.io.output import JOURNAL, LEDGER, LOCK, is_output
-from hilum.io.placeholder import is_unfetched
+from hilum.dicom.series import series_header
+from hilum.dicom.start import is_dicom_file
+from hilum.files.names import Readable, file_of, header_of, image_suffix
+from hilum.files.output import JOURNAL, LEDGER, LOCK, is_output
+from hilum.files.placeholder import is_unfetched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

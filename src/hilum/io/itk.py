@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hilum.errors import FormatError, ResourceError
-from hilum.io.files import atomic_path, image_suffix, plain_path
-from hilum.io.itk_header import data_files, grid_notes
-from hilum.io.labels import merge_layers, segments_of
-from hilum.io.record import (
+from hilum.files.atomic import atomic_path
+from hilum.files.names import image_suffix, plain_path
+from hilum.files.record import (
     MOST_SURPLUS,
     Decoded,
     FileFacts,
@@ -23,6 +22,8 @@ from hilum.io.record import (
     refuse_size,
     surplus_note,
 )
+from hilum.io.itk_header import data_files, grid_notes
+from hilum.io.labels import merge_layers, segments_of
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:

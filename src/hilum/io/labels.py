@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import LabelError, readable, some
-from hilum.io.record import Segment
+from hilum.files.record import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

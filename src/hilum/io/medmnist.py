@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import FormatError
-from hilum.io.files import ARCHIVE_MARK
-from hilum.io.record import Decoded, FileFacts, Format, damage_refused, plain_array, refuse_size
+from hilum.files.names import ARCHIVE_MARK
+from hilum.files.record import Decoded, FileFacts, Format, damage_refused, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from hilum.errors import FormatError
-from hilum.io.affine import affine_of
-from hilum.io.files import atomic_path
-from hilum.io.opened import open_image
-from hilum.io.record import (
+from hilum.files.atomic import atomic_path
+from hilum.files.record import (
     MOST_SURPLUS,
     Decoded,
     FileFacts,
@@ -25,6 +23,8 @@ from hilum.io.record import (
     refuse_size,
     surplus_note,
 )
+from hilum.io.affine import affine_of
+from hilum.io.opened import open_image
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:

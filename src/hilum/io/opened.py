@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hilum.errors import FormatError
-from hilum.io.files import data_of, header_of, image_suffix
+from hilum.files.names import data_of, header_of, image_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path

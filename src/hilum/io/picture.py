@@ -18,8 +18,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import FormatError, counted, readable
-from hilum.io.files import atomic_path, plain_path
-from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
+from hilum.files.atomic import atomic_path
+from hilum.files.names import plain_path
+from hilum.files.record import (
+    NO_SPACING,
+    Decoded,
+    FileFacts,
+    Format,
+    as_grey,
+    plain_array,
+    refuse_size,
+)
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -31,11 +40,9 @@ if TYPE_CHECKING:
 
 MM_PER_INCH = 25.4
 SCREEN_DPI = (72.0, 96.0)
-NO_SPACING = "no spacing is stored in the picture; 1 mm is assumed"
 
 _LOGGER = logging.getLogger("hilum")
 _GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
-_GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
 _BACKWARDS = 2 * ((1, 1), (1, -1), (-1, -1), (-1, 1))
 """Steps in (Y, X) then, of the orientations 1 to 8."""
@@ -362,16 +369,6 @@ def _deep_colours(path: Path) -> NDArray[np.generic]:
             cure="write it as TIFF",
         )
     return pixels
-
-
-def as_grey(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    """Reduce three colours (3, Z, Y, X) that are equal to one channel, with a note.
-
-    Anything else is returned as it is.
-    """
-    if len(array) == 3 and (array == array[:1]).all():
-        return np.ascontiguousarray(array[:1]), (_GREY,)
-    return array, ()
 
 
 def colours_first(path: Path, pixels: NDArray[np.generic], *, alpha: bool) -> NDArray[np.generic]:

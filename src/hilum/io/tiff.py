@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import FormatError, counted
-from hilum.io.files import atomic_path
+from hilum.files.atomic import atomic_path
+from hilum.files.record import Decoded, FileFacts, Format, as_grey, plain_array, refuse_size
 from hilum.io.picture import (
     MM_PER_INCH,
-    as_grey,
     colours_first,
     no_pixel_limit,
     spacing_of_resolution,
@@ -26,7 +26,6 @@ from hilum.io.picture import (
     upright_note,
     warn_of_loss,
 )
-from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.io.tiff_segments import decode_pages, refuse_incomplete
 from hilum.volume import Geometry, Volume
 

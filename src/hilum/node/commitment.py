@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hilum.dicom.network import commitment_report
 from hilum.errors import ResourceError
-from hilum.io.dicom.network import commitment_report
 from hilum.node.delivery import associate
 
 if TYPE_CHECKING:

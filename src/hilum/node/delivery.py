@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from hilum.dicom.network import read_instance
 from hilum.errors import ResourceError
-from hilum.io.dicom.network import read_instance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def deliver(path: Path, destination: Destination, title: str) -> None:
     if destination.peer is not None:
         store_by_dimse(path, destination.peer, title)
         return
-    from hilum.io.dicom.web import WebService
+    from hilum.dicom.web import WebService
 
     WebService(destination.url or "", authority=destination.authority).store([path])
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
-from hilum.io.files import names_to_disk
+from hilum.files.atomic import names_to_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from hilum.io.dicom.network import InstanceKey
+    from hilum.dicom.network import InstanceKey
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700

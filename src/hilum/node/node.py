@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from hilum.dicom.network import holds_image, read_key
 from hilum.errors import HilumError, ResourceError, UsageError, counted
-from hilum.io import atomic_write_text
-from hilum.io.dicom.network import holds_image, read_key
+from hilum.files import atomic_write_text
 from hilum.node.commitment import confirm
 from hilum.node.delivery import deliver, retry_after
 from hilum.node.instances import InstanceFolder

@@ -15,8 +15,8 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from hilum.dicom.network import checked_uid, file_header, holds_image, read_key
 from hilum.errors import ResourceError
-from hilum.io.dicom.network import checked_uid, file_header, holds_image, read_key
 from hilum.node.commitment import COMMITMENT_CLASS
 from hilum.node.delivery import server_context
 from hilum.node.instances import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.transport import AssociationSocket
 
-    from hilum.io.dicom.network import InstanceKey
+    from hilum.dicom.network import InstanceKey
     from hilum.node.config import NodeConfig
     from hilum.node.queue import Queue
     from hilum.node.status import Counters

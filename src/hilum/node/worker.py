@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from hilum.dicom.choose import NONE_FULFILS
+from hilum.dicom.network import read_key
 from hilum.errors import DataError, HilumError, UsageError
-from hilum.io.dicom.choose import NONE_FULFILS
-from hilum.io.dicom.network import read_key
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from hilum.errors import NEWER_HILUM, FormatError, HilumError, UsageError, did_you_mean, find_named
-from hilum.io import OutputFolder
-from hilum.io.text import read_text
+from hilum.files import OutputFolder
+from hilum.files.text import read_text
 from hilum.plan.classification import ClassificationPlan
 from hilum.plan.plan import PLAN_VERSION, Decision, Plan
 from hilum.plan.segmentation import SegmentationPlan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.annotation import annotation_files
-from hilum.io.files import atomic_path, atomic_write_text
+from hilum.files.atomic import atomic_path, atomic_write_text
 from hilum.preprocess.classifier_input import classifier_input_hash, preprocess_classifier_input
 from hilum.preprocess.store import RecordFolder, content_stamp, named_case, store_all
 

@@ -11,7 +11,7 @@ import cc3d
 import numpy as np
 
 from hilum.errors import DataError, GeometryError, ResourceError, counted
-from hilum.io.files import total_memory
+from hilum.files.record import total_memory
 from hilum.plan.plan import in_mm, resampled_size
 from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
 from hilum.preprocess.restore import Restore

@@ -17,8 +17,8 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.errors import DataError, HilumError, ResourceError, UsageError, some
+from hilum.files.atomic import atomic_path, atomic_write_text
 from hilum.io.content import content_hash, digest
-from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
 from hilum.volume import label_boxes

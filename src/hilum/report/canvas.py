@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.io import atomic_path
+from hilum.files import atomic_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,8 +29,8 @@ from hilum.dataset import ClassTable
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.class_order import is_none_word
 from hilum.errors import DataError, UsageError
-from hilum.io import OutputFolder
-from hilum.io.text import (
+from hilum.files import OutputFolder
+from hilum.files.text import (
     Table,
     is_known,
     name_key,

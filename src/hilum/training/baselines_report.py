@@ -17,7 +17,7 @@ from hilum.evaluation import (
     write_predictions,
 )
 from hilum.evaluation.page import joined_sentence
-from hilum.io import atomic_write_text
+from hilum.files import atomic_write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hilum.errors import ModelError
-from hilum.io import atomic_path
+from hilum.files import atomic_path
 from hilum.plan.plan import Record
 from hilum.training.schedule import Plateau
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import audit
 from hilum.dataset.leaks import Audit
-from hilum.io import atomic_write_text
+from hilum.files import atomic_write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING
 
 from hilum.errors import ResourceError
-from hilum.io import atomic_path, atomic_write_text
+from hilum.files import atomic_path, atomic_write_text
 from hilum.training.checkpoint import Row
 
 if TYPE_CHECKING:

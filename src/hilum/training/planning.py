@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import Case, Dataset, Fold
-    from hilum.io import OutputFolder
+    from hilum.files import OutputFolder
     from hilum.networks import Weights
     from hilum.training.task import P, S, StoreT, Task
 

@@ -18,7 +18,7 @@ from hilum.dataset.classes import (
 )
 from hilum.dataset.labels import describe_labels
 from hilum.errors import DataError, UsageError, some
-from hilum.io import atomic_write_text
+from hilum.files import atomic_write_text
 from hilum.io.content import content_hash, digest
 from hilum.plan.plan import Record
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made

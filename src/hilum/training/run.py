@@ -11,9 +11,9 @@ from hilum.dataset import describe_folds, make_folds, match_dataset
 from hilum.dataset.folds import fold_groups, patient_of
 from hilum.engines import describe_device, resolve_device
 from hilum.errors import ModelError, UsageError, some
+from hilum.files import OutputFolder
 from hilum.inference import RunClock, TrainedModel
 from hilum.inference.trained_model import MODEL_FILES
-from hilum.io import OutputFolder
 from hilum.training.assemble import assemble_model, few_scored, few_steps, first_scores
 from hilum.training.fold import TrainedFold, train_fold
 from hilum.training.given_plan import given_plan

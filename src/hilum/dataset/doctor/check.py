@@ -15,8 +15,8 @@ from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.folds import groups_on_both_sides, leaking_patients, patient_of
 from hilum.dataset.leaks import Audit, Pair, audit_of
 from hilum.errors import LabelError, counted, some
-from hilum.io import image_stem
-from hilum.io.files import total_memory
+from hilum.files import image_stem
+from hilum.files.record import total_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

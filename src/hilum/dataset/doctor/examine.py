@@ -14,10 +14,11 @@ from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
+from hilum.dicom.annotation import read_annotation
 from hilum.errors import DataError, HilumError, LabelError, ResourceError, counted
-from hilum.io import image_suffix, in_colours, inspect_file, palette_of, read_labels, read_volume
-from hilum.io.dicom.annotation import read_annotation
-from hilum.io.files import PICTURE_SUFFIXES
+from hilum.files import image_suffix
+from hilum.files.names import PICTURE_SUFFIXES
+from hilum.io import in_colours, inspect_file, palette_of, read_labels, read_volume
 from hilum.volume import MOST_LABELS
 
 if TYPE_CHECKING:

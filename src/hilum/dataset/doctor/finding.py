@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.io import Readable
+from hilum.files import Readable
 
 Severity = Literal["error", "warning", "note"]
 

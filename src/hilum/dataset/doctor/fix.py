@@ -25,18 +25,10 @@ from hilum.dataset.layouts.class_labels import classes_by_context
 from hilum.dataset.layouts.class_order import NO_FINDING, is_none_word
 from hilum.dataset.layouts.label_options import LabelOptions
 from hilum.errors import DataError, UsageError
-from hilum.io import (
-    OutputFolder,
-    atomic_path,
-    atomic_write_text,
-    holds_files,
-    image_suffix,
-    inspect_file,
-    write_labels,
-    write_volume,
-)
-from hilum.io.files import PICTURE_SUFFIXES
-from hilum.io.text import is_known, name_key
+from hilum.files import OutputFolder, atomic_path, atomic_write_text, holds_files, image_suffix
+from hilum.files.names import PICTURE_SUFFIXES
+from hilum.files.text import is_known, name_key
+from hilum.io import inspect_file, write_labels, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -14,8 +14,9 @@ from hilum.dataset.layouts.listing import WRITE_TABLE
 from hilum.dataset.layouts.patients import facts_of
 from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
 from hilum.errors import DataError, some
-from hilum.io import image_stem, image_suffix, supported
-from hilum.io.text import name_key, read_table
+from hilum.files import image_stem, image_suffix
+from hilum.files.text import name_key, read_table
+from hilum.io import supported
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:

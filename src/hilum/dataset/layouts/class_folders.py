@@ -13,7 +13,8 @@ from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDE
 from hilum.dataset.layouts.shared_images import dataset_of_classes
 from hilum.dataset.layouts.splits import with_parts
 from hilum.errors import DataError, counted, readable, some
-from hilum.io import is_output, supported
+from hilum.files import is_output
+from hilum.io import supported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

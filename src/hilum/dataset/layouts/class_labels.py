@@ -2,7 +2,7 @@
 
 | in the column | is |
 |---|---|
-| nothing, NA, nan, ?, unknown, ... (`hilum.io.text.is_known`) | not known: the case is unlabelled |
+| nothing, NA, nan, ?, unknown, ... (`is_known` of files.text) | not known: the case is unlabelled |
 | "none" in a column of classes | not known, unless named by the user or beside grades (mild) |
 | "-" beside "+" | the class - |
 | 0, 1; 0.0, 1.0 | the classes 0 and 1 |
@@ -30,7 +30,7 @@ from hilum.dataset.layouts.class_order import (
     natural,
 )
 from hilum.errors import DataError, UsageError, did_you_mean, some
-from hilum.io.text import is_known, name_key, one_spelling
+from hilum.files.text import is_known, name_key, one_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

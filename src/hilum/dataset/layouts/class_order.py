@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hilum.errors import UsageError, unknown_name
-from hilum.io.text import name_key
+from hilum.files.text import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection

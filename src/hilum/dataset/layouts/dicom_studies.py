@@ -14,13 +14,13 @@ from hilum.dataset.case import Case, Dataset, Orphan
 from hilum.dataset.channels import plain_name
 from hilum.dataset.labels import table_of
 from hilum.dataset.layouts.naming import stated_labels
+from hilum.dicom.studies import find_studies, holds_annotations
 from hilum.errors import DataError, LabelError, counted, some
-from hilum.io.dicom.studies import find_studies, holds_annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.io.dicom.studies import AnnotationFile, Studies, StudySeries
+    from hilum.dicom.studies import AnnotationFile, Studies, StudySeries
     from hilum.volume import LabelTable
 
 _UNSAFE = re.compile(r"[^\w.+-]+")

@@ -26,7 +26,7 @@ from hilum.dataset.layouts.class_labels import (
 )
 from hilum.dataset.layouts.class_order import is_none_word, natural
 from hilum.errors import DataError, UsageError, did_you_mean, some
-from hilum.io.text import is_known, name_key, unknown_words
+from hilum.files.text import is_known, name_key, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Orphan
 from hilum.errors import DataError, ResourceError
-from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
-from hilum.io.files import PICTURE_SUFFIXES
-from hilum.io.output import LEDGER
+from hilum.files import header_of, image_stem, image_suffix, is_output
+from hilum.files.names import PICTURE_SUFFIXES
+from hilum.files.output import LEDGER
+from hilum.io import inspect_file, supported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

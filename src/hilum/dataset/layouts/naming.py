@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hilum.dataset.conversion import background_of, contents_of
 from hilum.dataset.labels import table_of_segments
 from hilum.errors import DataError, FormatError, LabelError, ResourceError, some
-from hilum.io.output import is_output
-from hilum.io.text import is_known, name_key, read_json
+from hilum.files.output import is_output
+from hilum.files.text import is_known, name_key, read_json
 from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hilum.dataset.layouts.listing import image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import json_facts
 from hilum.dataset.layouts.shared_images import NumberedFiles, read_numbered
 from hilum.errors import DataError
-from hilum.io import image_stem
+from hilum.files import image_stem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
 from hilum.dataset.layouts.shared_images import CaseFiles, common_words, read_cases
 from hilum.errors import DataError, some
-from hilum.io import image_stem
+from hilum.files import image_stem
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError, some
-from hilum.io.text import (
+from hilum.files.text import (
     is_known,
     name_key,
     one_spelling,

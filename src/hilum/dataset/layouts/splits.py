@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hilum.dataset.case import Dataset, Fold
 from hilum.errors import DataError, FormatError, some
-from hilum.io.text import is_known, name_key, read_json
+from hilum.files.text import is_known, name_key, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

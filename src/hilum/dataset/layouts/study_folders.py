@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.channels import named_kind
+from hilum.dicom.choose import SeriesChoice, choose
+from hilum.dicom.score import Wanted
+from hilum.dicom.series import series_header
+from hilum.dicom.sources import files_below, files_of, series_folder
+from hilum.dicom.study import read_volumes
 from hilum.errors import DataError, counted
-from hilum.io.dicom.choose import SeriesChoice, choose
-from hilum.io.dicom.score import Wanted
-from hilum.io.dicom.series import series_header
-from hilum.io.dicom.sources import files_below, files_of, series_folder
-from hilum.io.dicom.study import read_volumes
-from hilum.io.files import SERIES_MARK
+from hilum.files.names import SERIES_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset.case import Case, Dataset
-    from hilum.io.dicom.choose import Choice
+    from hilum.dicom.choose import Choice
 
 
 @dataclass(frozen=True)

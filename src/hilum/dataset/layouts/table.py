@@ -16,8 +16,9 @@ from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.errors import DataError, FormatError
-from hilum.io import image_stem, image_suffix, is_output, supported
-from hilum.io.text import is_known, name_key, read_header, read_table, unknown_words
+from hilum.files import image_stem, image_suffix, is_output
+from hilum.files.text import is_known, name_key, read_header, read_table, unknown_words
+from hilum.io import supported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

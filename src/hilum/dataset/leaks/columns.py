@@ -15,7 +15,7 @@ import numpy as np
 
 from hilum.dataset.columns import is_numeric, number, role_of
 from hilum.dataset.leaks.record import Predictor
-from hilum.io.text import is_known
+from hilum.files.text import is_known
 from hilum.metrics import auroc, delong_interval
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.files.names import file_of
 from hilum.io.content import file_hash, files_of
-from hilum.io.files import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.io import image_suffix
+from hilum.files import image_suffix
 from hilum.volume import CANONICAL, reorient
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from hilum.dataset.columns import number
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.covariates import choose_columns
-from hilum.io.text import is_known
+from hilum.files.text import is_known
 from hilum.targets.class_score import ClassScore
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.columns import is_numeric, role_of
 from hilum.errors import UsageError, did_you_mean
-from hilum.io import image_suffix
-from hilum.io.text import is_known
+from hilum.files import image_suffix
+from hilum.files.text import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.markdown import class_page
 from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
-from hilum.io import Readable
+from hilum.files import Readable
 from hilum.targets.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:

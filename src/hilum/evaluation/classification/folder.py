@@ -16,7 +16,7 @@ from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
-from hilum.io.text import (
+from hilum.files.text import (
     is_known,
     name_key,
     one_spelling,

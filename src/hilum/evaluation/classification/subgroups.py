@@ -14,7 +14,7 @@ from hilum.evaluation.classification.measures import measures
 from hilum.evaluation.classification.summary import estimate
 from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.records import Record
-from hilum.io.text import is_known
+from hilum.files.text import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.evaluation.segmentation.score import Score
 from hilum.evaluation.segmentation.summary import Summary
-from hilum.io import Readable
+from hilum.files import Readable
 from hilum.volume import LabelTable
 
 _COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:])

@@ -36,14 +36,8 @@ from hilum.evaluation.segmentation.label_maps import (
 )
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.io import (
-    image_stem,
-    is_dicom_annotation,
-    is_output,
-    read_geometry,
-    read_labels,
-    read_volume,
-)
+from hilum.files import image_stem, is_output
+from hilum.io import is_dicom_annotation, read_geometry, read_labels, read_volume
 from hilum.io.inventory import take_inventory
 from hilum.targets.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 from hilum.dataset.channels import plain_name
 from hilum.dataset.labels import describe_labels, ids_by_name, ids_of_segments, relabel
 from hilum.errors import LabelError, UsageError, some
+from hilum.files import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io import (
-    header_of,
-    image_stem,
-    image_suffix,
     inspect_file,
     is_dicom_annotation,
-    is_output,
-    nearest,
     read_dicom_annotation,
     read_labels,
     segments_of,

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from hilum.errors import ModelError
-from hilum.io.placeholder import refuse_placeholder
+from hilum.files.placeholder import refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

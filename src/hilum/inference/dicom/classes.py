@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.io.dicom.write.display import Words, with_caption, with_heat
-from hilum.io.dicom.write.findings import ClassFinding, Classification
-from hilum.io.dicom.write.key_image import KeyImage
-from hilum.io.dicom.write.page import Page, source_facts
-from hilum.io.dicom.write.producer import NOT_A_DEVICE
+from hilum.dicom_results.display import Words, with_caption, with_heat
+from hilum.dicom_results.findings import ClassFinding, Classification
+from hilum.dicom_results.key_image import KeyImage
+from hilum.dicom_results.page import Page, source_facts
+from hilum.dicom_results.producer import NOT_A_DEVICE
 from hilum.targets.predictions import called_classes
 
 if TYPE_CHECKING:
+    from hilum.dicom_results.display import Pixels
     from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.dicom.source import DicomSource
-    from hilum.io.dicom.write.display import Pixels
 
 MOST_PICTURES = 3
 

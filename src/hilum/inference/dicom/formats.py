@@ -5,6 +5,17 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from hilum.dicom_results.key_image import make_key_images
+from hilum.dicom_results.page import print_page
+from hilum.dicom_results.pdf import make_encapsulated_pdf
+from hilum.dicom_results.producer import Producer, save
+from hilum.dicom_results.rtstruct import make_rtstruct
+from hilum.dicom_results.seg import Segmentation
+from hilum.dicom_results.sr import (
+    make_classification_report,
+    make_measurement_report,
+    save_report,
+)
 from hilum.inference.dicom.classes import classification_of, key_images_of_classes, page_of_classes
 from hilum.inference.dicom.labels import key_images_of_labels, page_of_labels
 from hilum.inference.dicom.names import (
@@ -16,27 +27,16 @@ from hilum.inference.dicom.names import (
     segmentation_among,
 )
 from hilum.inference.dicom.source import DicomSource
-from hilum.io.dicom.rtstruct.write import make_rtstruct
-from hilum.io.dicom.write.key_image import make_key_images
-from hilum.io.dicom.write.page import print_page
-from hilum.io.dicom.write.pdf import make_encapsulated_pdf
-from hilum.io.dicom.write.producer import Producer, save
-from hilum.io.dicom.write.seg import Segmentation
-from hilum.io.dicom.write.sr import (
-    make_classification_report,
-    make_measurement_report,
-    save_report,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from hilum.dicom_results.key_image import KeyImage
+    from hilum.dicom_results.page import Page
+    from hilum.dicom_results.seg import Kind
     from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.prediction import Prediction
-    from hilum.io.dicom.write.key_image import KeyImage
-    from hilum.io.dicom.write.page import Page
-    from hilum.io.dicom.write.seg import Kind
 
 
 def write_segmentation(prediction: Prediction, folder: Path, kind: Kind) -> tuple[Path, ...]:

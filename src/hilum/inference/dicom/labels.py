@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.io.dicom.write.display import Words, with_caption, with_outlines
-from hilum.io.dicom.write.key_image import KeyImage
-from hilum.io.dicom.write.page import Page, source_facts
-from hilum.io.dicom.write.producer import NOT_A_DEVICE
+from hilum.dicom_results.display import Words, with_caption, with_outlines
+from hilum.dicom_results.key_image import KeyImage
+from hilum.dicom_results.page import Page, source_facts
+from hilum.dicom_results.producer import NOT_A_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hilum.dicom_results.findings import Finding
     from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.prediction import Prediction
-    from hilum.io.dicom.write.findings import Finding
 
 MOST_PICTURES = 3
 

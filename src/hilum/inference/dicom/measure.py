@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.io.dicom.write.codes import code_of_name
-from hilum.io.dicom.write.concepts import ANATOMY, concepts_of
-from hilum.io.dicom.write.findings import Bidirectional, Finding, Line, Site
+from hilum.dicom_results.codes import code_of_name
+from hilum.dicom_results.concepts import ANATOMY, concepts_of
+from hilum.dicom_results.findings import Bidirectional, Finding, Line, Site
 from hilum.metrics import components, widest_slice
 from hilum.volume import label_boxes
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hilum.dicom_results.concepts import SegmentConcepts
     from hilum.inference.dicom.source import DicomSource
     from hilum.inference.prediction import Prediction
-    from hilum.io.dicom.write.concepts import SegmentConcepts
     from hilum.metrics import Diameter
     from hilum.metrics.masks import Mask
     from hilum.volume import Geometry, Label, LabelTable

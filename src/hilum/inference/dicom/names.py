@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hilum.dataset.case import Case
-    from hilum.io.dicom.write.seg import Kind
+    from hilum.dicom_results.seg import Kind
 
 DICOM = "dicom-"
 """Begins the names of formats that are written about DICOM images."""

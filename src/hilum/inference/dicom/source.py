@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.dicom.header import keep_quiet, number_of
+from hilum.dicom.picture import header_is_coloured
+from hilum.dicom.pixels import read_colours, read_grey
+from hilum.dicom.stack import open_stack
+from hilum.dicom_results.display import DisplayFrame, grey_of
+from hilum.dicom_results.repair import read_source_images
 from hilum.errors import DataError
 from hilum.io import is_dicom
-from hilum.io.dicom.header import keep_quiet, number_of
-from hilum.io.dicom.picture import header_is_coloured
-from hilum.io.dicom.pixels import read_colours, read_grey
-from hilum.io.dicom.stack import open_stack
-from hilum.io.dicom.write.display import DisplayFrame, grey_of
-from hilum.io.dicom.write.repair import read_source_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hilum.io.dicom.stack import OpenedStack
-    from hilum.io.dicom.write.repair import SourceImages
+    from hilum.dicom.stack import OpenedStack
+    from hilum.dicom_results.repair import SourceImages
 
 
 @dataclass(frozen=True, eq=False)

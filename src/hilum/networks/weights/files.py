@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hilum.errors import ModelError, UsageError
-from hilum.io.files import nearest
-from hilum.io.placeholder import refuse_placeholder
+from hilum.files.names import nearest
+from hilum.files.placeholder import refuse_placeholder
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network")
 """Under which of its keys a training script's file keeps the weights; averaged ones first."""

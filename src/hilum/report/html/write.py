@@ -8,7 +8,7 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation import Comparison, Evaluation, load_evaluation
 from hilum.evaluation.comparison import COMPARISON
 from hilum.evaluation.saved import SUMMARY
-from hilum.io import OutputFolder
+from hilum.files import OutputFolder
 from hilum.report.html.classes import class_report
 from hilum.report.html.comparison import comparison_report
 from hilum.report.html.label_maps import label_map_report

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hilum.files import atomic_path
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
-from hilum.io import atomic_path
 from hilum.training.augmentation import centre_of
 from hilum.training.case_order import minimum_per_class_first, stratified_order
 from hilum.training.steps.step import PreparedNetwork

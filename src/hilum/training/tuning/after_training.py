@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from hilum.dataset import read_annotation
 from hilum.errors import HilumError
 from hilum.evaluation import Score
-from hilum.io import atomic_write_text, read_labels, write_labels
+from hilum.files import atomic_write_text
+from hilum.io import read_labels, write_labels
 from hilum.plan import SegmentationPlan
 from hilum.preprocess import CaseStore
 from hilum.training.task import TrainedFolds

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from hilum.dataset import match_dataset, open_dataset, read_annotation
 from hilum.errors import DataError, HilumError, UsageError, counted
 from hilum.evaluation.page import span
+from hilum.files import OutputFolder, holds_files
 from hilum.inference import ModelMetrics, Predictor, TrainedModel
 from hilum.inference.manifest import hilum_version
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
-from hilum.io import OutputFolder, holds_files
 from hilum.plan import SegmentationPlan
 from hilum.training.case_order import shuffled_order
 from hilum.training.options import Listener

@@ -1,0 +1,169 @@
+"""The choice of the series that a model takes, with points and reasons in words.
+
+Each volume of a study has points for a channel (`hilum.dicom.score`). Equal points are no
+choice: `judge`, the model's own check of an image, decides between the best, or the user does by a
+rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hilum.dicom.score import Score, rank
+from hilum.errors import DataError, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hilum.dicom.rule import Rule
+    from hilum.dicom.score import Wanted
+    from hilum.dicom.study import SeriesVolume
+
+    Judge = Callable[[SeriesVolume], tuple[str, ...]]
+    """Lists what is unlike the training images in a volume, by its voxels."""
+
+NONE_FULFILS = "no series fulfils"
+"""In the error of a study that has no series for a rule."""
+_TIE = 0.25  # points by which the best must lead
+_JUDGED = 4  # volumes of equal points whose voxels are looked at
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The volume that was chosen for a channel, and why.
+
+    Args:
+        channel: its name.
+        volume: of the study.
+        because: in words.
+        scores: of all volumes that were compared, the best first.
+        by_rule: whether a rule left only this one.
+    """
+
+    channel: str
+    volume: SeriesVolume
+    because: str
+    scores: tuple[Score, ...]
+    by_rule: bool = False
+
+
+@dataclass(frozen=True)
+class SeriesChoice:
+    """Wishes of a model, and of the user, by which the series of a study are chosen.
+
+    Args:
+        wanted: of each channel.
+        rule: of the user; None: the model's wishes decide among all.
+        judge: the model's own check of an image, asked between series of equal points.
+    """
+
+    wanted: tuple[Wanted, ...]
+    rule: Rule | None = None
+    judge: Judge | None = None
+
+
+def choose(
+    volumes: Sequence[SeriesVolume],
+    wanted: Sequence[Wanted],
+    *,
+    where: str,
+    rule: Rule | None = None,
+    judge: Judge | None = None,
+) -> tuple[Choice, ...]:
+    """Choose a volume for each channel, in the order of the channels.
+
+    Those of several channels share a frame of reference, where one has a volume for each.
+
+    Args:
+        volumes: of one study.
+        wanted: of each channel.
+        where: whose volumes they are, for errors.
+        rule: only volumes that fulfil it count; of several channels it may name one series each.
+        judge: decides between volumes of equal points; not asked for several channels.
+
+    Raises:
+        DataError: none suits, or two suit equally; all are listed with their scores.
+    """
+    kept = [volume for volume in volumes if rule is None or rule.fits(volume.facts)]
+    if not kept:
+        raise _error(
+            f"{where}: {NONE_FULFILS} {rule.text if rule else ''!r}",
+            [Score(volume) for volume in volumes],
+        )
+    if len(wanted) == 1:
+        choice = _choose_one(kept, wanted[0], where, judge)
+        if rule is not None and len(kept) == 1:
+            choice = replace(choice, because=f"it alone fulfils {rule.text!r}", by_rule=True)
+        return (choice,)
+    chosen: list[tuple[float, tuple[Choice, ...]]] = []
+    errors: list[DataError] = []
+    for frame in dict.fromkeys(volume.frame_of_reference for volume in kept):
+        together = [volume for volume in kept if volume.frame_of_reference == frame]
+        try:
+            choices = tuple(_choose_one(together, one, where, None) for one in wanted)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if len({choice.volume.source for choice in choices}) < len(choices):
+            listed = [score for choice in choices for score in choice.scores]
+            errors.append(_error(f"{where}: one series would be taken for two channels", listed))
+            continue
+        chosen.append((sum(choice.scores[0].points for choice in choices), choices))
+    chosen.sort(key=lambda one: one[0], reverse=True)
+    if not chosen:
+        raise max(errors, key=lambda error: len(str(error)))
+    if len(chosen) > 1 and chosen[0][0] - chosen[1][0] < _TIE:
+        listed = [choice.scores[0] for _, choices in chosen for choice in choices]
+        raise _error(f"{where}: series of two frames of reference suit equally", listed)
+    return chosen[0][1]
+
+
+def _choose_one(
+    volumes: Sequence[SeriesVolume], wanted: Wanted, where: str, judge: Judge | None
+) -> Choice:
+    """Choose the volume of one channel."""
+    scores = rank(volumes, wanted)
+    suited = [one for one in scores if not one.excluded]
+    if not suited:
+        raise _error(f"{where}: no series suits channel {wanted.name}", scores)
+    best = [one for one in suited if suited[0].points - one.points < _TIE]
+    if len(best) > 1 and judge is not None and len(best) <= _JUDGED:
+        judged = [(len(unlike := judge(one.volume)), one, unlike) for one in best]
+        judged.sort(key=lambda one: one[0])
+        scores = (
+            *(
+                one.plus(
+                    0, f"unlike the training images: {'; '.join(unlike)}" if unlike else "alike"
+                )
+                for _, one, unlike in judged
+            ),
+            *(one for one in scores if one not in best),
+        )
+        best = [one for one, other in zip(scores, judged, strict=False) if other[0] == judged[0][0]]
+    if len(best) > 1:
+        raise _error(f"{where}: {len(best)} series suit channel {wanted.name} equally well", scores)
+    if len(volumes) == 1:
+        because = "it is the only one"
+    elif len(suited) == 1:
+        because = "no other can be taken"
+    else:
+        because = best[0].words
+    return Choice(wanted.name, best[0].volume, because, scores)
+
+
+def _error(found: str, scores: Sequence[Score]) -> DataError:
+    """Make an error that lists candidates, and says how to choose."""
+    lines = [
+        f"  {one.volume.choice}: {one.volume.modality or '?'} {one.volume.title},"
+        f" {counted(one.volume.slices, 'slice')}"
+        + (f": {one.excluded}" if one.excluded else f", {one.points:.3g} points: {one.words}")
+        for one in scores
+    ]
+    usable = next((one.volume for one in scores if not one.excluded), None)
+    name = "NUMBER" if usable is None else usable.choice
+    return DataError(
+        "\n".join([found, *lines]),
+        needed="one series that suits clearly",
+        cure=f"choose one: series={name!r}, or a rule such as series='description~WORD'",
+    )

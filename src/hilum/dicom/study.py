@@ -1,0 +1,365 @@
+"""The studies in a folder of DICOM files: series, the volumes that they hold, a verdict each.
+
+Headers only are read, but for the pixels of files that may be copies of each other. Every file is
+accounted for: it belongs to a volume, or there is a reason why not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dicom.frames import frames_of, read_image_file
+from hilum.dicom.header import keep_quiet, text_of
+from hilum.dicom.series import series_header
+from hilum.dicom.sources import files_below
+from hilum.dicom.split import Group, plane_of, split
+from hilum.dicom.stack import stack_frames
+from hilum.dicom.start import data_start
+from hilum.errors import FormatError, HilumError
+from hilum.files.names import SERIES_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hilum.dicom.frames import Frame, ImageFile
+    from hilum.volume import Geometry
+
+NO_DICOM = "no DICOM file"
+_UNPLACED = "a picture without a place in the patient"
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True)
+class SeriesVolume:
+    """A volume that a series holds, or images that form none.
+
+    Args:
+        source: what `read_volume` reads: "folder#series/UID", with "/KEY" where the series holds
+            several volumes; the folder where nothing else is in it.
+        uid: SeriesInstanceUID; "" where it is not stated, as every text here.
+        key: tells the volume among others of its series; "" where it is the only one.
+        label: what is special about it among them, in words.
+        study: StudyInstanceUID.
+        patient: PatientID.
+        date: StudyDate.
+        modality: "CT", "MR", ...
+        number: SeriesNumber.
+        description: SeriesDescription.
+        protocol: ProtocolName.
+        body_part: BodyPartExamined.
+        image_type: the values of ImageType.
+        plane: axial, coronal, sagittal, oblique.
+        kernel: of the CT reconstruction.
+        contrast: the contrast agent.
+        echo: number of the echo, None where it is not stated.
+        b_value: s/mm2.
+        slices: number of frames.
+        geometry: the grid; None where the images form none.
+        pixel_mm: (rows, columns), None where it is not stated.
+        frame_of_reference: UID.
+        files: its files.
+        fault: why it cannot be read as a volume; None where it can.
+        notes: what had to be assumed or mended.
+        shares_number: whether another series of the study has the same number.
+    """
+
+    source: Path
+    uid: str
+    key: str = ""
+    label: str = ""
+    study: str = ""
+    patient: str = ""
+    date: str = ""
+    modality: str = ""
+    number: str = ""
+    description: str = ""
+    protocol: str = ""
+    body_part: str = ""
+    image_type: tuple[str, ...] = ()
+    plane: str = ""
+    kernel: str = ""
+    contrast: str = ""
+    echo: int | None = None
+    b_value: float | None = None
+    slices: int = 0
+    geometry: Geometry | None = None
+    pixel_mm: tuple[float, float] | None = None
+    frame_of_reference: str | None = None
+    files: tuple[Path, ...] = ()
+    fault: HilumError | None = None
+    notes: tuple[str, ...] = ()
+    shares_number: bool = False
+
+    @property
+    def spacing_mm(self) -> float | None:
+        """Distance of its slices; None where they form no grid."""
+        return None if self.geometry is None else self.geometry.spacing[0]
+
+    @property
+    def refused(self) -> str:
+        """Reason why it cannot be read, without the place that stands first; "" where it can."""
+        text = "" if self.fault is None else self.fault.found
+        for place in (self.source, *self.files):
+            if text.startswith(str(place)):
+                return text[len(str(place)) :].partition(": ")[2] or text
+        return text
+
+    @property
+    def left_out(self) -> str:
+        """The reason for which its files are left out where another volume is taken."""
+        if self.fault is None:
+            return "a DICOM series of the study that was not chosen"
+        special = re.search(r"\d", self.refused)  # names or numbers of this series alone
+        return "a DICOM series that is no volume" if special else self.refused
+
+    @property
+    def title(self) -> str:
+        """Series number, description and what is special, for people."""
+        words = f"series {self.number}" if self.number else self.modality or "series"
+        text = f"{words} {self.description!r}" if self.description else words
+        return f"{text} ({self.label})" if self.label else text
+
+    @property
+    def choice(self) -> str:
+        """The shortest rule that names it: number or UID, and key."""
+        name = self.uid if self.shares_number or not self.number.isdigit() else self.number
+        return f"{name}/{self.key}" if self.key else name
+
+    @property
+    def facts(self) -> Mapping[str, str | float | None]:
+        """Its facts by the names in `hilum.dicom.rule.FACTS`."""
+        return {
+            "modality": self.modality,
+            "number": float(self.number) if self.number.isdigit() else self.number,
+            "description": self.description,
+            "protocol": self.protocol,
+            "body": self.body_part,
+            "type": " ".join(self.image_type),
+            "orientation": self.plane,
+            "kernel": self.kernel,
+            "contrast": self.contrast,
+            "echo": None if self.echo is None else float(self.echo),
+            "bvalue": self.b_value,
+            "slices": float(self.slices),
+            "spacing": self.spacing_mm,
+            "pixel": None if self.pixel_mm is None else self.pixel_mm[0],
+            "uid": self.uid,
+            "key": self.key,
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """The series of one study of one patient, in one place.
+
+    Args:
+        uid: StudyInstanceUID.
+        patient: PatientID.
+        date: StudyDate.
+        folder: the deepest one that holds all its images.
+        volumes: of all its series, in the order of series' numbers.
+    """
+
+    uid: str
+    patient: str
+    date: str
+    folder: Path
+    volumes: tuple[SeriesVolume, ...]
+
+
+@dataclass(frozen=True)
+class StudyList:
+    """The studies below a folder, and the reason for every file that belongs to none."""
+
+    studies: tuple[Study, ...]
+    aside: Mapping[Path, str]
+
+
+def read_studies(root: Path) -> StudyList:
+    """Look through a folder at any depth for studies.
+
+    Args:
+        root: a folder, or a DICOMDIR in it; hidden files are passed over.
+    """
+    folder = root if root.is_dir() else root.parent
+    volumes, aside = read_volumes(files_below(folder))
+    return StudyList(group_studies(volumes), aside)
+
+
+def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[Path, str]]:
+    """Sort files by series and volume.
+
+    Returns:
+        The volumes, by series' numbers, and the reason for each file that belongs to none.
+    """
+    aside: dict[Path, str] = {}
+    images: dict[str, list[ImageFile]] = defaultdict(list)
+    faults: dict[str, HilumError] = {}
+    broken: dict[str, list[Path]] = defaultdict(list)
+    with keep_quiet():
+        for file in files:
+            if data_start(file) is None:
+                aside[file] = NO_DICOM
+                continue
+            try:
+                image = read_image_file(file)
+            except HilumError as error:
+                header = series_header(file)
+                uid = header.uid if header is not None else ""
+                faults.setdefault(uid, error)
+                broken[uid].append(file)
+                continue
+            if image is None:
+                aside[file] = _reason(file)
+            else:
+                images[image.series].append(image)
+        volumes = [
+            volume
+            for uid in {**images, **broken}
+            for volume in _volumes(images[uid], faults.get(uid), broken[uid], aside)
+        ]
+    owners: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for volume in volumes:
+        owners[volume.study, volume.number].add(volume.uid)
+    volumes = [
+        replace(volume, shares_number=len(owners[volume.study, volume.number]) > 1)
+        for volume in sorted(volumes, key=_order)
+    ]
+    return tuple(volumes), aside
+
+
+def group_studies(volumes: Sequence[SeriesVolume]) -> tuple[Study, ...]:
+    """Put the volumes of one study together."""
+    by_study: dict[tuple[str, str], list[SeriesVolume]] = defaultdict(list)
+    for volume in volumes:
+        by_study[volume.patient, volume.study].append(volume)
+    return tuple(
+        Study(
+            uid, patient, held[0].date, common_folder(f for v in held for f in v.files), tuple(held)
+        )
+        for (patient, uid), held in by_study.items()
+    )
+
+
+def common_folder(files: Iterable[Path]) -> Path:
+    """Return the deepest folder that holds all files."""
+    folders = {str(file.parent) for file in files}
+    return Path(os.path.commonpath(folders)) if folders else Path()
+
+
+def _reason(file: Path) -> str:
+    """Say what a DICOM file is that is no image."""
+    header = series_header(file)
+    kind = header.modality if header is not None else "a list of files, as DICOMDIR"
+    return f"a DICOM object that is no image ({kind or 'kind not stated'})"
+
+
+def _order(volume: SeriesVolume) -> tuple[str, str, float, str, str]:
+    number = float(volume.number) if volume.number.isdigit() else float("inf")
+    return volume.patient, volume.study, number, volume.uid, volume.key
+
+
+def _volumes(
+    images: Sequence[ImageFile],
+    fault: HilumError | None,
+    broken: Sequence[Path],
+    aside: dict[Path, str],
+) -> list[SeriesVolume]:
+    """Divide the images of a series into volumes; a file that cannot be read spoils them all.
+
+    Files of no volume are added to `aside`.
+    """
+    if not images:
+        place = common_folder(broken)
+        return [SeriesVolume(place, "", files=tuple(broken), fault=fault, slices=len(broken))]
+    series = _of_series(images[0], [*(image.path for image in images), *broken])
+    frames: list[Frame] = []
+    for image in images:
+        try:
+            frames += frames_of(image)
+        except HilumError as error:
+            fault = fault or error
+    if fault is not None:
+        files = (*(image.path for image in images), *broken)
+        return [replace(_described(series, frames), fault=fault, files=files, slices=len(files))]
+    placed = [frame for frame in frames if frame.placed]
+    if not placed:
+        return [_of_picture(series, frame, alone=len(frames) == 1) for frame in frames]
+    parts = split(placed)
+    reasons = {frame.path: reason.partition(" as ")[0] for frame, reason in parts.aside}
+    reasons |= dict.fromkeys((frame.path for frame in frames if not frame.placed), _UNPLACED)
+    if not parts.groups:
+        found = "; ".join(dict.fromkeys(reasons.values()))
+        none = FormatError(f"{series.source}: {found}", needed="images that are slices of a volume")
+        files = tuple(image.path for image in images)
+        return [replace(_described(series, frames), fault=none, files=files)]
+    held = {frame.path for group in parts.groups for frame in group.frames}
+    aside |= {path: reason for path, reason in reasons.items() if path not in held}
+    return [_of_group(series, group) for group in parts.groups]
+
+
+def _of_picture(series: SeriesVolume, frame: Frame, *, alone: bool) -> SeriesVolume:
+    """Describe a picture, which has no place in the patient: each is an image of its own."""
+    number = frame.acquisition.instance_number
+    key = "" if alone else f"image{number or frame.path.stem}"
+    source = series.source if alone else frame.path
+    picture = Group(key, (frame,), "" if alone else f"image {number or frame.path.name}")
+    return replace(_of_group(replace(series, source=frame.path), picture), source=source)
+
+
+def _of_series(image: ImageFile, files: Sequence[Path]) -> SeriesVolume:
+    """Describe a series by one of its images."""
+    header = image.header
+    return SeriesVolume(
+        Path(f"{common_folder(files)}{SERIES_MARK}{image.series}"),
+        image.series,
+        study=image.study,
+        patient=text_of(header, "PatientID"),
+        date=text_of(header, "StudyDate"),
+        modality=image.modality,
+        number=image.series_number,
+        description=image.description,
+        protocol=text_of(header, "ProtocolName"),
+        body_part=text_of(header, "BodyPartExamined"),
+    )
+
+
+def _of_group(series: SeriesVolume, group: Group) -> SeriesVolume:
+    """Describe a group of a series, and try whether it is a volume."""
+    named = group.key and SERIES_MARK in str(series.source)
+    source = Path(f"{series.source}/{group.key}") if named else series.source
+    files = tuple(dict.fromkeys(frame.path for frame in group.frames))
+    described = _described(
+        replace(series, source=source, key=group.key, label=group.label, files=files), group.frames
+    )
+    try:
+        built = stack_frames(group.frames, source)
+    except HilumError as error:
+        return replace(described, fault=error)
+    return replace(described, geometry=built.geometry, notes=built.notes)
+
+
+def _described(series: SeriesVolume, frames: Sequence[Frame]) -> SeriesVolume:
+    """Add what the frames of a volume state."""
+    if not frames:
+        return series
+    made, first = [frame.acquisition for frame in frames], frames[0]
+    kinds = dict.fromkeys(word for one in made for word in one.image_type)
+    echoes, b_values = {one.echo_number for one in made}, {one.b_value for one in made}
+    return replace(
+        series,
+        image_type=tuple(kinds),
+        plane=plane_of(first) if first.placed else "",
+        kernel=" ".join(dict.fromkeys(one.kernel for one in made if one.kernel)),
+        contrast=" ".join(dict.fromkeys(one.contrast for one in made if one.contrast)),
+        echo=next(iter(echoes)) if len(echoes) == 1 else None,
+        b_value=next(iter(b_values)) if len(b_values) == 1 else None,
+        slices=len(frames),
+        pixel_mm=first.pixel_spacing,
+        frame_of_reference=first.frame_of_reference,
+    )

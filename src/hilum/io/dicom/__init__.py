@@ -1,1 +1,0 @@
-"""DICOM: studies, series and what is said about them, in and out."""

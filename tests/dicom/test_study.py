@@ -1,0 +1,172 @@
+"""A folder of DICOM files is listed as studies and volumes, and no file is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+
+from hilum.dicom.study import NO_DICOM, read_studies
+from hilum.examples import SeriesTags, write_dicom_series
+from hilum.io import read_volume
+from hilum.volume import Geometry, Volume
+
+
+def image(slices=5, value=7):
+    affine = np.array([[0, 0, 1.1, 4], [0, 1.2, 0, -7], [2.5, 0, 0, 9], [0, 0, 0, 1.0]])
+    return Volume(np.full((1, slices, 8, 6), value, np.int16), Geometry((slices, 8, 6), affine))
+
+
+def write(folder, number=2, *, volume=None, **tags):
+    return write_dicom_series(
+        volume or image(), folder, tags=SeriesTags(series_number=number, **tags)
+    )
+
+
+def count(found):
+    return len(found.aside) + sum(
+        len(volume.files) for study in found.studies for volume in study.volumes
+    )
+
+
+def test_series_are_described(tmp_path):
+    write(tmp_path / "a/b", 3, attributes={"ConvolutionKernel": "B30f", "ContrastBolusAgent": "U"})
+    (study,) = read_studies(tmp_path).studies
+    (one,) = study.volumes
+    assert study.folder == tmp_path / "a/b"
+    assert (one.modality, one.number, one.description) == ("CT", "3", "Portal venous 5.0")
+    assert (one.kernel, one.contrast, one.plane, one.slices) == ("B30f", "U", "axial", 5)
+    assert one.fault is None
+    assert one.geometry.spacing == (2.5, 1.2, 1.1)
+    assert (one.spacing_mm, one.pixel_mm) == (2.5, (1.2, 1.1))
+    assert one.title == "series 3 'Portal venous 5.0'"
+    assert one.choice == "3"
+    assert np.array_equal(read_volume(one.source).array, image().array)
+
+
+def test_patients_and_studies_are_told_apart(tmp_path):
+    for patient in ("P1", "P2"):
+        for date in ("20200101", "20210101"):
+            write(tmp_path / patient / date, patient_id=patient, study_date=date)
+    found = read_studies(tmp_path).studies
+    assert len(found) == len({(one.patient, one.date) for one in found}) == 4
+
+
+def test_every_file_has_a_place_or_a_reason(tmp_path):
+    files = write(tmp_path / "s")
+    write(tmp_path / "scout", 1, volume=image(1),
+          attributes={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})  # fmt: skip
+    (tmp_path / "readme.txt").write_text("x")
+    (tmp_path / "again.dcm").write_bytes(files[0].read_bytes())
+    report = pydicom.dcmread(files[0])
+    report.Modality, report.SeriesInstanceUID = "SR", "1.2.3"
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    del report.Rows, report.PixelData
+    report.save_as(tmp_path / "report.dcm")
+    found = read_studies(tmp_path)
+    assert count(found) == 9
+    assert {path.name: reason for path, reason in found.aside.items()} == {
+        "readme.txt": NO_DICOM,
+        "report.dcm": "a DICOM object that is no image (SR)",
+        "0001.dcm": "a copy: the same image",
+    }
+    verdicts = {one.number: one.refused for one in found.studies[0].volumes}
+    assert verdicts == {"1": "a localizer (scout)", "2": ""}
+
+
+def test_volumes_of_one_series_have_keys(tmp_path):
+    for n in (1, 2):
+        write(tmp_path / f"a{n}", acquisition=n, volume=image(value=n))
+    (study,) = read_studies(tmp_path).studies
+    assert [one.choice for one in study.volumes] == ["2/acq1", "2/acq2"]
+    for one, value in zip(study.volumes, (1, 2), strict=True):
+        assert (read_volume(one.source).array == value).all()
+        assert one.title.endswith(f"(acquisition {value})")
+
+
+def test_series_of_one_number_are_named_by_uid(tmp_path):
+    first = write(tmp_path / "a")
+    for file in write(tmp_path / "b", 3):
+        data = pydicom.dcmread(file)
+        data.SeriesNumber = 2
+        data.save_as(file)
+    (study,) = read_studies(tmp_path).studies
+    assert pydicom.dcmread(first[0]).SeriesInstanceUID in {one.choice for one in study.volumes}
+    assert len({one.choice for one in study.volumes}) == 2
+
+
+def test_a_damaged_slice_spoils_its_series(tmp_path):
+    files = write(tmp_path / "s")
+    write(tmp_path / "t", 3)
+    data = files[2].read_bytes()
+    data = data.replace(b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00US\x03\x00")
+    files[2].write_bytes(data[:900])
+    found = read_studies(tmp_path)
+    assert count(found) == 10
+    assert sum(bool(one.refused) for one in found.studies[0].volumes) == 1
+
+
+def test_missing_slices_are_refused_with_the_reason(tmp_path):
+    write(tmp_path / "s")[2].unlink()
+    (one,) = read_studies(tmp_path).studies[0].volumes
+    assert "1 slice missing" in one.refused
+    assert one.geometry is None
+
+
+def test_pictures_of_one_series_are_an_image_each(tmp_path):
+    files = write(tmp_path / "us", volume=image(3))
+    for file in files:
+        data = pydicom.dcmread(file)
+        data.Modality, data.SOPClassUID = "US", "1.2.840.10008.5.1.4.1.1.6.1"
+        del data.ImagePositionPatient, data.ImageOrientationPatient
+        data.save_as(file)
+    (study,) = read_studies(tmp_path).studies
+    assert [one.source for one in study.volumes] == list(files)
+    assert [one.choice for one in study.volumes] == ["2/image1", "2/image2", "2/image3"]
+    assert all(read_volume(one.source).geometry.is_2d for one in study.volumes)
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    write(tmp_path / "s")
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    found = read_studies(tmp_path / "DICOMDIR")
+    assert len(found.studies) == 1
+    assert count(found) == 6
+
+
+EXPECTED = {
+    "ct_ge_tilt_two_thicknesses_one_folder": {"2/thick4": 4, "2/thick7": 4},
+    "mr_mixed_orientation": {"202/axial": 2, "202/sagittal": 2},
+    "ct_not_a_volume": {f"4/acq{n}": 1 for n in (12, 13, 14, 15)},
+    "mr_enhanced_multiframe_philips": {"301": 8},
+    "mr_hyperfine_multiframe": {"10": 8},
+    "mr_implicit_vr": {"4": 4},
+    "mr_non_square_pixels": {"201": 4},
+}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_series_are_divided(real_data, name):
+    (study,) = read_studies(real_data / "dicom" / name).studies
+    assert {one.choice: one.slices for one in study.volumes} == EXPECTED[name]
+    for one in study.volumes:
+        assert one.fault is None
+        assert read_volume(one.source).geometry == one.geometry
+
+
+@pytest.mark.real_data
+def test_real_series_that_are_no_volumes_are_refused(real_data):
+    for name, reason in (
+        ("ct_irregular_increment_ge", "1 slice missing"),
+        ("ct_philips_localizer", "a localizer (scout)"),
+    ):
+        (study,) = read_studies(real_data / "dicom" / name).studies
+        assert [reason in one.refused for one in study.volumes] == [True]
+
+
+@pytest.mark.real_data
+def test_no_real_file_is_lost(real_data):
+    found = read_studies(real_data / "dicom")
+    files = [path for path in (real_data / "dicom").rglob("*") if path.is_file()]
+    assert count(found) == len(files)
