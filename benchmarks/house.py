@@ -129,6 +129,20 @@ def once_used(texts: dict[str, str], trees: dict[str, ast.Module]) -> list[str]:
     ]
 
 
+def called_once(texts: dict[str, str], once: list[str]) -> list[str]:
+    """List those of the functions that are called in place.
+
+    The others stand in a table or are handed on, as callbacks and thread targets are: they cannot
+    be written into their caller.
+    """
+    called = []
+    for one in once:
+        place, name = one.split(" ")
+        mentions = re.findall(rf"(def )?\b{name}\b(\()?", texts[place.rpartition(":")[0]])
+        called += [one] if ("", "(") in mentions else []
+    return called
+
+
 def measure(columns: int) -> dict[str, object]:
     """Measure the source at so many columns."""
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +173,8 @@ def measure(columns: int) -> dict[str, object]:
         "body longest": bodies[-1],
         "Any in signatures": sum(bool(re.search(r"\bAny\b", part)) for part in signatures),
         "Callable[..., X]": sum(text.count("Callable[...") for text in texts.values()),
-        "private once-used short functions": len(once_used(texts, trees)),
+        "private once-used short functions": len(once := once_used(texts, trees)),
+        "of these called, not handed on as a value": len(called_once(texts, once)),
         "relative first lines": sum(
             bool(RELATIVE.match(docstring)) for _, _, docstring in documented
         ),
