@@ -92,16 +92,16 @@ def test_equal_to_a_search_of_all_pairs(mask, spacing):
     assert found.short.length_mm <= np.ptp(points @ across) + 1e-9
     # the width at a place is the largest of lines between two points, as of a convex hull
     t, s = points @ along, points @ across
-    widest = max(_width(t, s, place) for place in np.unique(np.round(t, 9)))
+    widest = max(_width(t, s, place) for place in np.unique(t))
     assert found.short.length_mm == pytest.approx(widest, abs=1e-6)
 
 
 def _width(t, s, place):
     """Width of the hull of points (t, s) at a place along t, from all pairs of points."""
-    left, right = t <= place + 1e-7, t >= place - 1e-7
+    left, right = t <= place + 1e-10, t >= place - 1e-10
     t0, s0, t1, s1 = t[left][:, None], s[left][:, None], t[right], s[right]
-    gap = np.where(t1 - t0 < 1e-7, 1.0, t1 - t0)
-    at = np.where(t1 - t0 < 1e-7, s0, s0 + (s1 - s0) * (place - t0) / gap)
+    gap = np.where(t1 - t0 < 1e-10, 1.0, t1 - t0)
+    at = np.where(t1 - t0 < 1e-10, s0, s0 + (s1 - s0) * (place - t0) / gap)
     return np.ptp(at)
 
 
