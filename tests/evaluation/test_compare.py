@@ -182,7 +182,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(UsageError, match="tolerances of 2 and 3 mm"):
+    with pytest.raises(UsageError, match=r"tolerance_mm of 2\.0 and of 3\.0"):
         compare(evaluation(dices()), evaluation(dices(), tolerance_mm=3.0))
     with pytest.raises(DataError, match="no case and region in common"):
         compare(evaluation({"x": 0.5}), evaluation({"y": 0.5}))

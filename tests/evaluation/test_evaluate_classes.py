@@ -380,7 +380,9 @@ def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
     assert (of_classes.summary.threshold, of_classes.record.subgroups) == (0.4, ())
     maps = label_maps(tmp_path / "maps")
     seen = []
-    options = EvaluationOptions(tolerance_mm=1.5, progress=lambda *done: seen.append(done))
+    options = EvaluationOptions(
+        scoring={"tolerance_mm": 1.5}, progress=lambda *done: seen.append(done)
+    )
     of_maps = evaluate(str(maps), str(maps), str(tmp_path / "b"), options)
     assert isinstance(of_maps, Evaluation)
     assert (of_maps.record.tolerance_mm, len(seen)) == (1.5, 3)

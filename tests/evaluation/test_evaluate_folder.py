@@ -10,7 +10,7 @@ import pytest
 
 from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
-from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
+from hilum.evaluation import METRICS, Evaluation, compare, evaluate_folder, score_labels
 from hilum.evaluation.estimates import COLUMNS
 from hilum.files import OutputFolder
 from hilum.io import read_labels, write_labels, write_volume
@@ -125,6 +125,37 @@ def test_an_annotation_whose_header_is_rounded_lies_on_its_images_grid(tmp_path:
     )
     evaluation = evaluate_folder(tmp_path / "predictions", dataset, tmp_path / "out")
     assert [score.dice for score in evaluation.scores] == [1.0, 1.0]
+
+
+def test_further_metrics_are_columns_and_come_back(folders: tuple[Path, Path, Path]) -> None:
+    predictions, references, out = folders
+    made = evaluate_folder(
+        predictions,
+        as_dataset(references),
+        out,
+        tolerance_mm=(2, 0.5),
+        surface="mesh",
+        lesion_overlap=0.2,
+        also=("boundary_iou",),
+    )
+    with (out / "cases.csv").open(encoding="utf-8") as stream:
+        header = next(csv.reader(stream))
+    assert header[-2:] == ["nsd_0.5mm", "boundary_iou"]
+    loaded = Evaluation.load(out)
+    assert loaded.record == made.record
+    assert repr(loaded.scores) == repr(made.scores)
+    assert (loaded.record.surface, loaded.record.lesion_overlap) == ("mesh", 0.2)
+    assert made.summary["liver"].metrics["nsd_0.5mm"].mean < made.summary.mean(
+        "nsd", region="liver"
+    )
+    parts = {(one.part, one.metric) for one in made.estimates}
+    assert {("liver", "boundary_iou"), ("", "boundary_iou"), ("tumour", "nsd_0.5mm")} <= parts
+    assert "NSD at 0.5 mm" in (out / "summary.md").read_text(encoding="utf-8")
+    again = evaluate_folder(predictions, as_dataset(references), out, tolerance_mm=(2, 0.5))
+    with pytest.raises(UsageError, match="a surface of mesh and of voxel"):
+        compare(made, again)
+    compared = compare(again, again)
+    assert compared["liver", "nsd_0.5mm"].a == again.summary.mean("nsd_0.5mm", region="liver")
 
 
 def test_what_is_written(folders: tuple[Path, Path, Path]) -> None:

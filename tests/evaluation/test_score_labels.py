@@ -11,8 +11,17 @@ from hypothesis.extra.numpy import arrays
 
 from hilum.errors import GeometryError, LabelError, UsageError
 from hilum.evaluation import HIGHER_IS_BETTER, METRICS, Score, score_labels
-from hilum.evaluation.metric_table import DISTANCES
-from hilum.metrics import dice, hd95, lesions, nsd, volume_error_ml
+from hilum.evaluation.metric_table import DISTANCES, higher_is_better, title
+from hilum.metrics import (
+    boundary_iou,
+    cldice,
+    dice,
+    hd95,
+    lesions,
+    nsd,
+    surface_distances,
+    volume_error_ml,
+)
 from hilum.volume import Label, LabelTable, Region
 
 SPACING = (4.0, 1.0, 2.5)
@@ -100,7 +109,7 @@ def test_the_table_of_empty_cases() -> None:
         missed.lesion_f1,
         missed.volume_error_relative,
     ) == (0, 0, 0, 0, -1)
-    assert {m for m in METRICS if math.isnan(getattr(missed, m))} == {"lesion_precision"}
+    assert {m for m in METRICS if math.isnan(getattr(missed, m))} == {"lesion_precision", "sq"}
     steps = [(n - 1) * mm for n, mm in zip(full.shape, SPACING, strict=True)]
     assert {missed.hd95, missed.hd, missed.assd, missed.masd} == {missed.hd95}
     assert missed.hd95 == pytest.approx(math.hypot(*steps))
@@ -113,8 +122,9 @@ def test_the_table_of_empty_cases() -> None:
         0,
     )
     assert {m for m in METRICS if math.isnan(getattr(invented, m))} == {
-        "lesion_recall", "volume_error_relative",
+        "lesion_recall", "volume_error_relative", "sq",
     }  # fmt: skip
+    assert (missed.pq, missed.rq, invented.pq, invented.rq) == (0, 0, 0, 0)
     assert invented.hd95 == missed.hd95
 
 
@@ -243,3 +253,72 @@ def test_what_cannot_be_scored_is_refused() -> None:
         score_labels(labels, labels, spacing=SPACING, table=TABLE, tolerance_mm=-1)
     with pytest.raises(UsageError, match="three positive numbers"):
         score_labels(labels, labels, spacing=(1.0, 1.0), table=TABLE)
+
+
+def test_further_tolerances_and_metrics_have_names_of_their_own() -> None:
+    prediction, reference = case(2), case()
+    liver, tumour = score_labels(
+        prediction,
+        reference,
+        spacing=SPACING,
+        table=TABLE,
+        tolerance_mm=(2.0, 1, 0.5, 7.5),
+        also=["boundary_iou", "cldice"],
+    )
+    for row, label in ((liver, 1), (tumour, 2)):
+        p, r = prediction == label, reference == label
+        assert list(row.further) == ["nsd_1mm", "nsd_0.5mm", "nsd_7.5mm", "boundary_iou", "cldice"]
+        for mm, name in ((2.0, "nsd"), (1.0, "nsd_1mm"), (0.5, "nsd_0.5mm"), (7.5, "nsd_7.5mm")):
+            assert row[name] == pytest.approx(nsd(p, r, SPACING, tolerance_mm=mm))
+        assert row["boundary_iou"] == boundary_iou(p, r, SPACING, width_mm=2.0)
+        assert row["cldice"] == cldice(p, r)
+    assert title("nsd_0.5mm") == "NSD at 0.5 mm"
+    assert title("nsd_0.5mm", scaled=False) == "NSD at 0.5 pixels"
+    assert higher_is_better("nsd_0.5mm")
+    with pytest.raises(KeyError, match="case"):
+        liver["case"]
+
+
+def test_surface_and_overlap_of_lesions_are_chosen() -> None:
+    prediction, reference = case(2), case()
+    how = {"spacing": SPACING, "table": TABLE}
+    voxel = score_labels(prediction, reference, **how)[1]
+    mesh = score_labels(prediction, reference, surface="mesh", **how)[1]
+    wanted = surface_distances(prediction == 2, reference == 2, SPACING, surface="mesh")
+    assert mesh.assd == pytest.approx(wanted.assd())
+    assert mesh.assd != voxel.assd
+    moved = np.roll(reference, 1, axis=2)  # half of the tumour is found
+    assert score_labels(moved, reference, lesion_overlap=0.5, **how)[1].lesions_found == 1
+    assert score_labels(moved, reference, lesion_overlap=0.51, **how)[1].lesions_found == 0
+
+
+def test_panoptic_quality_is_of_the_components() -> None:
+    reference, prediction = np.zeros((2, 4, 9, 20), dtype=np.uint8)
+    reference[1:3, 2:6, 2:6] = reference[1:3, 2:6, 10:14] = 1
+    prediction[1:3, 2:6, 2:5] = prediction[0, 8, 18] = 1
+    (row,) = score_labels(
+        prediction, reference, spacing=SPACING, table=LabelTable.from_names({1: "lesion"})
+    )
+    assert (row.sq, row.rq) == pytest.approx((3 / 4, 2 * 1 / (2 + 2)))
+    assert row.pq == pytest.approx(row.sq * row.rq)
+    assert row.voxels_reference == 64
+    assert row.surface_reference_mm2 == pytest.approx(
+        surface_distances(reference == 1, reference == 1, SPACING).reference_area.sum()
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"tolerance_mm": ()}, "tolerance_mm is"),
+        ({"tolerance_mm": (1, -1)}, "tolerances of 0 mm or more"),
+        ({"tolerance_mm": (1, 2, 2)}, "each of them once"),
+        ({"also": ["cldice", "cldice"]}, "each of them once"),
+        ({"also": ["clDice"]}, "no metric 'clDice' on request"),
+        ({"surface": "cubes"}, "surface='cubes'"),
+        ({"lesion_overlap": 0}, "above 0 and at most 1"),
+    ],
+)
+def test_rules_that_cannot_be_followed_are_refused(rules: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        score_labels(case(), case(), spacing=SPACING, table=TABLE, **rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hilum.api.data import CaseProgress
     from hilum.dataset.open import Labelling
-    from hilum.evaluation import ClassEvaluation, Comparison
+    from hilum.evaluation import ClassEvaluation, Comparison, Scoring
     from hilum.evaluation.by_task import AnyEvaluation
 
 
@@ -25,7 +25,6 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     reference: Path | str | datasets.Dataset,
     out: Path | str,
     *,
-    tolerance_mm: float = 2.0,
     allow_missing: bool = False,
     data: Path | str | None = None,
     labelling: Labelling | None = None,
@@ -33,6 +32,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     threshold: float | None = None,
     pictures: bool = True,
     progress: CaseProgress | None = None,
+    **scoring: Unpack[Scoring],
 ) -> AnyEvaluation:
     """Score predictions against reference annotations.
 
@@ -44,7 +44,6 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         reference: a data set, a folder of label maps, or a table of case and label.
         out: folder for cases.csv, estimates.csv, summary.json, summary.md, of classes curves.json,
             curves.png and confusion.png.
-        tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.
         data: of label maps: a data set, or a table of case and patient, that says whose the cases
             of a plain folder are.
@@ -56,12 +55,14 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
             decision.
         pictures: draw the curves of classes.
         progress: called as progress(done, total, case id).
+        scoring: of label maps: tolerances, surface, further metrics, see
+            `hilum.evaluation.Scoring`.
 
     Raises:
         HilumError: see `hilum.evaluation.evaluate`.
     """
     options = evaluations.EvaluationOptions(
-        tolerance_mm=tolerance_mm,
+        scoring=scoring,
         allow_missing=allow_missing,
         patients=None if data is None else datasets.known_patients(data),
         subgroups=subgroups,

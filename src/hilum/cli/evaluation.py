@@ -1,6 +1,7 @@
 """The commands that judge predictions: `evaluate`, `compare`, `report`."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,13 @@ from hilum.cli.options import (
 from hilum.cli.output import print_json, shown_progress
 
 
+class Surface(StrEnum):
+    """Definitions of a surface."""
+
+    voxel = "voxel"
+    mesh = "mesh"
+
+
 def evaluate(
     predictions: Annotated[
         Path, argument("PREDICTIONS", "Folder of predicted label maps, or of predictions.csv.")
@@ -33,8 +41,30 @@ def evaluate(
     *,
     out: Annotated[Path, out_option("DIR", "Folder for cases.csv, summary.json and summary.md.")],
     tolerance: Annotated[
-        float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")
-    ] = 2.0,
+        list[float] | None,
+        option(
+            "Tolerance of the normalised surface distance (default: 2). Several times: the first is"
+            " that of nsd, each further one has a column nsd_<MM>mm.",
+            metavar="MM",
+        ),
+    ] = None,
+    surface: Annotated[
+        Surface,
+        typer.Option(help="Surfaces between voxels, as surface-distance has them, or as a mesh."),
+    ] = Surface.voxel,
+    lesion_overlap: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of a lesion that must be covered to be found."),
+    ] = 0.1,
+    also: Annotated[
+        list[str] | None,
+        option(
+            "Further metric: boundary_iou, or cldice (centreline Dice of tubes). May be given"
+            " several times.",
+            "--metric",
+            metavar="NAME",
+        ),
+    ] = None,
     allow_missing: Annotated[
         bool, flag("--allow-missing", "Leave out cases without a prediction.")
     ] = False,
@@ -73,7 +103,10 @@ def evaluate(
             predictions,
             reference,
             out,
-            tolerance_mm=tolerance,
+            tolerance_mm=tolerance or 2.0,
+            surface=surface.value,
+            lesion_overlap=lesion_overlap,
+            also=also or (),
             allow_missing=allow_missing,
             data=data,
             labelling=(

@@ -39,6 +39,7 @@ from hilum.evaluation.segmentation.evaluation import EvaluationRecord as Evaluat
 from hilum.evaluation.segmentation.folder import evaluate_folder as evaluate_folder
 from hilum.evaluation.segmentation.score import Score as Score
 from hilum.evaluation.segmentation.score import score_labels as score_labels
+from hilum.evaluation.segmentation.scoring import Scoring as Scoring
 from hilum.evaluation.segmentation.summary import MetricSummary as MetricSummary
 from hilum.evaluation.segmentation.summary import RegionSummary as RegionSummary
 from hilum.evaluation.segmentation.summary import Summary as Summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -15,6 +15,7 @@ from hilum.evaluation.saved import CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT, read
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.files import OutputFolder, nearest
+from hilum.evaluation.segmentation.scoring import Scoring
 from hilum.targets.predictions import predictions_file
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class EvaluationOptions:
         allow_missing: leave reference cases without a prediction out, and name them, instead of
             refusing.
         patients: of label maps: whose each case is, of cases of which the reference does not know.
-        tolerance_mm: of label maps: tolerance of the normalised surface distance.
+        scoring: of label maps: how they are scored.
         threads: of label maps: cases scored at once.
         progress: of label maps: called with (cases done, cases in all, case id).
         threshold: of two classes, or of findings: an operating point, the probability from which
@@ -53,7 +54,7 @@ class EvaluationOptions:
 
     allow_missing: bool = False
     patients: Mapping[str, str] | None = None
-    tolerance_mm: float = 2.0
+    scoring: Scoring = field(default_factory=Scoring)
     threads: int = 2
     progress: Callable[[int, int, str], None] | None = None
     threshold: float | None = None
@@ -119,11 +120,11 @@ def evaluate(
             place,
             against,
             folder.path,
-            tolerance_mm=options.tolerance_mm,
             patients=options.patients,
             allow_missing=options.allow_missing,
             threads=options.threads,
             progress=options.progress,
+            **options.scoring,
         )
 
 

@@ -189,17 +189,19 @@ def compare_label_maps(
         how: see `hilum.metrics.Resampling`.
 
     Raises:
-        UsageError: the two used different tolerances, or a margin of an unknown metric.
+        UsageError: the two were scored by different rules, or a margin of an unknown metric.
         DataError: they share no case, or do not score the same regions.
     """
     margins = _known_margins(margins, [one for one in METRICS if one not in NOT_COMPARED])
-    if first.record.tolerance_mm != second.record.tolerance_mm:
-        raise UsageError(
-            f"the two have tolerances of {first.record.tolerance_mm:g} and"
-            f" {second.record.tolerance_mm:g} mm",
-            needed="evaluations at one tolerance",
-            cure=f"evaluate the second again with tolerance_mm={first.record.tolerance_mm:g}",
-        )
+    for rule in ("tolerance_mm", "surface", "lesion_overlap"):
+        ours, theirs = (getattr(one.record, rule) for one in (first, second))
+        if ours != theirs:
+            raise UsageError(
+                f"the two have a {rule} of {ours} and of {theirs}",
+                needed="evaluations made alike: one tolerance, surface and overlap of lesions",
+                cure=f"evaluate the second again with {rule}={ours}",
+            )
+    further = [name for name in first.scores[0].further if name in second.scores[0].further]
     names = _region_names(first, second)
     rows_a = {(score.region, score.case): score for score in first.scores}
     rows_b = {(names[score.region], score.case): score for score in second.scores}
@@ -217,7 +219,7 @@ def compare_label_maps(
         meaningless = () if region in lesions else LESION_METRICS
         differences += [
             _label_map_difference(region, metric, pairs, how)
-            for metric in METRICS
+            for metric in (*METRICS, *further)
             if metric not in {*meaningless, *NOT_COMPARED}
         ]
     cases = {case for _, case in shared}
@@ -373,7 +375,7 @@ def _label_map_difference(
     region: str, metric: str, pairs: Sequence[tuple[Score, Score]], how: Resampling
 ) -> Difference:
     """Test one metric of one region between two evaluations, on the cases of both."""
-    values = np.array([[getattr(one, metric) for one in pair] for pair in pairs])  # (N, 2)
+    values = np.array([[one[metric] for one in pair] for pair in pairs])  # (N, 2)
     if metric not in HIGHER_IS_BETTER:
         values = np.abs(values)
     in_a, in_b = ~np.isnan(values).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 
@@ -45,8 +46,19 @@ LABEL_METRICS = {
     "lesion_recall": Metric("lesion recall", higher_is_better=True, least=0, most=1),
     "lesion_precision": Metric("lesion precision", higher_is_better=True, least=0, most=1),
     "lesion_f1": Metric("lesion F1", higher_is_better=True, least=0, most=1),
+    "pq": Metric("panoptic quality", higher_is_better=True, least=0, most=1),
+    "sq": Metric("segmentation quality", higher_is_better=True, least=0, most=1),
+    "rq": Metric("recognition quality", higher_is_better=True, least=0, most=1),
 }
 """Metrics of label maps, in the order in which they are shown."""
+
+ON_REQUEST = {
+    "boundary_iou": Metric("boundary IoU", higher_is_better=True, least=0, most=1),
+    "cldice": Metric("centreline Dice", higher_is_better=True, least=0, most=1),
+}
+"""Metrics of label maps that are computed where they are asked for."""
+
+_NSD = re.compile(r"nsd_(\d+(?:\.\d+)?(?:e-?\d+)?)mm")
 
 CLASS_METRICS = {
     "auroc": Metric("AUROC", higher_is_better=True),
@@ -84,11 +96,12 @@ DISTANCES = ("hd95", "hd", "assd", "masd")
 """Metrics of label maps that have no value where one of the two surfaces is empty; there the
 image's diagonal counts, see `Score`."""
 
-NOT_COMPARED = ("hd", "masd", "volume_error_absolute_ml")
+NOT_COMPARED = ("hd", "masd", "volume_error_absolute_ml", "sq", "rq")
 """Metrics of label maps that say nearly what another one says (signed volume errors are compared by
 their size): each further test would make every difference harder to show."""
 
-LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
+LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1", "pq", "sq", "rq")
+"""Metrics of label maps that mean something of regions with several components only."""
 
 RATIOS = ("dice", "iou", "nsd")
 """Metrics of label maps from 0 to 1 that every case has."""
@@ -108,14 +121,34 @@ HIGHER_IS_BETTER = {
 }
 """Direction of the metrics of label maps; signed volume errors have none and are not in it."""
 
-_ALL = LABEL_METRICS | CLASS_METRICS
+_ALL = LABEL_METRICS | ON_REQUEST | CLASS_METRICS
+
+
+def nsd_name(tolerance_mm: float) -> str:
+    """Name the normalised surface distance at a further tolerance: nsd_0.5mm."""
+    return f"nsd_{tolerance_mm:g}mm"
+
+
+def metric_of(name: str) -> Metric:
+    """Return the metric of a name.
+
+    Raises:
+        KeyError: there is no such metric.
+    """
+    found = _NSD.fullmatch(name)
+    if found is None:
+        return _ALL[name]
+    return LABEL_METRICS["nsd"]._replace(
+        title=f"NSD at {found[1]} mm", unscaled=f"NSD at {found[1]} pixels"
+    )
 
 
 def title(metric: str, *, scaled: bool = True) -> str:
     """Give a metric's name for people, with pixels for mm where the images have no scale."""
-    return (not scaled and _ALL[metric].unscaled) or _ALL[metric].title
+    known = metric_of(metric)
+    return (not scaled and known.unscaled) or known.title
 
 
 def higher_is_better(metric: str) -> bool:
     """Return False for metrics whose lower, or smaller absolute, values are better."""
-    return bool(_ALL[metric].higher_is_better)
+    return bool(metric_of(metric).higher_is_better)

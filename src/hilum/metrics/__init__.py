@@ -1,6 +1,7 @@
 """Metrics of predictions: arrays in, numbers out.
 
-Of segmentation: overlap, surface distance and lesion-wise metrics of two boolean masks (Z, Y, X).
+Of segmentation: overlap, surface, boundary, centreline and lesion-wise metrics of two boolean
+masks (Z, Y, X), panoptic quality of two maps of objects.
 Of classification: how well scores tell classes apart, what decisions are worth, whether
 probabilities mean what they say, sets that hold the class as often as they say. Intervals resample
 patients. An undefined value is NaN; a table at the head of each module, and
@@ -14,6 +15,7 @@ from hilum.metrics.bootstrap import bootstrap_difference as bootstrap_difference
 from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic
 from hilum.metrics.bootstrap import bootstrap_statistics as bootstrap_statistics
+from hilum.metrics.boundary import boundary_iou as boundary_iou
 from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
 from hilum.metrics.calibration import calibration_curve as calibration_curve
 from hilum.metrics.calibration import calibration_in_the_large as calibration_in_the_large
@@ -23,6 +25,8 @@ from hilum.metrics.calibration import calibration_slope as calibration_slope
 from hilum.metrics.calibration import expected_calibration_error as expected_calibration_error
 from hilum.metrics.calibration import top_class as top_class
 from hilum.metrics.calibration import wilson_interval as wilson_interval
+from hilum.metrics.centreline import centreline as centreline
+from hilum.metrics.centreline import cldice as cldice
 from hilum.metrics.conformal import SetQuality as SetQuality
 from hilum.metrics.conformal import conformal_threshold as conformal_threshold
 from hilum.metrics.conformal import multilabel_conformal_threshold as multilabel_conformal_threshold
@@ -53,8 +57,13 @@ from hilum.metrics.diameter import Diameters as Diameters
 from hilum.metrics.diameter import diameters as diameters
 from hilum.metrics.diameter import widest_slice as widest_slice
 from hilum.metrics.holm import holm as holm
+from hilum.metrics.instances import Matches as Matches
+from hilum.metrics.instances import match_instances as match_instances
+from hilum.metrics.instances import match_objects as match_objects
+from hilum.metrics.instances import object_overlaps as object_overlaps
 from hilum.metrics.lesion import Lesions as Lesions
 from hilum.metrics.lesion import components as components
+from hilum.metrics.lesion import count_lesions as count_lesions
 from hilum.metrics.lesion import lesions as lesions
 from hilum.metrics.median import median_interval as median_interval
 from hilum.metrics.overlap import Overlap as Overlap
@@ -85,6 +94,7 @@ from hilum.metrics.scoring_rules import brier as brier
 from hilum.metrics.scoring_rules import log_loss as log_loss
 from hilum.metrics.scoring_rules import multiclass_brier as multiclass_brier
 from hilum.metrics.scoring_rules import multiclass_log_loss as multiclass_log_loss
+from hilum.metrics.surface import Surface as Surface
 from hilum.metrics.surface import SurfaceDistances as SurfaceDistances
 from hilum.metrics.surface import assd as assd
 from hilum.metrics.surface import hausdorff as hausdorff

@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
+from hilum.metrics.instances import object_overlaps
 from hilum.metrics.masks import bounding_box, check_masks
 from hilum.metrics.overlap import ratio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hilum.metrics.instances import Overlaps
     from hilum.metrics.masks import Mask
 
 
@@ -86,15 +88,29 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
         UsageError: the arrays are not boolean masks of one shape, or the share is out of range.
     """
     check_masks(prediction, reference)
-    if not 0 < min_overlap <= 1:
-        raise UsageError(f"min_overlap is {min_overlap}", needed="a share above 0 and at most 1")
     box = bounding_box(prediction, reference)
     if box is None:
-        return Lesions(0, 0, 0, 0)
-    prediction, reference = prediction[box], reference[box]
-    total, found = _count_covered(reference, prediction, min_overlap)
-    predicted, real = _count_covered(prediction, reference, min_overlap)
-    return Lesions(reference=total, found=found, predicted=predicted, real=real)
+        box = (slice(0, 1),) * 3
+    objects = (components(mask[box])[0] for mask in (prediction, reference))
+    return count_lesions(object_overlaps(*objects), min_overlap=min_overlap)
+
+
+def count_lesions(overlaps: Overlaps, *, min_overlap: float = 0.1) -> Lesions:
+    """Count the objects of which at least the share `min_overlap` lies in any of the other side.
+
+    Raises:
+        UsageError: the share is out of range.
+    """
+    if not 0 < min_overlap <= 1:
+        raise UsageError(f"min_overlap is {min_overlap}", needed="a share above 0 and at most 1")
+    counts = []
+    for sizes, which in (
+        (overlaps.referenced, overlaps.reference),
+        (overlaps.predicted, overlaps.prediction),
+    ):
+        hits = np.bincount(which, weights=overlaps.common, minlength=len(sizes))
+        counts += [len(sizes), int(np.count_nonzero(hits >= min_overlap * sizes - 1e-9))]
+    return Lesions(*counts)
 
 
 def components(mask: Mask) -> tuple[NDArray[np.integer], int]:
@@ -107,11 +123,3 @@ def components(mask: Mask) -> tuple[NDArray[np.integer], int]:
 
     numbered, count = cc3d.connected_components(np.pad(mask, 1), connectivity=26, return_N=True)
     return numbered[1:-1, 1:-1, 1:-1], int(count)
-
-
-def _count_covered(mask: Mask, cover: Mask, share: float) -> tuple[int, int]:
-    """Count the components, and those of which at least this share is covered."""
-    numbered, count = components(mask)
-    sizes = np.bincount(numbered[mask], minlength=count + 1)[1:]
-    hits = np.bincount(numbered[mask & cover], minlength=count + 1)[1:]
-    return count, int(np.count_nonzero(hits >= share * sizes - 1e-9))

@@ -69,3 +69,24 @@ def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
         spans.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     z, y, x = spans
     return z, y, x
+
+
+def around(mask: Mask, box: tuple[slice, slice, slice], *, flat: bool) -> Mask:
+    """Return the mask in a box and a voxel around it: background where the image ends.
+
+    Args:
+        mask: (Z, Y, X).
+        box: see `bounding_box`.
+        flat: no margin along Z.
+    """
+    edges = (0 if flat else 1, 1, 1)
+    outer = [slice(max(s.start - e, 0), s.stop + e) for s, e in zip(box, edges, strict=True)]
+    inner = mask[tuple(outer)]
+    before = [
+        o.start - s.start + e for o, s, e in zip(outer, box, edges, strict=True)
+    ]  # 1 where the image ends at the box
+    around = [
+        (b, s.stop - s.start + 2 * e - n - b)
+        for b, s, e, n in zip(before, box, edges, inner.shape, strict=True)
+    ]
+    return np.pad(inner, around)

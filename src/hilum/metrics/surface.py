@@ -5,7 +5,8 @@ each 2 x 2 x 2 neighbourhood that is neither all inside nor all outside, and has
 spacing gives it. A picture (Z = 1) has a contour with lengths instead. What lies outside the image
 counts as background, so a structure cut by the image's edge has a surface there. Definitions and
 numbers are those of DeepMind's surface-distance package (Nikolov et al., JMIR 23, 2021,
-doi:10.2196/26151), which the tests hold them to.
+doi:10.2196/26151), which the tests hold them to. On request the elements are the triangles of
+marching cubes instead, see `hilum.metrics.mesh`.
 
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
@@ -27,12 +28,13 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.masks import bounding_box, check_masks, check_spacing
+from hilum.metrics.masks import around, bounding_box, check_masks, check_spacing
+from hilum.metrics.mesh import mesh_of
 from hilum.metrics.overlap import ratio
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     from hilum.metrics.masks import Mask
 
     Numbers = NDArray[np.float64]
+
+Surface = Literal["voxel", "mesh"]
+"""Where the elements of a surface lie: in the middle of each neighbourhood of voxels, or as the
+triangles of marching cubes do."""
 
 _VOXELS_A_QUERY = 32
 """Below this many voxels of the box for each surface element, a distance transform is cheaper than
@@ -162,6 +168,7 @@ def surface_distances(
     *,
     ignore: Mask | None = None,
     picture: bool | None = None,
+    surface: Surface = "voxel",
 ) -> SurfaceDistances:
     """Measure every surface element's distance to the other surface.
 
@@ -176,11 +183,18 @@ def surface_distances(
             count with area 0.
         picture: measure contours in the plane (True) or surfaces in space (False); None: contours
             where Z = 1.
+        surface: "voxel" is the definition of surface-distance; of a "mesh" the distance of each
+            triangle's centre to the nearest point of any triangle counts.
 
     Raises:
-        UsageError: the masks, the spacing or the choice of `picture` do not fit each other.
+        UsageError: the masks, the spacing or the choice of `picture` do not fit each other, or an
+            unknown surface.
     """
     check_masks(prediction, reference)
+    if surface not in get_args(Surface):
+        raise UsageError(
+            f"surface={surface!r}", needed="surface='voxel' or 'mesh'", cure="surface='voxel'"
+        )
     millimetres = check_spacing(spacing)
     flat = prediction.shape[0] == 1 if picture is None else picture
     if flat and prediction.shape[0] != 1:
@@ -196,6 +210,12 @@ def surface_distances(
         nothing = np.zeros(0)
         return SurfaceDistances(nothing, nothing, nothing, nothing)
     left_out = None if ignore is None else _neighbourhoods(ignore, box, flat=flat)
+    if surface == "mesh":
+        masks = (around(mask, box, flat=flat) for mask in (prediction, reference))
+        of_mesh, other = (mesh_of(mask, millimetres, left_out, flat=flat) for mask in masks)
+        return SurfaceDistances(
+            of_mesh.distances_to(other), of_mesh.areas, other.distances_to(of_mesh), other.areas
+        )
     areas = _contour_lengths(millimetres) if flat else _surfel_areas(millimetres)
     predicted = _surface(_neighbourhoods(prediction, box, flat=flat), areas, left_out)
     referenced = _surface(_neighbourhoods(reference, box, flat=flat), areas, left_out)
@@ -285,17 +305,7 @@ def _neighbourhoods(
 
     2 x 2 x 2 (Z + 1, Y + 1, X + 1), in a picture 2 x 2 (1, Y + 1, X + 1).
     """
-    edges = (0 if flat else 1, 1, 1)
-    outer = [slice(max(s.start - e, 0), s.stop + e) for s, e in zip(box, edges, strict=True)]
-    inner = mask[tuple(outer)]
-    before = [
-        o.start - s.start + e for o, s, e in zip(outer, box, edges, strict=True)
-    ]  # 1 where the image ends at the box
-    around = [
-        (b, s.stop - s.start + 2 * e - n - b)
-        for b, s, e, n in zip(before, box, edges, inner.shape, strict=True)
-    ]
-    padded = np.pad(inner, around).view(np.uint8)
+    padded = around(mask, box, flat=flat).view(np.uint8)
     codes = (padded[:, :, :-1] << np.uint8(1)) | padded[:, :, 1:]
     codes = (codes[:, :-1] << np.uint8(2)) | codes[:, 1:]
     if not flat:

@@ -13,15 +13,17 @@ from pydantic import TypeAdapter
 from hilum.errors import DataError
 from hilum.evaluation.estimates import CaseValue, Estimate, csv_text
 from hilum.evaluation.markdown import label_map_page
-from hilum.evaluation.metric_table import METRICS
+from hilum.evaluation.metric_table import METRICS, metric_of
 from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.evaluation.segmentation.score import Score
 from hilum.evaluation.segmentation.summary import Summary
 from hilum.files import Readable
+from hilum.metrics import Surface
 from hilum.volume import LabelTable
 
-_COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:])
+_COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:-1])
+"""Columns of cases.csv; those of `Score.further` come after them."""
 _BLANK = {"case": "", "patient": None}
 """Values of empty cells in text columns; that of a number is NaN."""
 
@@ -35,7 +37,10 @@ class EvaluationRecord(Record):
         hilum: version of hilum that wrote it.
         predictions: the folder that was evaluated.
         reference: what it was evaluated against.
-        tolerance_mm: tolerance of the normalised surface distance.
+        tolerance_mm: tolerance of the normalised surface distance, in its further columns further
+            ones; width of the boundary IoU.
+        surface: how surfaces were measured, see `Scoring`.
+        lesion_overlap: share of a lesion that counts as found.
         scaled: whether the images have a physical scale; pictures without one are measured in
             pixels.
         labels: what was scored.
@@ -51,6 +56,8 @@ class EvaluationRecord(Record):
     predictions: Readable
     reference: Readable
     tolerance_mm: float
+    surface: Surface = "voxel"
+    lesion_overlap: float = 0.1
     scaled: bool = True
     labels: LabelTable
     missing: tuple[Readable, ...]
@@ -85,9 +92,9 @@ class Evaluation:
     def case_values(self) -> tuple[CaseValue, ...]:
         """Every metric of every region of every case."""
         return tuple(
-            CaseValue(score.case, score.patient, score.region, metric, getattr(score, metric))
+            CaseValue(score.case, score.patient, score.region, metric, score[metric])
             for score in self.scores
-            for metric in METRICS
+            for metric in (*METRICS, *score.further)
         )
 
     def save(self, folder: Path | str) -> None:
@@ -97,8 +104,12 @@ class Evaluation:
             UsageError: a file of these names that no evaluation wrote is in the way.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
-        rows = ([getattr(score, name) for name in _COLUMNS] for score in self.scores)
-        tables = {CASES: csv_text(_COLUMNS, rows)}
+        further = tuple(self.scores[0].further) if self.scores else ()
+        rows = (
+            [*(getattr(score, name) for name in _COLUMNS), *map(score.further.get, further)]
+            for score in self.scores
+        )
+        tables = {CASES: csv_text((*_COLUMNS, *further), rows)}
         write_evaluation(folder, tables, self.estimates, self.markdown(), self.record)
 
     @classmethod
@@ -113,15 +124,18 @@ class Evaluation:
         path = Path(folder) / CASES
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != _COLUMNS:
+            names = tuple(reader.fieldnames or ())
+            further = names[len(_COLUMNS) :]
+            if names[: len(_COLUMNS)] != _COLUMNS or not all(map(_is_metric, further)):
                 raise DataError(
-                    f"{path} has the columns {', '.join(reader.fieldnames or ())}",
+                    f"{path} has the columns {', '.join(names)}",
                     needed=f"the columns {', '.join(_COLUMNS)}, as this version of"
                     " `hilum evaluate` writes them",
                     cure="evaluate again",
                 )
-            rows = [
-                {name: text or _BLANK.get(name, math.nan) for name, text in row.items()}
+            rows: list[dict[str, object]] = [
+                {name: row[name] or _BLANK.get(name, math.nan) for name in _COLUMNS}
+                | {"further": {name: row[name] or math.nan for name in further}}
                 for row in reader
             ]
         try:
@@ -136,3 +150,11 @@ class Evaluation:
     def markdown(self) -> str:
         """Return the summary as a page of Markdown."""
         return label_map_page(self)
+
+
+def _is_metric(name: str) -> bool:
+    try:
+        metric_of(name)
+    except KeyError:
+        return False
+    return True

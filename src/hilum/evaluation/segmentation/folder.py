@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from hilum.evaluation.segmentation.label_maps import (
     read_by_name,
 )
 from hilum.evaluation.segmentation.score import score_labels
+from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.files import image_stem, is_output
 from hilum.io import is_dicom_annotation, read_geometry, read_labels, read_volume
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hilum.evaluation.segmentation.score import Score
+    from hilum.evaluation.segmentation.scoring import Scoring
 
 _SHOWN = 10
 LABELS = "labels.json"
@@ -94,17 +96,17 @@ class _Reference:
         return known if known is not None else self.patients.get(case)
 
 
-def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-only)
+def evaluate_folder(
     predictions: Path | str,
     reference: Path | str | Dataset,
     out: Path | str,
     *,
     table: LabelTable | None = None,
-    tolerance_mm: float = 2.0,
     allow_missing: bool = False,
     patients: Mapping[str, str] | None = None,
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
+    **how: Unpack[Scoring],
 ) -> Evaluation:
     """Score every prediction of a folder and write cases.csv, summary.json and summary.md.
 
@@ -116,13 +118,13 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         table: what the labels mean; None takes the data set's. For a plain folder: labels.json
             among the predictions or the references, the data set that the folder lies in, or else
             the values found, which `notes` says.
-        tolerance_mm: tolerance of the normalised surface distance.
         allow_missing: leave reference cases without a prediction out, and name them, instead of
             refusing.
         patients: whose each case is, of cases of which the reference itself does not know; of a
             plain folder the data set that it lies in says so too.
         threads: cases scored at once.
         progress: called with (cases done, cases in all, case id).
+        how: see `Scoring`.
 
     Returns:
         The evaluation as it was written.
@@ -133,7 +135,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             Where every fault is of one kind the error is of that kind (GeometryError: grids that
             differ; LabelError: labels that the table does not know).
     """
-    folder = Path(predictions)
+    rules, folder = ScoringRules(**how), Path(predictions)
     files = find_label_maps(folder)
     against = _match_ids(_reference(reference, table, folder, patients or {}), folder)
     cases, missing = pair_cases(
@@ -147,15 +149,15 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     _log_unused(folder, files, cases)
     if not against.cases:
         _log_unused(Path(against.name), against.files, cases)
-    scores = _score_all(
-        {case: files[case] for case in cases}, against, tolerance_mm, threads, progress
-    )
+    scores = _score_all({case: files[case] for case in cases}, against, how, threads, progress)
     unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
         reference=against.name,
-        tolerance_mm=tolerance_mm,
+        tolerance_mm=rules.tolerances[0],
+        surface=rules.surface,
+        lesion_overlap=rules.lesion_overlap,
         scaled=not unscaled,
         labels=against.table,
         missing=missing,
@@ -183,7 +185,7 @@ def _log_unused(folder: Path, maps: Mapping[str, Path], cases: Sequence[str]) ->
 def _score_all(
     files: Mapping[str, Path],
     against: _Reference,
-    tolerance_mm: float,
+    how: Scoring,
     threads: int,
     progress: Callable[[int, int, str], None] | None,
 ) -> tuple[Score, ...]:
@@ -195,7 +197,7 @@ def _score_all(
 
     def score(case: str) -> tuple[Score, ...] | DataError:
         try:
-            return _score_case(case, files[case], against, tolerance_mm)
+            return _score_case(case, files[case], against, how)
         except DataError as error:
             return error
 
@@ -230,7 +232,7 @@ def _score_all(
 
 
 def _score_case(
-    case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
+    case: str, prediction_file: Path, against: _Reference, how: Scoring
 ) -> tuple[Score, ...]:
     """Read one case's prediction and reference, and score them on the reference's grid."""
     prediction, reference = _read_pair(case, prediction_file, against)
@@ -239,9 +241,9 @@ def _score_case(
         reference.array[0],
         spacing=reference.geometry.spacing,
         table=against.table,
-        tolerance_mm=tolerance_mm,
         case=case,
         patient=against.patient(case),
+        **how,
     )
 
 

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from hilum.errors import GeometryError, LabelError, UsageError
-from hilum.metrics import lesions, overlap, surface_distances, volume_ml
+from hilum.errors import GeometryError, LabelError
+from hilum.evaluation.metric_table import METRICS, nsd_name
+from hilum.evaluation.segmentation.scoring import ScoringRules
+from hilum.metrics import (
+    boundary_iou,
+    cldice,
+    components,
+    count_lesions,
+    match_objects,
+    object_overlaps,
+    overlap,
+    surface_distances,
+    volume_ml,
+)
 from hilum.metrics.overlap import ratio
 from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from hilum.evaluation.segmentation.scoring import Scoring
+    from hilum.metrics import SurfaceDistances
     from hilum.volume import LabelTable, Region
 
+    Mask = NDArray[np.bool_]
     Labels = NDArray[np.integer]
     Box = tuple[slice, slice, slice]
 
@@ -56,6 +71,12 @@ class Score:
         lesion_recall: found / reference.
         lesion_precision: real / predicted.
         lesion_f1: harmonic mean of both.
+        pq: panoptic quality of the components, matched where their IoU is above 0.5.
+        sq: segmentation quality: mean IoU of the matched ones.
+        rq: recognition quality: F1 of the components at that IoU.
+        voxels_reference: voxels of the reference.
+        surface_reference_mm2: area of its surface, of a picture the length of its contour in mm.
+        further: by name, metrics that were asked for, see `Scoring`.
     """
 
     region: str
@@ -80,6 +101,24 @@ class Score:
     lesion_recall: float
     lesion_precision: float
     lesion_f1: float
+    pq: float = math.nan
+    sq: float = math.nan
+    rq: float = math.nan
+    voxels_reference: float = math.nan
+    surface_reference_mm2: float = math.nan
+    further: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __getitem__(self, metric: str) -> float:
+        """Return a metric by its name.
+
+        Raises:
+            KeyError: there is no such metric in this score.
+        """
+        if metric in self.further:
+            return self.further[metric]
+        if metric not in METRICS:
+            raise KeyError(metric)
+        return float(getattr(self, metric))
 
     @property
     def one_sided(self) -> bool:
@@ -101,9 +140,9 @@ def score_labels(
     *,
     spacing: Sequence[float],
     table: LabelTable,
-    tolerance_mm: float = 2.0,
     case: str = "",
     patient: str | None = None,
+    **how: Unpack[Scoring],
 ) -> tuple[Score, ...]:
     """Score a label map against a reference: one row a scored region.
 
@@ -116,40 +155,23 @@ def score_labels(
         reference: (Z, Y, X) integers on the same grid.
         spacing: mm along (Z, Y, X).
         table: what the integers mean; its `scored` regions are the rows, in that order.
-        tolerance_mm: distance below which surfaces count as equal for the normalised surface
-            distance.
         case: case id, kept in the rows.
         patient: patient id, kept in the rows.
+        how: see `Scoring`.
 
     Raises:
         GeometryError: prediction and reference are not of one shape (Z, Y, X).
         LabelError: not integers, or a value that the table does not know.
-        UsageError: a negative tolerance or an impossible spacing.
+        UsageError: a negative tolerance, an unknown metric or an impossible spacing.
     """
-    if not tolerance_mm >= 0:
-        raise UsageError(
-            f"tolerance_mm is {tolerance_mm}",
-            needed="a tolerance of 0 mm or more",
-            cure="tolerance_mm=2",
-        )
-    if prediction.ndim != 3 or reference.ndim != 3:
-        raise GeometryError(
-            f"label maps of {prediction.ndim} and {reference.ndim} axes",
-            needed="three axes (Z, Y, X)",
-            cure="labels[np.newaxis] for a picture",
-        )
-    if prediction.shape != reference.shape:
-        raise GeometryError(
-            f"the prediction has shape {prediction.shape}, the reference {reference.shape}",
-            needed="two label maps (Z, Y, X) on one grid",
-            cure="resample the prediction onto the reference's grid",
-        )
+    rules = ScoringRules(**how)
+    _check_shapes(prediction, reference)
     known = {*table.ids, *([] if table.ignore is None else [table.ignore])}
     boxes = [
         _boxes("prediction", prediction, set(table.ids)),
         _boxes("reference", reference, known),
     ]
-    pair = _Pair(prediction, reference, tuple(map(float, spacing)), table.ignore, tolerance_mm)
+    pair = _Pair(prediction, reference, tuple(map(float, spacing)), table.ignore, rules)
     return tuple(
         replace(
             pair.score(
@@ -162,6 +184,26 @@ def score_labels(
     )
 
 
+def _check_shapes(prediction: Labels, reference: Labels) -> None:
+    """Refuse two label maps that are not of one shape (Z, Y, X).
+
+    Raises:
+        GeometryError: they are not.
+    """
+    if prediction.ndim != 3 or reference.ndim != 3:
+        raise GeometryError(
+            f"label maps of {prediction.ndim} and {reference.ndim} axes",
+            needed="three axes (Z, Y, X)",
+            cure="labels[np.newaxis] for a picture",
+        )
+    if prediction.shape != reference.shape:
+        raise GeometryError(
+            f"the prediction has shape {prediction.shape}, the reference {reference.shape}",
+            needed="two label maps (Z, Y, X) on one grid",
+            cure="resample the prediction onto the reference's grid",
+        )
+
+
 @dataclass(frozen=True)
 class _Pair:
     """Two label maps (Z, Y, X) on one grid."""
@@ -170,7 +212,7 @@ class _Pair:
     reference: Labels
     spacing: tuple[float, ...]
     ignore: int | None
-    tolerance_mm: float
+    rules: ScoringRules
 
     @property
     def diagonal_mm(self) -> float:
@@ -181,14 +223,7 @@ class _Pair:
     def score(self, region: Region, boxes: Sequence[Box]) -> Score:
         """Return the row of one region, measured in the union of boxes and a voxel around them."""
         picture = self.reference.shape[0] == 1
-        wide = tuple(
-            slice(max(min(s.start for s in axis) - margin, 0), max(s.stop for s in axis) + margin)
-            for axis, margin in zip(
-                zip(*(boxes or [(slice(0, 1),) * 3]), strict=True),
-                (0 if picture else 1, 1, 1),
-                strict=True,
-            )
-        )
+        wide = _union(boxes, margin=(0 if picture else 1, 1, 1))
         prediction, reference = (
             reduce(np.logical_or, (labels[wide] == label for label in region.labels))  # beats isin
             for labels in (self.prediction, self.reference)
@@ -196,19 +231,35 @@ class _Pair:
         ignored = None if self.ignore is None else self.reference[wide] == self.ignore
         if ignored is not None and not ignored.any():
             ignored = None
-        surfaces = surface_distances(
-            prediction, reference, self.spacing, ignore=ignored, picture=picture
-        )
         if ignored is not None:
             prediction, reference = prediction & ~ignored, reference & ~ignored
-        voxels, found = overlap(prediction, reference), lesions(prediction, reference)
+        objects = components(prediction)[0], components(reference)[0]
+        return self.score_objects(region.name, *objects, ignored)
+
+    def score_objects(
+        self, name: str, predicted: Labels, referenced: Labels, ignored: Mask | None = None
+    ) -> Score:
+        """Return the row of two maps of objects (Z, Y, X), of the whole image or a part of it."""
+        prediction, reference = predicted != 0, referenced != 0
+        picture = self.reference.shape[0] == 1
+        surfaces = surface_distances(
+            prediction,
+            reference,
+            self.spacing,
+            ignore=ignored,
+            picture=picture,
+            surface=self.rules.surface,
+        )
+        voxels, shared = overlap(prediction, reference), object_overlaps(predicted, referenced)
+        found = count_lesions(shared, min_overlap=self.rules.lesion_overlap)
+        matches = match_objects(shared)
         more, voxel_ml = voxels.predicted - voxels.referenced, volume_ml(1, self.spacing)
         one_sided = (voxels.predicted > 0) != (voxels.referenced > 0)
         return Score(
-            region=region.name,
+            region=name,
             dice=voxels.dice,
             iou=voxels.iou,
-            nsd=surfaces.nsd(self.tolerance_mm),
+            nsd=surfaces.nsd(self.rules.tolerances[0]),
             hd95=self.diagonal_mm if one_sided else surfaces.hausdorff(95.0),
             hd=self.diagonal_mm if one_sided else surfaces.hausdorff(),
             assd=self.diagonal_mm if one_sided else surfaces.assd(),
@@ -225,7 +276,50 @@ class _Pair:
             lesion_recall=found.recall,
             lesion_precision=found.precision,
             lesion_f1=found.f1,
+            pq=matches.pq,
+            sq=matches.sq,
+            rq=matches.rq,
+            voxels_reference=voxels.referenced,
+            surface_reference_mm2=float(surfaces.reference_area.sum()),
+            further=self._further(prediction, reference, ignored, surfaces),
         )
+
+    def _further(
+        self,
+        prediction: Mask,
+        reference: Mask,
+        ignored: Mask | None,
+        surfaces: SurfaceDistances,
+    ) -> dict[str, float]:
+        """Return the metrics that were asked for."""
+        further = {nsd_name(mm): surfaces.nsd(mm) for mm in self.rules.tolerances[1:]}
+        if "boundary_iou" in self.rules.also:
+            further["boundary_iou"] = boundary_iou(
+                prediction,
+                reference,
+                self.spacing,
+                width_mm=self.rules.tolerances[0],
+                ignore=ignored,
+                picture=self.reference.shape[0] == 1,
+            )
+        if "cldice" in self.rules.also:
+            further["cldice"] = cldice(prediction, reference)
+        return further
+
+
+def _union(boxes: Sequence[Box], *, margin: tuple[int, int, int]) -> Box:
+    """Return the smallest box around boxes, and a margin around it; a corner where there is none.
+
+    The margin may reach over the image's end.
+    """
+    around = [
+        slice(max(min(s.start for s in axis) - more, 0), max(s.stop for s in axis) + more)
+        for axis, more in zip(
+            zip(*(boxes or [(slice(0, 1),) * 3]), strict=True), margin, strict=True
+        )
+    ]
+    z, y, x = around
+    return z, y, x
 
 
 def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:

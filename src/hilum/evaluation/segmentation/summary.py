@@ -9,7 +9,7 @@ import numpy as np
 
 from hilum.errors import DataError, counted
 from hilum.evaluation.estimates import Estimate
-from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, METRICS
+from hilum.evaluation.metric_table import DISTANCES, LESION_METRICS, METRICS, metric_of
 from hilum.evaluation.records import Number, Record
 from hilum.metrics import bootstrap_interval, median_interval
 from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES, IntervalMethod
@@ -93,7 +93,7 @@ class RegionSummary(Record):
         present: cases whose reference has the region.
         missed: of those, how many predictions have none of it.
         invented: cases whose prediction has the region though the reference has none.
-        metrics: by name, see `hilum.evaluation.METRICS`.
+        metrics: by name, see `hilum.evaluation.METRICS`; then those that were asked for.
         lesions: whether it is something of which a case has any number (lesions, metastases) rather
             than one organ: several components in at least `LESION_SHARE` of the references that
             have it. The lesion metrics of others mean nothing.
@@ -185,7 +185,7 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
             metric: _summarise_overall(
                 several if metric in LESION_METRICS else by_region, metric, how
             )
-            for metric in METRICS
+            for metric in (*METRICS, *scores[0].further)
         },
     )
 
@@ -205,12 +205,12 @@ def _summarise_region(region: str, rows: list[Score], how: Resampling) -> Region
         metrics={
             m: _summarise(
                 m,
-                np.array([getattr(row, m) for row in rows], dtype=np.float64),
+                np.array([row[m] for row in rows], dtype=np.float64),
                 groups,
                 how,
                 one_sided=_count_one_sided(rows, m),
             )
-            for m in METRICS
+            for m in (*METRICS, *rows[0].further)
         },
         lesions=bool(counts) and sum(n > 1 for n in counts) >= LESION_SHARE * len(counts),
     )
@@ -226,7 +226,7 @@ def _summarise_overall(
         keys = [row.case or f"row {i}" for i, row in enumerate(rows)]
         for key, group in zip(keys, _groups(rows), strict=True):
             groups.setdefault(key, group)
-        columns.append({k: getattr(row, metric) for k, row in zip(keys, rows, strict=True)})
+        columns.append({k: row[metric] for k, row in zip(keys, rows, strict=True)})
     values = np.array([[column.get(key, np.nan) for column in columns] for key in groups])
     one_sided = sum(_count_one_sided(rows, metric) for rows in by_region.values())
     return _summarise(metric, values, list(groups.values()), how, one_sided=one_sided)
@@ -234,7 +234,7 @@ def _summarise_overall(
 
 def _count_one_sided(rows: Sequence[Score], metric: str) -> int:
     """Count the rows whose distance is the image's diagonal."""
-    defined = (row for row in rows if not math.isnan(getattr(row, metric)))
+    defined = (row for row in rows if not math.isnan(row[metric]))
     return sum(row.one_sided for row in defined) if metric in DISTANCES else 0
 
 
@@ -258,7 +258,7 @@ def _summarise(
     interval = bootstrap_interval(values, groups, "mean", **how)
     means = mean_of_defined(values) if values.ndim == 2 else values  # of each case
     defined = means[~np.isnan(means)]
-    kind = LABEL_METRICS[metric]
+    kind = metric_of(metric)
     median = median_interval(means, groups, level=interval.level)
     return MetricSummary(
         mean=interval.estimate,
