@@ -14,8 +14,8 @@ from hilum.evaluation.comparison import compare_classes, compare_label_maps, sco
 from hilum.evaluation.saved import CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT, read_record
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
-from hilum.files import OutputFolder, nearest
 from hilum.evaluation.segmentation.scoring import Scoring
+from hilum.files import OutputFolder, nearest
 from hilum.targets.predictions import predictions_file
 
 if TYPE_CHECKING:
