@@ -301,10 +301,51 @@ def test_panoptic_quality_is_of_the_components() -> None:
     )
     assert (row.sq, row.rq) == pytest.approx((3 / 4, 2 * 1 / (2 + 2)))
     assert row.pq == pytest.approx(row.sq * row.rq)
-    assert row.voxels_reference == 64
-    assert row.surface_reference_mm2 == pytest.approx(
-        surface_distances(reference == 1, reference == 1, SPACING).reference_area.sum()
+
+
+def test_instances_are_objects_of_one_kind() -> None:
+    reference = np.zeros((1, 9, 20), dtype=np.uint16)
+    reference[0, 2:6, 2:6], reference[0, 2:6, 6:10] = 7, 300  # two that touch
+    ids, merged, mask = reference.copy(), reference.copy(), reference != 0
+    ids[ids == 300] = 5
+    merged[merged == 7] = 300
+    table = LabelTable.from_names({1: "objects"})
+    how = {"spacing": (1.0, 1.0, 1.0), "table": table, "instances": True, "case": "a"}
+    (right,) = score_labels(ids, reference, **how)
+    assert (right.region, right.case, right.pq, right.lesions_reference) == ("objects", "a", 1, 2)
+    (one,) = score_labels(merged, reference, **how)  # half of what is found is each object
+    assert (one.dice, one.pq, one.lesions_predicted, one.lesions_found) == (1, 0, 1, 2)
+    (components,) = score_labels(mask.astype(np.uint8), reference, **how)
+    assert repr(components) == repr(one)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "dice", "roundness"),
+    [
+        # a cube of 10: a layer of half a voxel on 600 faces, and its roundness is pi / 6
+        ((14, 14, 14), (10, 10, 10), 2000 / 2300, math.pi / 6),
+        ((1, 14, 14), (1, 10, 10), 200 / 220, math.pi / 4),
+        ((5, 5, 64), (1, 1, 60), 0.58, 0.08),  # a thread
+    ],
+)
+def test_the_shape_of_the_reference(
+    shape: tuple[int, int, int], size: tuple[int, int, int], dice: float, roundness: float
+) -> None:
+    mask = np.zeros(shape, dtype=np.uint8)
+    start = tuple(0 if n == 1 else 2 for n in shape)
+    mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = 1
+    table = LabelTable.from_names({1: "box"})
+    (row,) = score_labels(mask, mask, spacing=(2.0, 2.0, 2.0), table=table)
+    assert row.half_voxel_dice == pytest.approx(dice, abs=0.08)
+    assert row.roundness == pytest.approx(roundness, rel=0.25)
+    double = np.concatenate([mask, mask], axis=2)  # two pieces are as round as one
+    (pair,) = score_labels(double, double, spacing=(2.0, 2.0, 2.0), table=table)
+    assert (pair.half_voxel_dice, pair.roundness) == pytest.approx(
+        (row.half_voxel_dice, row.roundness)
     )
+    (absent,) = score_labels(mask, np.zeros_like(mask), spacing=(2.0, 2.0, 2.0), table=table)
+    assert math.isnan(absent.half_voxel_dice)
+    assert math.isnan(absent.roundness)
 
 
 @pytest.mark.parametrize(

@@ -132,14 +132,19 @@ def test_the_oracle_agrees(seed: int, shape: tuple[int, int, int]) -> None:
     assert ours.masd() == pytest.approx((to_prediction + to_reference) / 2)
 
 
-def test_tree_and_distance_transform_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    prediction, reference = smooth(7, (8, 15, 19), 0.8), smooth(8, (8, 15, 19), 0.9)
+@pytest.mark.parametrize("spacing", [SPACING, (9.0, 0.5, 0.5), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("shape", [(8, 15, 19), (1, 25, 30)])
+def test_offsets_and_tree_are_one(
+    spacing: tuple[float, ...], shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction, reference = smooth(7, shape, 0.8), smooth(8, shape, 0.9)
     results = []
-    for voxels in (0, 10**9):
-        monkeypatch.setattr(surface, "_VOXELS_A_QUERY", voxels)
-        results.append(surface_distances(prediction, reference, SPACING))
-    np.testing.assert_allclose(results[0].prediction_mm, results[1].prediction_mm)
-    np.testing.assert_allclose(results[0].reference_mm, results[1].reference_mm)
+    for offsets in (0, 20, 300, 10**5):
+        monkeypatch.setattr(surface, "_OFFSETS", offsets)
+        results.append(surface_distances(prediction, reference, spacing))
+    for result in results[1:]:
+        np.testing.assert_allclose(result.prediction_mm, results[0].prediction_mm)
+        np.testing.assert_allclose(result.reference_mm, results[0].reference_mm)
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 9), (1, 6, 9)])

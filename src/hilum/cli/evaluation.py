@@ -18,7 +18,7 @@ from hilum.cli.options import (
     option,
     out_option,
 )
-from hilum.cli.output import print_json, shown_progress
+from hilum.cli.output import print_json, shown_progress, with_options
 
 
 class Surface(StrEnum):
@@ -65,6 +65,13 @@ def evaluate(
             metavar="NAME",
         ),
     ] = None,
+    instances: Annotated[
+        bool,
+        flag(
+            "--instances",
+            "The ids of the label maps are objects of one kind (nuclei), not labels.",
+        ),
+    ] = False,
     allow_missing: Annotated[
         bool, flag("--allow-missing", "Leave out cases without a prediction.")
     ] = False,
@@ -107,6 +114,7 @@ def evaluate(
             surface=surface.value,
             lesion_overlap=lesion_overlap,
             also=also or (),
+            instances=instances,
             allow_missing=allow_missing,
             data=data,
             labelling=(
@@ -121,7 +129,7 @@ def evaluate(
     if as_json:
         print_json(result.record.model_dump_json(indent=2))
     else:
-        typer.echo(result.markdown())
+        typer.echo(with_options(result.markdown()))
         typer.echo(f"Written to {out}")
 
 

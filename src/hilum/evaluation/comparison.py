@@ -193,12 +193,12 @@ def compare_label_maps(
         DataError: they share no case, or do not score the same regions.
     """
     margins = _known_margins(margins, [one for one in METRICS if one not in NOT_COMPARED])
-    for rule in ("tolerance_mm", "surface", "lesion_overlap"):
+    for rule in ("tolerance_mm", "surface", "lesion_overlap", "instances"):
         ours, theirs = (getattr(one.record, rule) for one in (first, second))
         if ours != theirs:
             raise UsageError(
                 f"the two have a {rule} of {ours} and of {theirs}",
-                needed="evaluations made alike: one tolerance, surface and overlap of lesions",
+                needed="evaluations made alike: one tolerance, surface, overlap of lesions",
                 cure=f"evaluate the second again with {rule}={ours}",
             )
     further = [name for name in first.scores[0].further if name in second.scores[0].further]

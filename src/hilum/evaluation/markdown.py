@@ -40,7 +40,7 @@ def label_map_page(evaluation: Evaluation) -> str:
         f" exact. NSD at {record.tolerance_mm:g} {'mm' if record.scaled else 'pixels'}. Undefined"
         " values are left out and counted."
     )
-    lines: list[str] = []
+    lines = _proposals(evaluation)
     for region in summary.regions:
         found = (
             f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
@@ -61,6 +61,24 @@ def label_map_page(evaluation: Evaluation) -> str:
         "Files that belong to no case": ", ".join(record.unexpected),
     }
     return _page(record.notes, intro, lines, names_by_reason)
+
+
+def _proposals(evaluation: Evaluation) -> list[str]:
+    """Write which metrics to look at, and why."""
+    record = evaluation.record
+    rows = [
+        [
+            one.region,
+            title(one.metric, scaled=record.scaled),
+            decimals(record.summary[one.region].metrics[one.metric].mean)
+            if one.computed
+            else f"ask for it: also='{one.metric}'",
+            one.because,
+        ]
+        for one in record.proposals
+    ]
+    head = ["region", "metric", "mean", "because"]
+    return ["## Which metrics to look at", "", *table_lines(head, rows)] if rows else []
 
 
 def class_page(evaluation: ClassEvaluation) -> str:

@@ -77,6 +77,9 @@ from hilum.metrics.paired import PairedTest as PairedTest
 from hilum.metrics.paired import equivalence_p as equivalence_p
 from hilum.metrics.paired import paired_test as paired_test
 from hilum.metrics.paired import patients_needed as patients_needed
+from hilum.metrics.peers import PeerValue as PeerValue
+from hilum.metrics.peers import Tool as Tool
+from hilum.metrics.peers import peer_values as peer_values
 from hilum.metrics.roc import OperatingPoint as OperatingPoint
 from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
 from hilum.metrics.roc import Roc as Roc

@@ -59,9 +59,9 @@ def centreline(mask: Mask) -> Mask:
     from skimage.morphology import skeletonize
 
     if mask.shape[0] == 1:
-        line = np.asarray(skeletonize(mask[0])[np.newaxis], dtype=bool)
+        line = np.asarray(skeletonize(mask[0])[np.newaxis], dtype=np.bool_)
     else:
-        line = np.asarray(skeletonize(np.pad(mask, 1)), dtype=bool)[1:-1, 1:-1, 1:-1]
+        line = np.asarray(skeletonize(np.pad(mask, 1)), dtype=np.bool_)[1:-1, 1:-1, 1:-1]
     return line if line.any() else mask
 
 

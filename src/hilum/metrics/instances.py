@@ -68,7 +68,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """How many voxels each object of a prediction shares with each of a reference.
+    """Voxels that each object of a prediction shares with each of a reference.
 
     Args:
         predicted: (P,) voxels of each object of the prediction.

@@ -68,7 +68,7 @@ class Mesh:
             chunk = max(_CHUNK * _CANDIDATES // count, 1)
             for start in range(0, len(unsure), chunk):
                 here = unsure[start : start + chunk]
-                far, near = tree.query(points[here], k=[*range(1, count + 1)])
+                far, near = map(np.asarray, tree.query(points[here], k=[*range(1, count + 1)]))
                 pieces = other.corners[near]  # (n, count, corners, 3)
                 distances[here] = _to_pieces(points[here, None], pieces).min(axis=1)
                 left.append(here[far[:, -1] - radius < distances[here]])
@@ -130,7 +130,7 @@ def _to_pieces(points: Numbers, pieces: Numbers) -> Numbers:
     )
     if corners == 3:
         squares = np.minimum(squares, _to_plane(points, pieces))
-    return np.sqrt(squares)
+    return np.asarray(np.sqrt(squares))
 
 
 def _to_segment(points: Numbers, start: Numbers, stop: Numbers) -> Numbers:
@@ -154,4 +154,4 @@ def _to_plane(points: Numbers, triangles: Numbers) -> Numbers:
 
 
 def _dot(a: Numbers, b: Numbers) -> Numbers:
-    return np.einsum("...i,...i->...", a, b)
+    return np.asarray(np.einsum("...i,...i->...", a, b))

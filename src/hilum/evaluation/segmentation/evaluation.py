@@ -16,6 +16,7 @@ from hilum.evaluation.markdown import label_map_page
 from hilum.evaluation.metric_table import METRICS, metric_of
 from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
+from hilum.evaluation.segmentation.proposal import Proposal
 from hilum.evaluation.segmentation.score import Score
 from hilum.evaluation.segmentation.summary import Summary
 from hilum.files import Readable
@@ -41,12 +42,14 @@ class EvaluationRecord(Record):
             ones; width of the boundary IoU.
         surface: how surfaces were measured, see `Scoring`.
         lesion_overlap: share of a lesion that counts as found.
+        instances: the label maps are objects of one kind.
         scaled: whether the images have a physical scale; pictures without one are measured in
             pixels.
         labels: what was scored.
         missing: reference cases without a prediction, left out on request.
         unexpected: files among the predictions that belong to no reference case.
         notes: what had to be assumed.
+        proposals: which metrics to look at, and why.
         summary: mean, median and interval of every metric.
     """
 
@@ -58,11 +61,13 @@ class EvaluationRecord(Record):
     tolerance_mm: float
     surface: Surface = "voxel"
     lesion_overlap: float = 0.1
+    instances: bool = False
     scaled: bool = True
     labels: LabelTable
     missing: tuple[Readable, ...]
     unexpected: tuple[Readable, ...]
     notes: tuple[Readable, ...]
+    proposals: tuple[Proposal, ...] = ()
     summary: Summary
 
 

@@ -4,96 +4,44 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-
-from hilum.dataset import (
-    LAYOUTS,
-    Case,
-    Dataset,
-    known_patients,
-    match_labels,
-    open_dataset,
-    read_annotation,
-)
-from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids, grid_words
-from hilum.dataset.labels import table_of_segments
-from hilum.dataset.layouts.naming import labels_file, read_json_object
-from hilum.errors import DataError, GeometryError, LabelError, UsageError
-from hilum.evaluation.page import ATTENTION, some
+from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
-from hilum.evaluation.segmentation.label_maps import (
-    find_label_maps,
-    holds_label_maps,
-    is_unscaled,
-    read_by_name,
+from hilum.evaluation.segmentation.label_maps import find_label_maps, is_unscaled, read_by_name
+from hilum.evaluation.segmentation.proposal import propose
+from hilum.evaluation.segmentation.references import (
+    LABELS,
+    Reference,
+    match_ids,
+    open_reference,
+    suggest_reference,
 )
-from hilum.evaluation.segmentation.score import score_labels
+from hilum.evaluation.segmentation.score import OBJECTS, score_labels
 from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.files import image_stem, is_output
-from hilum.io import is_dicom_annotation, read_geometry, read_labels, read_volume
+from hilum.io import read_volume
 from hilum.io.inventory import take_inventory
-from hilum.targets.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from hilum.dataset import Dataset
     from hilum.evaluation.segmentation.score import Score
     from hilum.evaluation.segmentation.scoring import Scoring
 
 _SHOWN = 10
-LABELS = "labels.json"
 UNMATCHED = "a label map of a case that is not on both sides"
 NO_SCALE = (
     "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv"
     " and summary.json a column in ml holds thousands of pixels"
 )
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """References: label maps by case id, cases of a data set, labels, assumptions."""
-
-    name: str
-    files: Mapping[str, Path]
-    cases: Mapping[str, Case]
-    table: LabelTable
-    notes: tuple[str, ...]
-    patients: Mapping[str, str]
-    ids: Mapping[int, int] = field(default_factory=dict)
-    """Reference ids of the ids in the predictions, where both name their labels."""
-
-    def read(self, case: str, prediction: Path) -> Volume:
-        """Return the labels of a case.
-
-        In a data set on its image's own grid, as training and prediction have it; of a DICOM
-        annotation whose images are not near on the grid of the prediction.
-        """
-        if case in self.cases:
-            return read_annotation(self.cases[case])
-        file = self.files[case]
-        dicom = is_dicom_annotation(file) and not is_dicom_annotation(prediction)
-        grid = read_geometry(prediction) if dicom else None
-        return read_by_name(file, self.table, grid=grid)
-
-    def grid_file(self, case: str) -> Path:
-        """Return the file whose grid the case is scored on."""
-        return (
-            next(iter(self.cases[case].images.values())) if case in self.cases else self.files[case]
-        )
-
-    def patient(self, case: str) -> str | None:
-        """Return the patient of a case; None where it is not known."""
-        known = self.cases[case].patient if case in self.cases else None
-        return known if known is not None else self.patients.get(case)
 
 
 def evaluate_folder(
@@ -137,19 +85,30 @@ def evaluate_folder(
     """
     rules, folder = ScoringRules(**how), Path(predictions)
     files = find_label_maps(folder)
-    against = _match_ids(_reference(reference, table, folder, patients or {}), folder)
+    if rules.instances:
+        table = LabelTable.from_names({1: OBJECTS})
+    against = open_reference(reference, table, folder, patients or {})
+    if not rules.instances:
+        against = match_ids(against, folder)
+    elif against.cases:
+        raise UsageError(
+            f"{against.name} is a data set, whose ids are labels",
+            needed="a folder of label maps whose ids are objects, for instances",
+            cure="name the folder of these maps, or leave out instances=True",
+        )
     cases, missing = pair_cases(
         against.files,
         files,
         f"of {against.name} have no prediction in {predictions}",
         allow_missing=allow_missing,
         needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
-        other_reference=lambda: _other_reference(reference, files),
+        other_reference=lambda: suggest_reference(reference, files),
     )
     _log_unused(folder, files, cases)
     if not against.cases:
         _log_unused(Path(against.name), against.files, cases)
     scores = _score_all({case: files[case] for case in cases}, against, how, threads, progress)
+    summary = summarise(scores)
     unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
@@ -158,6 +117,7 @@ def evaluate_folder(
         tolerance_mm=rules.tolerances[0],
         surface=rules.surface,
         lesion_overlap=rules.lesion_overlap,
+        instances=rules.instances,
         scaled=not unscaled,
         labels=against.table,
         missing=missing,
@@ -167,7 +127,8 @@ def evaluate_folder(
             *against.notes,
             *([NO_SCALE] if unscaled else []),
         ),
-        summary=summarise(scores),
+        proposals=propose(scores, summary.regions, instances=rules.instances),
+        summary=summary,
     )
     evaluation = Evaluation(scores, record)
     evaluation.save(out)
@@ -184,7 +145,7 @@ def _log_unused(folder: Path, maps: Mapping[str, Path], cases: Sequence[str]) ->
 
 def _score_all(
     files: Mapping[str, Path],
-    against: _Reference,
+    against: Reference,
     how: Scoring,
     threads: int,
     progress: Callable[[int, int, str], None] | None,
@@ -232,7 +193,7 @@ def _score_all(
 
 
 def _score_case(
-    case: str, prediction_file: Path, against: _Reference, how: Scoring
+    case: str, prediction_file: Path, against: Reference, how: Scoring
 ) -> tuple[Score, ...]:
     """Read one case's prediction and reference, and score them on the reference's grid."""
     prediction, reference = _read_pair(case, prediction_file, against)
@@ -247,7 +208,7 @@ def _score_case(
     )
 
 
-def _read_pair(case: str, prediction_file: Path, against: _Reference) -> tuple[Volume, Volume]:
+def _read_pair(case: str, prediction_file: Path, against: Reference) -> tuple[Volume, Volume]:
     """Read one case's prediction and reference, both on the reference's grid.
 
     Raises:
@@ -284,7 +245,7 @@ class ScoredFiles:
     """
 
     predictions: Mapping[str, Path]
-    against: _Reference
+    against: Reference
 
     @classmethod
     def of(cls, record: EvaluationRecord) -> ScoredFiles:
@@ -295,8 +256,10 @@ class ScoredFiles:
             DataError: they cannot be read any more.
         """
         folder = Path(record.predictions)
-        against = _reference(Path(record.reference), record.labels, folder, {})
-        return cls(find_label_maps(folder), _match_ids(against, folder))
+        against = open_reference(Path(record.reference), record.labels, folder, {})
+        if not record.instances:
+            against = match_ids(against, folder)
+        return cls(find_label_maps(folder), against)
 
     def labels(self, case: str) -> tuple[Volume, Volume]:
         """Read prediction and reference (1, Z, Y, X) of a case, on the reference's grid."""
@@ -336,163 +299,3 @@ def _name_side(side: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise type(error)(f"{side} {error.found}", needed=error.needed, cure=error.cure) from error
-
-
-def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path]) -> str:
-    """Suggest where the references of these predictions are, as none of the cases is among them."""
-    root = reference.root if isinstance(reference, Dataset) else Path(reference)
-    home = root if root.is_dir() else root.parent
-    for folder in sorted(
-        entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()
-    ):
-        names = {image_stem(entry) for entry in folder.iterdir() if entry.is_file()}
-        if "label" in folder.name.lower() and names & set(files):
-            return f"{folder} holds label maps of these cases: give it as the reference"
-    return (
-        f"the predictions are of {some(sorted(files))}: name the reference of these, or name the"
-        " files after the cases"
-    )
-
-
-def _reference(
-    reference: Path | str | Dataset,
-    table: LabelTable | None,
-    predictions: Path,
-    patients: Mapping[str, str],
-) -> _Reference:
-    """Open what predictions are held to.
-
-    Raises:
-        UsageError: it does not exist, or is no reference.
-    """
-    path = reference.root if isinstance(reference, Dataset) else Path(reference)
-    if not isinstance(reference, Dataset) and path.is_dir():
-        if _is_plain(path):
-            return _of_folder(path, table, predictions, patients)
-        if not any(layout.recognises(path) for layout in LAYOUTS.values()):
-            within = [str(one) for one in sorted(path.iterdir()) if one.is_dir() and _is_plain(one)]
-            raise UsageError(
-                f"{path} holds no label maps and is no data set",
-                needed="the folder of the reference label maps, named like the predictions, or a"
-                " data set",
-                cure=f"name one of its folders: {some(within)}" if within else "check the path",
-            )
-    dataset = reference if isinstance(reference, Dataset) else open_dataset(path)
-    labels = table or dataset.labels
-    files = {
-        case.id: annotation_files(case.annotation)[0]
-        for case in dataset.cases
-        if case.annotation is not None
-    }
-    if labels is None or not files:
-        raise UsageError(
-            f"{dataset.root} has no label maps",
-            needed="a segmentation data set as the reference",
-            cure="give the folder of the reference label maps, or a data set with annotations",
-        )
-    cases = {case.id: case for case in dataset.cases}
-    return _Reference(str(dataset.root), files, cases, labels, dataset.notes, patients)
-
-
-def _is_plain(folder: Path) -> bool:
-    """Return True if label maps lie in the folder beside no description of a data set."""
-    described = (folder / "dataset.json").exists() or any(
-        not is_output(table) for table in folder.glob("*.csv")
-    )
-    return not described and holds_label_maps(folder)
-
-
-def _of_folder(
-    folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
-) -> _Reference:
-    """Take a folder of label maps as the reference, with its label table and patients."""
-    files = find_label_maps(folder)
-    known, notes = _known_patients(folder, files, patients)
-    if read_predict_run(folder) is not None and read_predict_run(predictions) is None:
-        notes.insert(
-            0,
-            f"{ATTENTION}the reference {folder} was written by `hilum predict`, and {predictions}"
-            " was not: if they are swapped, recall and precision are too; the order is PREDICTIONS"
-            " REFERENCE",
-        )
-    if table is None:
-        table, said = _find_table(folder, predictions, files.values())
-        notes.append(said)
-    return _Reference(str(folder), files, {}, table, tuple(notes), known)
-
-
-def _known_patients(
-    folder: Path, files: Mapping[str, Path], given: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """Find the patients of a plain folder: as given, or as the data set around it has them."""
-    known = {case: given[case] for case in files if case in given}
-    notes: list[str] = []
-    if not given and any(layout.recognises(folder.parent) for layout in LAYOUTS.values()):
-        cases = known_patients(folder.parent)
-        known = {case: cases[case] for case in files if case in cases}
-        notes += [f"patients as the data set {folder.parent} has them"] if known else []
-    unknown = [case for case in files if case not in known]
-    if len(unknown) == len(files):
-        notes.append("no patient is known: each case counts as one patient")
-    elif unknown:
-        notes.append(f"of {some(unknown)} no patient is known: each counts as one")
-    return known, notes
-
-
-def _match_ids(against: _Reference, predictions: Path) -> _Reference:
-    """Return the reference, with the ids that its labels have in the predictions.
-
-    Raises:
-        LabelError: both name their labels, and not alike.
-    """
-    found = _read_stated_labels(predictions)
-    if found is None:
-        return against
-    table, file = found
-    ids = match_labels(against.table, table, where=str(file), holder=against.name)
-    changed = [f"{old} is read as {new}" for old, new in ids.items() if old != new]
-    if not changed:
-        return against
-    note = (
-        "labels of the predictions are matched with those of the reference by name:"
-        f" {', '.join(changed)}"
-    )
-    return replace(against, ids=ids, notes=(*against.notes, note))
-
-
-def _read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
-    """Return the labels that a labels.json or dataset.json in a folder states, and that file."""
-    for name in (LABELS, "dataset.json"):
-        file = folder / name
-        if file.is_file() and (name == LABELS or read_json_object(file).get("labels")):
-            try:
-                return labels_file(file), file
-            except (ValueError, LabelError) as error:
-                raise DataError(
-                    f"{file} is no label table: {error}",
-                    needed="the labels.json of a trained model",
-                    cure="correct or remove the file",
-                ) from error
-    return None
-
-
-def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
-    """Return the label table of a plain folder, and a sentence on its source."""
-    for place in (folder, folder.parent, predictions):
-        stated = _read_stated_labels(place)
-        if stated is not None:
-            return stated[0], f"labels as {stated[1]} has them"
-    files = list(files)
-    table = table_of_segments(files)
-    if table is not None:
-        return table, "labels are named by the segments of the references"
-    maps = (read_labels(file).array for file in files)
-    found = sorted({int(value) for array in maps for value in np.unique(array)} - {0})
-    if not found or found[0] < 0:
-        raise DataError(
-            f"the label maps of {folder} hold the values {found or [0]}",
-            needed="labels above 0",
-            cure="name the folder that holds the label maps, or number its labels from 1",
-        )
-    table = LabelTable.from_names({i: f"label {i}" for i in found})
-    return table, f"labels as found in the references: {found}"

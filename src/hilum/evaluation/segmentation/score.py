@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping  # noqa: TC003  pydantic reads scores back
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Unpack
@@ -27,7 +28,7 @@ from hilum.metrics.overlap import ratio
 from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -74,8 +75,11 @@ class Score:
         pq: panoptic quality of the components, matched where their IoU is above 0.5.
         sq: segmentation quality: mean IoU of the matched ones.
         rq: recognition quality: F1 of the components at that IoU.
-        voxels_reference: voxels of the reference.
-        surface_reference_mm2: area of its surface, of a picture the length of its contour in mm.
+        half_voxel_dice: Dice that the reference would have with a border half a voxel further out:
+            how much of the metric is decided by the grid.
+        roundness: 1 where the reference consists of balls (discs), less the longer or flatter its
+            pieces are: the surface of balls as large as these over their own, cubed (of discs
+            squared).
         further: by name, metrics that were asked for, see `Scoring`.
     """
 
@@ -104,8 +108,8 @@ class Score:
     pq: float = math.nan
     sq: float = math.nan
     rq: float = math.nan
-    voxels_reference: float = math.nan
-    surface_reference_mm2: float = math.nan
+    half_voxel_dice: float = math.nan
+    roundness: float = math.nan
     further: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __getitem__(self, metric: str) -> float:
@@ -132,6 +136,8 @@ class Score:
 
 
 _SHOWN = 10
+OBJECTS = "objects"
+"""Region of all instances together."""
 
 
 def score_labels(
@@ -154,7 +160,8 @@ def score_labels(
         prediction: (Z, Y, X) integers; a 2D picture has Z = 1 and is measured in its plane.
         reference: (Z, Y, X) integers on the same grid.
         spacing: mm along (Z, Y, X).
-        table: what the integers mean; its `scored` regions are the rows, in that order.
+        table: what the integers mean; its `scored` regions are the rows, in that order. Of
+            instances there is one row, "objects".
         case: case id, kept in the rows.
         patient: patient id, kept in the rows.
         how: see `Scoring`.
@@ -166,6 +173,10 @@ def score_labels(
     """
     rules = ScoringRules(**how)
     _check_shapes(prediction, reference)
+    if rules.instances:
+        pair = _Pair(prediction, reference, tuple(map(float, spacing)), None, rules)
+        row = pair.score_objects(OBJECTS, _as_objects(prediction), _as_objects(reference))
+        return (replace(row, case=case, patient=patient),)
     known = {*table.ids, *([] if table.ignore is None else [table.ignore])}
     boxes = [
         _boxes("prediction", prediction, set(table.ids)),
@@ -253,6 +264,7 @@ class _Pair:
         voxels, shared = overlap(prediction, reference), object_overlaps(predicted, referenced)
         found = count_lesions(shared, min_overlap=self.rules.lesion_overlap)
         matches = match_objects(shared)
+        half_voxel, roundness = self._shape(shared.referenced, float(surfaces.reference_area.sum()))
         more, voxel_ml = voxels.predicted - voxels.referenced, volume_ml(1, self.spacing)
         one_sided = (voxels.predicted > 0) != (voxels.referenced > 0)
         return Score(
@@ -279,10 +291,27 @@ class _Pair:
             pq=matches.pq,
             sq=matches.sq,
             rq=matches.rq,
-            voxels_reference=voxels.referenced,
-            surface_reference_mm2=float(surfaces.reference_area.sum()),
+            half_voxel_dice=half_voxel,
+            roundness=roundness,
             further=self._further(prediction, reference, ignored, surfaces),
         )
+
+    def _shape(self, voxels: Labels, surface: float) -> tuple[float, float]:
+        """Return `half_voxel_dice` and `roundness` of a reference, NaN where it has no surface.
+
+        Args:
+            voxels: those of each of its components or objects.
+            surface: mm2; of a picture the length of its contour in mm.
+        """
+        if not voxels.size or not surface:
+            return math.nan, math.nan
+        spacing = self.spacing[1:] if self.reference.shape[0] == 1 else self.spacing
+        dimensions, voxel = len(spacing), math.prod(spacing)
+        sizes = voxels * voxel
+        whole, layer = float(sizes.sum()), surface * voxel ** (1 / dimensions) / 2
+        ball = 4 * math.pi if dimensions == 2 else 36 * math.pi
+        least = float(((ball * sizes ** (dimensions - 1)) ** (1 / dimensions)).sum())  # of balls
+        return 2 * whole / (2 * whole + layer), (least / surface) ** dimensions
 
     def _further(
         self,
@@ -320,6 +349,13 @@ def _union(boxes: Sequence[Box], *, margin: tuple[int, int, int]) -> Box:
     ]
     z, y, x = around
     return z, y, x
+
+
+def _as_objects(labels: Labels) -> Labels:
+    """Return a map of objects; of a mask, which has one id, its components."""
+    ids = labels[labels != 0]
+    one = ids.size == 0 or ids.min() == ids.max()
+    return components(labels != 0)[0] if one else labels
 
 
 def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:

@@ -1,4 +1,4 @@
-"""How label maps are scored: tolerances, surface, what counts as found, metrics on request."""
+"""Rules of scoring label maps: tolerances, surface, overlap of lesions, metrics on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Scoring(TypedDict, total=False):
-    """How label maps are scored; what is not given has its default.
+    """Rules of scoring label maps; what is not given has its default.
 
     Args:
         tolerance_mm: tolerance of the normalised surface distance, 2 mm; of several the first is
@@ -23,12 +23,15 @@ class Scoring(TypedDict, total=False):
         surface: "voxel" (default) or "mesh", see `hilum.metrics.surface_distances`.
         lesion_overlap: share of a lesion that must be covered for it to count as found, 0.1.
         also: further metrics, "boundary_iou" (its width is the first tolerance) and "cldice".
+        instances: the ids of a label map are objects of one kind, not labels. A map of a single id
+            is a mask, and its components are the objects.
     """
 
     tolerance_mm: float | Sequence[float]
     surface: Surface
     lesion_overlap: float
     also: Sequence[str]
+    instances: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class ScoringRules:
     surface: Surface = "voxel"
     lesion_overlap: float = 0.1
     also: Sequence[str] = ()
+    instances: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored."""
