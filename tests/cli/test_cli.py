@@ -353,12 +353,14 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
         work.data / "labelsTs",
         "-o",
         tmp_path / "e",
-        "--tolerance",
-        5,
+        *("--tolerance", 5, "--tolerance", 1, "--metric", "boundary_iou", "--surface", "mesh"),
     )
     assert said.code == 0
     assert "| Dice |" in said.out
     assert "NSD at 5 mm" in said.out
+    assert "| NSD at 1 mm |" in said.out
+    assert "| boundary IoU |" in said.out
+    assert "## Which metrics to look at" in said.out
     compared = hilum("compare", work.folder / "evaluation", work.folder / "evaluation")
     assert compared.code == 0
     assert "| liver | Dice |" in compared.out
@@ -371,7 +373,7 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
     refused(
         hilum("compare", work.folder / "evaluation", tmp_path / "e"),
         2,
-        "tolerances of 2 and 5 mm",
+        "tolerance_mm of 2.0 and of 5.0",
         "--tolerance",
     )
 
