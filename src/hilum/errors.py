@@ -15,23 +15,41 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 T = TypeVar("T")
 
 _UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-8
+_shown: dict[str, str] = {}
 
 
 def readable(text: object) -> str:
-    """Write a path or text so that every writer can encode it; bytes that are no UTF-8 as "%E9"."""
+    """Write a path or text so that every writer can encode it; bytes that are no UTF-8 as "%E9".
+
+    Temporary folders are named as `shown_as` says.
+    """
     whole = str(text)
+    for folder, place in [*_shown.items()]:
+        whole = whole.replace(folder, place)
     if whole.isascii():  # nearly all are, and a ledger or report has very many
         return whole
     return "".join(f"%{ord(c) - _UNDECODED:02X}" if "\udc80" <= c <= "\udcff" else c for c in whole)
+
+
+@contextmanager
+def shown_as(folder: Path, place: str) -> Iterator[None]:
+    """Name a temporary folder in messages as the place whose files it holds, while this lasts."""
+    _shown[str(folder)] = place
+    try:
+        yield
+    finally:
+        del _shown[str(folder)]
 
 
 def some(names: Iterable[str], *, shown: int = 3) -> str:

@@ -1,6 +1,7 @@
 """Output that people see: places, intervals, findings of one kind together."""
 
 import io
+import logging
 import re
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import typer
 
 from hilum.cli.output import (
+    MessageFormatter,
     ProgressDisplay,
     command_to_continue,
     describe_paths,
@@ -21,6 +23,7 @@ from hilum.cli.output import (
     with_options,
 )
 from hilum.dataset import Finding
+from hilum.errors import DataError
 from hilum.io.inventory import take_inventory
 
 
@@ -228,6 +231,20 @@ def test_errors_name_the_option_of_an_argument():
         ("plan='my plan.json'", "plan='my plan.json'"),
     ):
         assert with_options(text) == shown
+
+
+def test_logged_errors_name_options_too():
+    """Of hilum's own messages only, and not within the source code of a traceback."""
+
+    def shown(name, text, error=None):
+        info = None if error is None else (type(error), error, None)
+        record = logging.LogRecord(name, logging.ERROR, "", 1, "%s: %s", ("a", text), info)
+        return MessageFormatter("%(message)s").format(record)
+
+    error = DataError("two series", cure="choose one: series='2'")
+    assert shown("hilum", error) == "a: two series\nCure: choose one: --series 2"
+    assert shown("another", "series='2'") == "a: series='2'"
+    assert shown("hilum", "f(series='2')", KeyError(1)).startswith("a: f(series='2')\nKeyError")
 
 
 def test_options_of_all_commands_are_known():

@@ -30,6 +30,14 @@ def test_files_are_there_and_then_gone(tmp_path):
     assert path.exists()
 
 
+def test_messages_name_the_archive_and_not_the_temporary_folder(tmp_path):
+    path = make(tmp_path / "case.zip", {"a/1.dcm": b"one"})
+    with unpacked([path]) as (folder,):
+        error = FormatError(f"{folder / 'a/1.dcm'}: damaged", cure=f"remove {folder}")
+    assert str(error) == f"{path}/a/1.dcm: damaged\nCure: remove {path}"
+    assert str(FormatError(str(folder))) == str(folder)  # nothing is left of it
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "C:/x", "..\\x"])
 def test_no_file_leaves_the_folder(tmp_path, name):
     path = make(tmp_path / "a.zip", {"fine": b"1", name: b"2"})

@@ -137,6 +137,22 @@ def test_all_failed_is_a_failed_run(tmp_path):
     assert report.status == "failed"
 
 
+def test_a_failed_run_leaves_the_folder_of_its_images_as_it_was(tmp_path):
+    """A run that has succeeded keeps its report there, also of later failures."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "a.nrrd").write_bytes(b"damaged")
+    report = predict_many(Predictor(make_model()), [folder], folder)
+    assert report.status == "failed"
+    assert [path.name for path in folder.iterdir()] == ["a.nrrd"]
+    write_volume(index_volume(), folder / "b.nrrd")
+    predict_many(Predictor(make_model()), [folder], folder)
+    assert (folder / "run.json").is_file()
+    (folder / "b.nrrd").write_bytes(b"damaged")
+    predict_many(Predictor(make_model()), [folder / "b.nrrd"], folder)
+    assert RunReport.load(folder / "run.json").status == "failed"
+
+
 def test_a_run_failed_where_all_that_was_tried_failed(folder, tmp_path):
     predictor = Predictor(make_model())
     predict_many(predictor, [folder], tmp_path / "out")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom.network import read_key
 from hilum.dicom.web import WebService, is_web_address
-from hilum.errors import UsageError
+from hilum.errors import UsageError, shown_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,8 +40,9 @@ def local_sources(
     service = _service_of(sources, study)
     with TemporaryDirectory(prefix="hilum-") as temporary:
         folder = Path(temporary) / str(study)
-        service.retrieve(str(study), folder)
-        yield [folder]
+        with shown_as(folder, f"{service.address}/studies/{study}"):
+            service.retrieve(str(study), folder)
+            yield [folder]
 
 
 def _service_of(sources: Sequence[Path | str], study: str | None) -> WebService:

@@ -14,6 +14,7 @@ from hilum.cli.evaluation import compare, evaluate, report
 from hilum.cli.node import node
 from hilum.cli.options import Json
 from hilum.cli.output import (
+    MessageFormatter,
     describe_paths,
     fail,
     files_at_the_end,
@@ -136,7 +137,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MessageFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     try:

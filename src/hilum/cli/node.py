@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hilum.cli.options import Device, flag, option
+from hilum.cli.output import MessageFormatter
 
 if TYPE_CHECKING:
     from hilum.node import Node
@@ -74,8 +75,9 @@ def node(
         served = {"name": model.absolute().name, "folder": model, "rule": rule or ""}
         given["models"] = [served | ({"formats": formats} if formats else {})]
     settings |= {name: value for name, value in given.items() if value is not None}
-    for handler in logging.root.handlers:
-        handler.setLevel(logging.INFO)  # the log is all that a service shows
+    for handler in logging.root.handlers:  # the log is all that a service shows
+        handler.setLevel(logging.INFO)
+        handler.setFormatter(MessageFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     _run_until_stopped(Node(make_config(settings), retry_dead=retry_dead))
 
 

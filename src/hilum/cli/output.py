@@ -252,6 +252,15 @@ def with_options(message: str) -> str:
     return re.sub(r"\b(?P<name>\w+)=(?:'(?P<text>[^' ]*)'|(?P<value>[\w.+-]+))", spell, message)
 
 
+class MessageFormatter(logging.Formatter):
+    """Writes what hilum logs as the command line's users know it: with options, not arguments."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; of a bug as it is, for the source code in it."""
+        text = super().format(record)
+        return with_options(text) if record.name == "hilum" and not record.exc_info else text
+
+
 def print_json(text: str) -> None:
     """Print JSON on standard output."""
     typer.echo(text)

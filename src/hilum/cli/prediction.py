@@ -15,7 +15,7 @@ from hilum.cli.options import (
     option,
     out_option,
 )
-from hilum.cli.output import print_json, shorten, shown_progress
+from hilum.cli.output import print_json, shorten, shown_progress, with_options
 from hilum.errors import counted
 
 if TYPE_CHECKING:
@@ -157,9 +157,11 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
         )
     for alike in report.failures:  # what is needed, and the cure, was printed when it happened
         names = shorten([outcome.case for outcome in alike])
-        typer.echo(f"failed: {names}: {alike[0].error.partition(chr(10))[0]}", err=True)
+        first = with_options(alike[0].error.partition("\n")[0])
+        typer.echo(f"failed: {names}: {first}", err=True)
     if report.failures:
-        typer.echo(f"Full messages: above, or {out / 'run.json'}", err=True)
+        kept = f", or {out / 'run.json'}" if (out / "run.json").is_file() else ""
+        typer.echo(f"Full messages: above{kept}", err=True)
 
 
 def export(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from hilum.dicom.network import checked_uid
 from hilum.errors import ResourceError, UsageError
 from hilum.files.atomic import atomic_path
 
@@ -75,13 +76,16 @@ class WebService:
     def retrieve(self, study: str, folder: Path) -> tuple[Path, ...]:
         """Write all instances of a study into a folder, in the transfer syntax they are stored in.
 
+        The files are named by the instances' UIDs.
+
         Raises:
             ResourceError: the service cannot be reached, or refuses.
             UsageError: it has no such study.
         """
         files = []
         for number, data in enumerate(self._instances(study)):
-            path = folder / f"{number:06d}.dcm"
+            name = checked_uid(data.get("SOPInstanceUID")) or f"{number:06d}"
+            path = folder / f"{name}.dcm"
             with atomic_path(path) as temporary:
                 data.save_as(temporary, enforce_file_format=True)
             files.append(path)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from hilum.errors import FormatError, ResourceError
+from hilum.errors import FormatError, ResourceError, shown_as
 from hilum.files.atomic import disk_errors
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ def unpacked(sources: Sequence[Path | str]) -> Iterator[list[Path]]:
         ResourceError: its files are more than `MOST_BYTES`, or than the disk can take.
     """
     with ExitStack() as held:
-        yield [
-            _unpack(Path(source), Path(held.enter_context(TemporaryDirectory(prefix="hilum-zip-"))))
-            if is_zip(Path(source))
-            else Path(source)
-            for source in sources
-        ]
+        yield [_unpack(path, held) if is_zip(path) else path for path in map(Path, sources)]
 
 
 def is_zip(path: Path) -> bool:
@@ -49,10 +44,12 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and path.is_file() and zipfile.is_zipfile(path)
 
 
-def _unpack(path: Path, folder: Path) -> Path:
-    """Unpack an archive into a folder below `folder` that is named like it."""
+def _unpack(path: Path, held: ExitStack) -> Path:
+    """Unpack an archive into a temporary folder that is named like it."""
+    folder = Path(held.enter_context(TemporaryDirectory(prefix="hilum-zip-")))
     target = folder / path.stem
     target.mkdir()
+    held.enter_context(shown_as(target, str(path)))
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]

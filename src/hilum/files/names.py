@@ -87,11 +87,11 @@ def plain_path(path: Path) -> Iterator[Path]:
 
     Yields the path itself, or a temporary link to it (to a new file: to its folder).
     """
-    if readable(path) == str(path):
+    if _is_utf8(str(path)):
         yield path
         return
     with TemporaryDirectory() as temporary:
-        if readable(path.name) == path.name:
+        if _is_utf8(path.name):
             folder = Path(temporary) / "folder"
             folder.symlink_to(path.parent.absolute(), target_is_directory=True)
             yield folder / path.name
@@ -102,6 +102,11 @@ def plain_path(path: Path) -> Iterator[Path]:
         plain = Path(temporary) / readable(path.name)
         plain.symlink_to(path.absolute())
         yield plain
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name is UTF-8 on the disk."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def header_of(path: Path | str) -> Path:

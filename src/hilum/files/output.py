@@ -217,14 +217,19 @@ class OutputFolder:
         Raises:
             UsageError: this is such a folder.
         """
-        here = self.path.resolve()
-        if any((one if one.is_dir() else one.parent).resolve() == here for one in inputs):
+        if self.holds_any(inputs):
+            here = self.path.resolve()
             other = here.with_name(f"{here.name}_{self.verb}")
             raise UsageError(
                 f"the output folder {self.path} is the one that inputs of hilum {self.verb} lie in",
                 needed="a folder of its own, so that outputs and inputs are not mixed",
                 cure=f"choose another output folder, such as {other}",
             )
+
+    def holds_any(self, inputs: Iterable[Path]) -> bool:
+        """Return whether an input lies in this folder: a file, or the files of a folder."""
+        here = self.path.resolve()
+        return any((one if one.is_dir() else one.parent).resolve() == here for one in inputs)
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
         """Record files, or folders with all in them, as written by this command.

@@ -61,7 +61,8 @@ def predict_many(
     """Predict every case in `sources` and write the predictions, and run.json, to a folder.
 
     A case that fails, whatever the reason, is logged and reported, and the rest go on. An
-    interruption leaves run.json with what was done, and no half-written or temporary file. Where
+    interruption leaves run.json with what was done, and no half-written or temporary file; where
+    nothing could be predicted, the folder of the images themselves stays as it was. Where
     the folder holds predictions of these cases already, that is logged, they are replaced, and
     what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them
     all. Only files that an earlier run recorded as its own, and nobody changed since, are replaced
@@ -148,7 +149,8 @@ def predict_many(
             report = clock.report(
                 status=status, cases=tuple(outcomes), files=files, trained_on=trained_on
             )
-            folder.write({REPORT: report.as_json()})
+            if not (status == "failed" and folder.holds_any(inputs) and not folder.owned(REPORT)):
+                folder.write({REPORT: report.as_json()})
         return report
 
 

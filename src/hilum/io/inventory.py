@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hilum.dicom.series import series_header
 from hilum.dicom.start import is_dicom_file
+from hilum.errors import readable
 from hilum.files.names import Readable, file_of, header_of, image_suffix
 from hilum.files.output import JOURNAL, LEDGER, LOCK, is_output
 from hilum.files.placeholder import is_unfetched
@@ -160,7 +161,7 @@ class Inventory:
                     for one in groups
                 )
                 parts.append(f"{sum(group.count for group in groups)} {word}: {listed}")
-        place = str(self.roots[0]) if len(self.roots) == 1 else f"{len(self.roots)} inputs"
+        place = readable(self.roots[0]) if len(self.roots) == 1 else f"{len(self.roots)} inputs"
         return f"Files of {place}: {'. '.join(parts)}"
 
 
