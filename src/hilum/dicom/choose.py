@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hilum.dicom.score import Score, rank
+from hilum.dicom.score import Score, may_be, rank
 from hilum.errors import DataError, counted
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     """Lists what is unlike the training images in a volume, by its voxels."""
 
 NONE_FULFILS = "no series fulfils"
-"""In the error of a study that has no series for a rule."""
+"""In the error of a study that has no series for a rule, and no series that cannot be read."""
+NONE_SUITS = "no series suits"
+"""In the error of a study that has no series for a channel, and none that damage keeps from it."""
 _TIE = 0.25  # points by which the best must lead
 _JUDGED = 4  # volumes of equal points whose voxels are looked at
 
@@ -87,9 +89,10 @@ def choose(
     """
     kept = [volume for volume in volumes if rule is None or rule.fits(volume.facts)]
     if not kept:
+        damaged = any(one.fault is not None and not one.modality for one in volumes)
+        what = "no series that can be read fulfils" if damaged else NONE_FULFILS
         raise _error(
-            f"{where}: {NONE_FULFILS} {rule.text if rule else ''!r}",
-            [Score(volume) for volume in volumes],
+            f"{where}: {what} {rule.text if rule else ''!r}", [Score(volume) for volume in volumes]
         )
     if len(wanted) == 1:
         choice = _choose_one(kept, wanted[0], where, judge)
@@ -112,7 +115,7 @@ def choose(
         chosen.append((sum(choice.scores[0].points for choice in choices), choices))
     chosen.sort(key=lambda one: one[0], reverse=True)
     if not chosen:
-        raise max(errors, key=lambda error: len(str(error)))
+        raise max(errors, key=lambda error: (NONE_SUITS not in error.found, len(error.found)))
     if len(chosen) > 1 and chosen[0][0] - chosen[1][0] < _TIE:
         listed = [choice.scores[0] for _, choices in chosen for choice in choices]
         raise _error(f"{where}: series of two frames of reference suit equally", listed)
@@ -126,7 +129,9 @@ def _choose_one(
     scores = rank(volumes, wanted)
     suited = [one for one in scores if not one.excluded]
     if not suited:
-        raise _error(f"{where}: no series suits channel {wanted.name}", scores)
+        damaged = any(one.fault is not None and may_be(one, wanted) for one in volumes)
+        what = "no series that can be read suits" if damaged else NONE_SUITS
+        raise _error(f"{where}: {what} channel {wanted.name}", scores)
     best = [one for one in suited if suited[0].points - one.points < _TIE]
     if len(best) > 1 and judge is not None and len(best) <= _JUDGED:
         judged = [(len(unlike := judge(one.volume)), one, unlike) for one in best]
@@ -161,9 +166,10 @@ def _error(found: str, scores: Sequence[Score]) -> DataError:
         for one in scores
     ]
     usable = next((one.volume for one in scores if not one.excluded), None)
-    name = "NUMBER" if usable is None else usable.choice
     return DataError(
         "\n".join([found, *lines]),
         needed="one series that suits clearly",
-        cure=f"choose one: series={name!r}, or a rule such as series='description~WORD'",
+        cure="export the series again, or use a model for what is there"
+        if usable is None
+        else f"choose one: series={usable.choice!r}, or a rule such as series='description~WORD'",
     )

@@ -53,6 +53,8 @@ FACTS = {
     "key": "of the group in its series",
 }
 """Attributes that a rule may test."""
+ANY = "slices>0"
+"""Rule that every series fulfils: the model's wishes then count even where a study has only one."""
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<op>!=|!~|<=|>=|=|~|<|>)|(?P<bracket>[()])"""
     r"""|(?P<word>[^\s()=~<>!"']+))"""

@@ -112,6 +112,12 @@ def rank(volumes: Iterable[SeriesVolume], wanted: Wanted) -> tuple[Score, ...]:
     return tuple(sorted(scores, key=lambda one: (bool(one.excluded), -one.points)))
 
 
+def may_be(volume: SeriesVolume, wanted: Wanted) -> bool:
+    """Return whether a volume's modality is that of a channel, or one of the two is not known."""
+    known = volume.modality and wanted.kind in KINDS.values()
+    return not known or KINDS.get(volume.modality) == wanted.kind
+
+
 def score(volume: SeriesVolume, wanted: Wanted) -> Score:
     """Score a volume for a channel."""
     kind = KINDS.get(volume.modality)

@@ -20,7 +20,7 @@ from hilum.dicom.sources import files_below
 from hilum.dicom.split import Group, plane_of, split
 from hilum.dicom.stack import stack_frames
 from hilum.dicom.start import data_start
-from hilum.errors import FormatError, HilumError
+from hilum.errors import FormatError, HilumError, readable
 from hilum.files.names import SERIES_MARK
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ class SeriesVolume:
     def refused(self) -> str:
         """Reason why it cannot be read, without the place that stands first; "" where it can."""
         text = "" if self.fault is None else self.fault.found
-        for place in (self.source, *self.files):
-            if text.startswith(str(place)):
-                return text[len(str(place)) :].partition(": ")[2] or text
+        for place in map(readable, (self.source, *self.files)):
+            if text.startswith(place):
+                return text[len(place) :].partition(": ")[2] or text
         return text
 
     @property

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from hilum.dicom.choose import NONE_FULFILS
+from hilum.dicom.choose import NONE_FULFILS, NONE_SUITS
 from hilum.dicom.network import read_key
-from hilum.errors import DataError, HilumError, UsageError
+from hilum.dicom.rule import ANY
+from hilum.errors import DataError, HilumError, UsageError, shown_as
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
 _NICENESS = 5
+_NOT_FOR_IT = {
+    NONE_FULFILS: "no series fits the rule",
+    NONE_SUITS: "no series suits the model",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Job:
 
     Args:
         model: folder of the model.
-        images: folder of a study's images.
+        images: folder of links to a study's images.
+        study: folder of the images themselves, which messages name.
         out: folder for the results, which is not there yet.
         rule: see `ServedModel`.
         formats: see `ServedModel`; (): the DICOM format of the model's task.
@@ -43,6 +49,7 @@ class Job:
 
     model: Path
     images: Path
+    study: Path
     out: Path
     rule: str
     formats: tuple[str, ...]
@@ -54,10 +61,10 @@ class JobResult:
     """Outcome of a job.
 
     Args:
-        status: "skipped": the rule takes no series of the study; "failed": trying again may help;
+        status: "skipped": the study is not for the model; "failed": trying again may help;
             "refused": it will not; "stopped": the node ends.
         files: DICOM files that were written.
-        kind: name of the error, without patient data.
+        kind: name of the error, or why it is not for the model, without patient data.
         reason: the whole message, which may hold patient data.
     """
 
@@ -165,13 +172,14 @@ def run_job(job: Job, models: Models) -> JobResult:
     try:
         if job.model not in models:
             models[job.model] = api.load_model(job.model, device=job.device)
-        report = api.predict(
-            models[job.model],
-            [job.images],
-            job.out,
-            formats=job.formats or api.dicom_formats(models[job.model]),
-            series=job.rule or None,
-        )
+        with shown_as(job.images, str(job.study)):
+            report = api.predict(
+                models[job.model],
+                [job.images],
+                job.out,
+                formats=job.formats or api.dicom_formats(models[job.model]),
+                series=job.rule or ANY,  # so that one series alone is not taken whatever it is
+            )
     except (DataError, UsageError) as error:  # the same at every attempt
         return JobResult("refused", kind=type(error).__name__, reason=str(error))
     except HilumError as error:
@@ -184,12 +192,13 @@ def run_job(job: Job, models: Models) -> JobResult:
 
 
 def _result_of(report: RunReport, job: Job) -> JobResult:
-    """Name what was written; of a study with no series for the model's rule nothing was."""
+    """Name what was written; of a study that is not for the model nothing was."""
     done = [job.out / name for case in report.cases if case.status == "done" for name in case.files]
     if not done:
         reason = "\n".join(case.error for case in report.cases)
-        if job.rule and all(NONE_FULFILS in case.error for case in report.cases):
-            return JobResult("skipped", reason=reason)
+        for text, kind in _NOT_FOR_IT.items():
+            if all(text in case.error for case in report.cases):
+                return JobResult("skipped", kind=kind, reason=reason)
         return JobResult("refused", kind="DataError", reason=reason)
     return JobResult("done", tuple(path for path in done if read_key(path) is not None))
 
