@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import psutil
 from _common import write_result
 
+from hilum.inference.manifest import Manifest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -80,8 +82,9 @@ def receiver(name: str, target: Path) -> Iterator[tuple[psutil.Process, int]]:
         port = one.getsockname()[1]
     target.mkdir()
     if name == "hilum node":
-        model = target / "model"  # never opened: no study is quiet for a day
-        model.mkdir()
+        model = target / "model"  # never loaded: no study is quiet for a day
+        nothing = {"hilum": "", "name": "none", "task": "segmentation", "created": ""}
+        Manifest.sealed(**nothing, members=("none",), files={}).save(model)
         command = ["hilum", "node", "--model", model, "--quiet-seconds", 86400, "--folder", target]
         command += ["--port", port]
     else:
