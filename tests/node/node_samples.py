@@ -10,14 +10,32 @@ import subprocess
 import sys
 import time
 import urllib.request
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, build_context
 
 from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.node import NodeConfig
 from hilum.volume import Geometry, Volume
 from programs import require
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SYNTAXES = {
+    "implicit": "1.2.840.10008.1.2",
+    "explicit": "1.2.840.10008.1.2.1",
+    "deflated": "1.2.840.10008.1.2.1.99",
+    "big endian": "1.2.840.10008.1.2.2",
+    "JPEG lossless": "1.2.840.10008.1.2.4.70",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+    "HTJ2K": "1.2.840.10008.1.2.4.201",
+    "RLE": "1.2.840.10008.1.2.5",
+    "private": "1.2.826.0.1.3680043.2.1143.7.7.7",
+}
 
 SOURCES = str(Path(__file__).resolve().parents[2] / "src")
 
@@ -67,6 +85,64 @@ def send(files, port: int, *, title: str = "HILUM", options: tuple[str, ...] = (
     sources = [str(one) for one in files]
     command = [require("/usr/bin/storescu"), "-aec", title, "+sd", *options, "127.0.0.1", str(port)]
     return subprocess.run([*command, *sources], check=False).returncode
+
+
+def stored(node, study=None):
+    return sorted((node.config.folder / "studies").glob(f"{study or '*'}/*.dcm"))
+
+
+def associate(node, sop_class, syntax):
+    entity = AE("SENDER")
+    association = entity.associate(
+        "127.0.0.1", node.port, contexts=[build_context(sop_class, syntax)]
+    )
+    assert association.is_established
+    return association
+
+
+def send_bytes(node, data: bytes, *, sop_class=CT, instance, syntax=SYNTAXES["explicit"]):
+    """Send an encoded data set as it is; return the status."""
+    from pynetdicom.dimse_primitives import C_STORE
+
+    association = associate(node, sop_class, syntax)
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
+    request.DataSet = BytesIO(data)
+    context = association.accepted_contexts[0].context_id
+    association._reactor_checkpoint.clear()
+    association.dimse.send_msg(request, context)
+    _, reply = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    association.release()
+    return reply.Status
+
+
+def encoded(syntax="explicit", *, pixels=b"\1\0" * 64, **changes) -> tuple[bytes, Dataset]:
+    """Encode a small data set."""
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    data = Dataset()
+    values = {
+        "SOPClassUID": CT,
+        "SOPInstanceUID": generate_uid(),
+        "PatientName": "Doe^John",
+        "StudyInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(),
+        "Rows": 8,
+        "Columns": 8,
+        "PixelData": pixels,
+    } | changes
+    for name, value in values.items():
+        if value is not None:
+            setattr(data, name, value)
+    data["PixelData"].VR = "OW"
+    buffer = DicomBytesIO()
+    buffer.is_little_endian = syntax != "big endian"
+    buffer.is_implicit_VR = syntax == "implicit"
+    write_dataset(buffer, data)
+    return buffer.getvalue(), data
 
 
 def config_of(folder: Path, model: Path, **changes) -> NodeConfig:

@@ -1,6 +1,7 @@
 """The node as a whole, without other programs: predicting, stopping, logs, status, TLS."""
 
 import errno
+import itertools
 import re
 import subprocess
 import time
@@ -8,6 +9,8 @@ import time
 import pytest
 from node_samples import RunningNode, fetch, make_study, send, study_uid, wait_until
 
+from hilum.node.queue import Result
+from hilum.node.worker import JobResult
 from programs import require
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector
@@ -56,7 +59,7 @@ def test_the_log_holds_no_patient_data(tmp_path, model):
     finally:
         assert node.stop() == 0
     log = node.log.read_text()
-    assert study_uid(files) in log
+    assert re.search(rf"(?m)^\d{{4}}-\d\d-\d\d [\d:]{{8}} study {study_uid(files)}: 6 images", log)
     assert study_uid(broken) in shown
     for text in PLANTED:
         assert text not in log
@@ -121,6 +124,120 @@ def test_a_disk_that_fails_in_a_prediction_costs_no_study(start, tmp_path, monke
     monkeypatch.undo()
     wait_until(lambda: node._queue.counts()["runs"].get("dead"))
     assert not (node.config.folder / "work" / node._queue.states(0, 0)[0].study).exists()
+
+
+def counted_calls(monkeypatch, where, kind=KeyError):
+    """Let a function of the node's raise, and return the times at which it was called."""
+    times = []
+
+    def fails(*_, **__):
+        times.append(time.monotonic())
+        raise kind("of a library")
+
+    monkeypatch.setattr(where, fails)
+    return times
+
+
+def enter_result(node):
+    """Enter a result that is to be sent, as if a study had been predicted."""
+    now = time.time()
+    later = now + 3600  # so that the node itself does not take the run
+    node._queue.add_instance("1", "1.1", "1.2", image=True, now=now)
+    node._queue.settle(["toy"], 0.0, later)
+    run = node._queue.take_run(["toy"], later)
+    node._queue.finish_run(run, [Result("9.9", "1.2", "results/a.dcm")], ["pacs"], now)
+
+
+def test_sending_that_fails_in_any_way_has_its_pauses(start, tmp_path, monkeypatch):
+    times = counted_calls(monkeypatch, "hilum.node.node.deliver")
+    peer = {"title": "ARCHIVE", "host": "127.0.0.1", "port": 1}
+    node = start(destinations=[{"name": "pacs", "peer": peer}], retry_seconds=(0.8, 0.8))
+    enter_result(node)
+    wait_until(lambda: node._queue.counts()["runs"].get("dead"))
+    assert len(times) == 3
+    assert min(second - first for first, second in itertools.pairwise(times)) > 0.7
+    (reason,) = (node.config.folder / "dead").glob("9.9-pacs/reason.txt")
+    assert "KeyError('of a library')" in reason.read_text()
+
+
+def test_giving_up_that_fails_has_its_pauses(start, monkeypatch):
+    """A result is not sent again and again where the disk does not take the reason."""
+    times = counted_calls(monkeypatch, "hilum.node.node.deliver")
+    monkeypatch.setattr("hilum.node.node._PAUSE_SECONDS", 0.8)
+    counted_calls(monkeypatch, "hilum.node.node.Node._bury", OSError)
+    peer = {"title": "ARCHIVE", "host": "127.0.0.1", "port": 1}
+    node = start(destinations=[{"name": "pacs", "peer": peer}], retry_seconds=())
+    enter_result(node)
+    wait_until(lambda: len(times) == 3)
+    assert min(second - first for first, second in itertools.pairwise(times)) > 0.7
+
+
+def test_confirming_that_fails_in_any_way_has_its_pauses(start, monkeypatch):
+    times = counted_calls(monkeypatch, "hilum.node.node.confirm")
+    node = start(
+        peers=({"title": "PEER", "host": "127.0.0.1", "port": 1},), retry_seconds=(0.8, 0.8)
+    )
+    node._queue.add_commitment("1.2.3", "PEER", [("1.2", "3.4")], 0.0)
+    wait_until(lambda: not node._queue._rows("SELECT 1 FROM commitments"))
+    assert len(times) == 3
+    assert min(second - first for first, second in itertools.pairwise(times)) > 0.7
+
+
+def test_predicting_that_fails_in_any_way_is_an_attempt(start, monkeypatch):
+    times = counted_calls(monkeypatch, "hilum.node.worker.PredictionWorker.predict")
+    node = start(quiet_seconds=0.1, retry_seconds=(0.8, 0.8))
+    node._queue.add_instance("1", "1.1", "1.2", image=True, now=0.0)
+    monkeypatch.setattr(node._folder, "link_into", lambda *_: None)
+    wait_until(lambda: node._queue.counts()["runs"].get("dead"))
+    assert len(times) == 3
+    assert min(second - first for first, second in itertools.pairwise(times)) > 0.7
+
+
+def test_results_that_are_not_complete_have_no_successors(start, monkeypatch):
+    """What a failed attempt has written was never sent: later results must not name it."""
+    jobs = []
+
+    def predicts(self, job, minutes):
+        jobs.append((job, sorted(path.name for path in job.out.glob("*"))))
+        job.out.mkdir(parents=True, exist_ok=True)
+        name = f"{len(jobs)}.dcm"
+        (job.out / name).write_bytes(b"a result")
+        if len(jobs) == 2:
+            return JobResult("failed", kind="crash")
+        return JobResult("done", (job.out / name,))
+
+    monkeypatch.setattr("hilum.node.worker.PredictionWorker.predict", predicts)
+    monkeypatch.setattr("hilum.node.instances.InstanceFolder.link_into", lambda *_: None)
+    node = start(quiet_seconds=0.1, retry_seconds=())
+    monkeypatch.setattr(node, "_results", lambda result: results.append(result.files) or [])
+    results = []
+    for number in (1, 2, 3):
+        node._queue.add_instance("1", f"1.{number}", "1.2", image=True, now=time.time())
+        wait_until(lambda number=number: len(jobs) == number)
+        wait_until(lambda: not node._queue.counts()["runs"].get("predicting"))
+    assert [found for _, found in jobs] == [[], ["1.dcm"], ["1.dcm"]]
+    folder = node.config.folder / "results" / "1" / "toy"
+    assert results == [(folder / "1" / "1.dcm",), (folder / "3" / "3.dcm",)]
+    assert all(path.is_file() for (path,) in results)
+
+
+def test_what_was_given_up_goes_after_its_own_days(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("hilum.node.node.deliver", lambda *_: None)
+    node = start(quiet_seconds=0.1, predict_minutes=0.0001, retry_seconds=(), keep_days=0)
+    folder = node.config.folder
+    (folder / "studies" / "1").mkdir()
+    (folder / "studies" / "1" / "1.1.dcm").write_bytes(b"an image")
+    node._queue.add_instance("1", "1.1", "1.2", image=True, now=0.0)
+    wait_until(lambda: node._queue.counts()["runs"].get("dead"))
+    node._clean()
+    assert (folder / "studies" / "1" / "1.1.dcm").is_file()
+    assert (folder / "dead" / "1-toy" / "reason.txt").is_file()
+    later = time.time() + 86400 * node.config.keep_dead_days + 1
+    monkeypatch.setattr("hilum.node.node.time.time", lambda: later)
+    node._clean()
+    assert not (folder / "studies" / "1").exists()
+    assert not (folder / "dead" / "1-toy").exists()
+    assert node._queue.states(1, later) == []
 
 
 def test_predictions_that_hang_are_stopped(start, tmp_path, model):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hilum.errors import ResourceError, UsageError
+from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.node import Node, make_config, parse_destination, read_config
 from hilum.node.config import Tls
 from hilum.node.delivery import client_context, retry_after
@@ -16,7 +16,7 @@ reserve = "5GB"
 [[models]]
 name = "liver"
 folder = "models/liver"
-rule = "CT"
+rule = "modality=CT"
 formats = ["dicom-seg", "dicom-sr"]
 destinations = ["pacs"]
 
@@ -48,7 +48,15 @@ MODEL = {"folder": "x", "models": [{"name": "m", "folder": "m"}]}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": []}, "models: Tuple should have at least 1 item"),
+        ({"models": []}, r"(?s)the node has no model.*model='FOLDER', or a file of settings"),
+        (
+            {"models": [{"name": "m", "folder": "m", "rule": "modaliti=CT"}]},
+            "node: models.0: the rule .*did you mean modality",
+        ),
+        (
+            {"models": [{"name": "m", "folder": "m", "formats": ["dicom-sge"]}]},
+            "'dicom-sge' is not known; did you mean 'dicom-seg'",
+        ),
         ({"port": 70000}, "port: Input should be less than or equal to 65535"),
         ({"quiet": 3}, "quiet: Extra inputs are not permitted"),
         ({"title": "A" * 17}, "title: String should match"),
@@ -90,9 +98,18 @@ def test_attempts_follow_the_schedule():
     assert [retry_after(n, (1.0, 5.0)) for n in (1, 2, 3)] == [1.0, 5.0, None]
 
 
-def test_models_that_are_not_there_are_named(tmp_path):
-    config = make_config(MODEL | {"models": [{"name": "m", "folder": str(tmp_path / "none")}]})
-    with pytest.raises(UsageError, match="none: no such folder"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("modle", r"(?s)modle: no such folder.*did you mean .*model\?"),
+        ("model", r"(?s)model: no model.json in it.*`hilum train DATA -o MODEL` has completed"),
+    ],
+)
+def test_models_that_are_not_there_are_named(tmp_path, name, message):
+    (tmp_path / "model").mkdir()
+    models = [{"name": "m", "folder": str(tmp_path / name)}]
+    config = make_config(MODEL | {"folder": str(tmp_path / "node"), "models": models})
+    with pytest.raises(ModelError, match=message):
         Node(config)
 
 

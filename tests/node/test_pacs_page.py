@@ -28,10 +28,8 @@ def test_every_command_of_the_page_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for program in ("dcmsend", "echoscu", "curl"):
         require(program)
-    folder = Path(require("Orthanc")).parent
-    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{folder}")
     plugins = str(Path(dicomweb_plugin()).parent)
-    changes = {"/usr/share/orthanc/plugins": plugins}
+    changes = {"/usr/share/orthanc/plugins": plugins, "/usr/sbin/Orthanc": require("Orthanc")}
     changes |= {port: str(free_port()) for port in PORTS}
     namespace = {"__name__": "__page__"}
     start = time.monotonic()

@@ -53,7 +53,7 @@ def test_late_images_let_a_study_run_again(queue):
 def test_late_images_stop_an_attempt_that_waits(queue):
     settled(queue)
     run = queue.take_run(("m",), 200.0)
-    queue.end_run(run, "waiting", "crash", due=210.0)
+    queue.end_run(run, "waiting", "crash", at=210.0)
     queue.add_instance("1", "1.3", CT, image=True, now=211.0)
     assert queue.take_run(("m",), 212.0) is None
     assert queue.settle(("m",), 10.0, 230.0) == ["1"]
@@ -67,13 +67,13 @@ def test_acknowledged_results_are_never_sent_again(queue):
         queue.finish_run(run, [RESULT], ["pacs", "web"], 200.0)
         delivery = queue.take_delivery("pacs", 200.0)
         if delivery is not None:
-            queue.end_delivery(delivery, "done")
+            queue.end_delivery(delivery, "done", at=200.0)
         queue.add_instance("1", "1.9", CT, image=True, now=200.0)
         queue.settle(("m",), 0.0, 200.0)
     assert queue.take_delivery("pacs", 1e9) is None
     assert queue.take_delivery("web", 1e9).attempts == 1
     assert queue.is_own_result("9.9")
-    assert not queue.forget_study("1", 1e9)  # it is not finished
+    assert not queue.forget_study("1", 1e9, 1e9)  # it is not finished
     assert len(queue.images("1")) == 3
 
 
@@ -84,12 +84,12 @@ def test_a_run_is_done_when_all_has_been_sent(queue):
     states = []
     for name in ("pacs", "web"):
         states.append(queue.states(10.0, 300.0)[0].state)
-        queue.end_delivery(queue.take_delivery(name, 200.0), "done")
+        queue.end_delivery(queue.take_delivery(name, 200.0), "done", at=400.0)
     assert states == ["sending", "sending"]
     assert queue.states(10.0, 300.0)[0].state == "done"
-    assert queue.finished_studies(1e9) == ["1"]
-    assert queue.finished_studies(50.0) == []
-    assert queue.forget_study("1", 1e9)
+    assert queue.finished_studies(401.0, 0.0) == ["1"]
+    assert queue.finished_studies(399.0, 1e9) == []  # counted from the last acknowledgement
+    assert queue.forget_study("1", 401.0, 0.0)
     assert queue.images("1") == ()
     assert queue.is_own_result("9.9")
 
@@ -97,15 +97,31 @@ def test_a_run_is_done_when_all_has_been_sent(queue):
 def test_what_was_given_up_is_tried_again_on_request(queue):
     settled(queue, models=("m", "n"))
     sent, failed = queue.take_run(("m",), 200.0), queue.take_run(("n",), 200.0)
-    queue.end_run(failed, "dead", "DataError")
+    queue.end_run(failed, "dead", "DataError", at=200.0)
     queue.finish_run(sent, [RESULT], ["pacs"], 200.0)
-    queue.end_delivery(queue.take_delivery("pacs", 200.0), "dead", "refused")
+    queue.end_delivery(queue.take_delivery("pacs", 200.0), "dead", "refused", at=200.0)
     assert {one.state for one in queue.states(10.0, 300.0)} == {"dead"}
-    assert queue.finished_studies(1e9) == []
+    assert queue.finished_studies(1e9, 199.0) == []
     assert queue.retry_dead(300.0) == 2
     assert queue.take_run(("m", "n"), 300.0).model == "n"
     assert queue.take_run(("m", "n"), 300.0) is None
     assert queue.take_delivery("pacs", 300.0).attempts == 1
+
+
+@pytest.mark.parametrize("given_up", ["run", "delivery"])
+def test_what_was_given_up_is_kept_for_its_own_time(queue, given_up):
+    settled(queue, models=("m", "n"))
+    sent, failed = queue.take_run(("m",), 200.0), queue.take_run(("n",), 200.0)
+    queue.finish_run(sent, [RESULT], ["pacs"], 200.0)
+    state = "dead" if given_up == "delivery" else "done"
+    queue.end_delivery(queue.take_delivery("pacs", 200.0), state, at=500.0)
+    queue.end_run(failed, "dead" if given_up == "run" else "done", "", at=500.0)
+    assert queue.finished_studies(1e9, 499.0) == []
+    assert not queue.forget_study("1", 1e9, 499.0)
+    assert queue.finished_studies(1e9, 501.0) == ["1"]
+    assert queue.forget_study("1", 1e9, 501.0)
+    assert queue.retry_dead(600.0) == 0  # the files are gone
+    assert queue.is_own_result("9.9")
 
 
 def test_interrupted_runs_resume_as_attempts(queue, tmp_path):

@@ -2,91 +2,31 @@
 
 import contextlib
 import errno
+import os
 import sqlite3
 import subprocess
+import threading
+import time
 from io import BytesIO
 
 import pytest
-from node_samples import make_study, send, study_uid, wait_until
+from node_samples import (
+    CT,
+    SYNTAXES,
+    associate,
+    encoded,
+    make_study,
+    send,
+    send_bytes,
+    stored,
+    study_uid,
+    wait_until,
+)
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-from pynetdicom import AE, build_context
 
 from hilum.node import instances
 from programs import require
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-SYNTAXES = {
-    "implicit": "1.2.840.10008.1.2",
-    "explicit": "1.2.840.10008.1.2.1",
-    "deflated": "1.2.840.10008.1.2.1.99",
-    "big endian": "1.2.840.10008.1.2.2",
-    "JPEG lossless": "1.2.840.10008.1.2.4.70",
-    "JPEG-LS": "1.2.840.10008.1.2.4.80",
-    "JPEG 2000": "1.2.840.10008.1.2.4.90",
-    "HTJ2K": "1.2.840.10008.1.2.4.201",
-    "RLE": "1.2.840.10008.1.2.5",
-    "private": "1.2.826.0.1.3680043.2.1143.7.7.7",
-}
-
-
-def stored(node, study=None):
-    return sorted((node.config.folder / "studies").glob(f"{study or '*'}/*.dcm"))
-
-
-def associate(node, sop_class, syntax):
-    entity = AE("SENDER")
-    association = entity.associate(
-        "127.0.0.1", node.port, contexts=[build_context(sop_class, syntax)]
-    )
-    assert association.is_established
-    return association
-
-
-def send_bytes(node, data: bytes, *, sop_class=CT, instance, syntax=SYNTAXES["explicit"]):
-    """Send an encoded data set as it is; return the status."""
-    from pynetdicom.dimse_primitives import C_STORE
-
-    association = associate(node, sop_class, syntax)
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
-    request.DataSet = BytesIO(data)
-    context = association.accepted_contexts[0].context_id
-    association._reactor_checkpoint.clear()
-    association.dimse.send_msg(request, context)
-    _, reply = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    association.release()
-    return reply.Status
-
-
-def encoded(syntax="explicit", *, pixels=b"\1\0" * 64, **changes) -> tuple[bytes, Dataset]:
-    """Encode a small data set."""
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
-
-    data = Dataset()
-    values = {
-        "SOPClassUID": CT,
-        "SOPInstanceUID": generate_uid(),
-        "PatientName": "Doe^John",
-        "StudyInstanceUID": generate_uid(),
-        "SeriesInstanceUID": generate_uid(),
-        "Rows": 8,
-        "Columns": 8,
-        "PixelData": pixels,
-    } | changes
-    for name, value in values.items():
-        if value is not None:
-            setattr(data, name, value)
-    data["PixelData"].VR = "OW"
-    buffer = DicomBytesIO()
-    buffer.is_little_endian = syntax != "big endian"
-    buffer.is_implicit_VR = syntax == "implicit"
-    write_dataset(buffer, data)
-    return buffer.getvalue(), data
 
 
 def test_studies_of_storescu_are_kept_byte_for_byte(start, tmp_path):
@@ -171,7 +111,7 @@ def test_late_images_keep_a_study_that_is_about_to_be_removed(start, monkeypatch
     node = start(quiet_seconds=60, keep_days=0)
     data, header = encoded()
     study = header.StudyInstanceUID
-    monkeypatch.setattr(node._queue, "finished_studies", lambda _: [study])
+    monkeypatch.setattr(node._queue, "finished_studies", lambda *_: [study])
     assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
     node._clean()
     assert len(stored(node)) == len(node._queue.images(study)) == 1
@@ -262,6 +202,82 @@ def test_a_sender_that_goes_away_leaves_nothing(start, ending):
     association.abort() if ending == "abort" else association.dul.socket.close()
     wait_until(lambda: not list(incoming.iterdir()), what="an empty folder")
     assert stored(node) == []
+
+
+def begin(node, data, header, **request) -> tuple:
+    """Send a whole request without waiting for its reply; return association and message."""
+    from pynetdicom.dimse_primitives import C_STORE
+
+    association = associate(node, CT, SYNTAXES["explicit"])
+    made = C_STORE()
+    made.MessageID, made.Priority, made.AffectedSOPClassUID = 1, 2, CT
+    made.AffectedSOPInstanceUID, made.DataSet = header.SOPInstanceUID, BytesIO(data)
+    for name, value in request.items():
+        setattr(made, name, value)
+    return association, made
+
+
+def test_requests_behind_one_that_is_kept_leave_nothing_when_the_sender_goes(start, monkeypatch):
+    """The second has arrived whole, and waits for the first."""
+    node = start()
+    reached, goes_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def waits(descriptor):
+        reached.set()
+        goes_on.wait(20)
+        fsync(descriptor)
+
+    incoming = node.config.folder / "incoming"
+    monkeypatch.setattr(instances.os, "fsync", waits)
+    data, header = encoded(pixels=b"\0\1" * 400_000)
+    association, request = begin(node, data, header)
+    context = association.accepted_contexts[0].context_id
+    association.dimse.send_msg(request, context)
+    assert reached.wait(20)
+    request.DataSet = BytesIO(data)
+    association.dimse.send_msg(request, context)
+    wait_until(lambda: len(list(incoming.iterdir())) == 2, what="the second file")
+    association.abort()
+    time.sleep(0.5)  # for the node to see it
+    goes_on.set()
+    wait_until(lambda: not list(incoming.iterdir()), 10, "an empty folder")
+
+
+@pytest.mark.parametrize("fault", ["no instance", "no class", "context"])
+def test_requests_that_are_none_leave_nothing(start, fault):
+    """Without an attribute they need, or in a context that was not agreed."""
+    node = start()
+    data, header = encoded(pixels=b"\0\1" * 400_000)
+    missing = {"no instance": "AffectedSOPInstanceUID", "no class": "AffectedSOPClassUID"}
+    changes = {missing[fault]: None} if fault in missing else {}
+    association, request = begin(node, data, header, **changes)
+    context = association.accepted_contexts[0].context_id
+    association.dimse.send_msg(request, context + 2 * (fault == "context"))
+    time.sleep(0.5)
+    association.abort()
+    wait_until(lambda: not list((node.config.folder / "incoming").iterdir()), 10, "no file")
+    assert stored(node) == []
+    data, header = encoded()
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+
+
+def test_names_of_folders_are_on_the_disk_before_success(start, tmp_path, monkeypatch):
+    """Also of one that was made by a node that was killed before it came to that."""
+    written = []
+
+    def notes(folder):
+        written.append(folder)
+
+    monkeypatch.setattr(instances, "names_to_disk", notes)
+    node = start()
+    folder = node.config.folder
+    assert {folder, folder.parent} <= {*written}
+    data, header = encoded()
+    (folder / "studies" / header.StudyInstanceUID).mkdir()
+    written.clear()
+    assert send_bytes(node, data, instance=header.SOPInstanceUID) == 0
+    assert written == [folder / "studies", folder / "studies" / header.StudyInstanceUID]
 
 
 def test_echo_is_replied_to_and_only_by_allowed_titles(start):

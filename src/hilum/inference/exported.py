@@ -316,6 +316,15 @@ def engine_source(
     )
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """Read what is in the folder of a model, trained or exported, without its networks.
+
+    Raises:
+        ModelError: there is none, it is damaged or altered, or of a newer format.
+    """
+    return (ExportManifest if (folder / EXPORT).is_file() else Manifest).load(folder)
+
+
 def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:
     """Load the model in a folder: one that was trained, or one that was exported.
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from hilum.dicom.rule import ANY, parse_rule
 from hilum.engines.memory import parse_memory
-from hilum.errors import UsageError, some
+from hilum.errors import UsageError, some, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RETRY_SECONDS = (30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200)
 """Seconds before each further attempt; after the last one, some 28 hours, the work is given up."""
 
 _PEER = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>\[[^\]]+\]|[^:@/]+):(?P<port>\d{1,5})")
+_OWN = "Value error, "  # before the text of an error of ours
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Amount = Annotated[int, BeforeValidator(parse_memory)]
@@ -100,6 +105,27 @@ class ServedModel(_Part):
     formats: tuple[str, ...] = ()
     destinations: tuple[str, ...] | None = None
 
+    @model_validator(mode="after")
+    def _is_understood(self) -> Self:
+        try:
+            parse_rule(self.rule or ANY)
+            if self.formats:
+                _refuse_unknown(self.formats)
+        except UsageError as error:
+            raise ValueError(f"{error.found}; {error.cure or error.needed}") from error
+        return self
+
+
+def _refuse_unknown(formats: Iterable[str]) -> None:
+    """Raise at a name that is no format of either task."""
+    from hilum.inference.class_prediction import CLASS_FORMATS
+    from hilum.inference.prediction import FORMATS
+
+    known = {*FORMATS, *CLASS_FORMATS}
+    for name in formats:
+        if name not in known:
+            raise unknown_name("format", "", name, sorted(known))
+
 
 class NodeConfig(_Part):
     """All that a node needs.
@@ -114,6 +140,7 @@ class NodeConfig(_Part):
         quiet_seconds: a study is complete when nothing of it arrived for so long.
         reserve: free bytes on the disk below which nothing is accepted.
         keep_days: images stay for so long after the results were acknowledged.
+        keep_dead_days: images and reasons stay for so long after work on them was given up.
         retry_seconds: see `RETRY_SECONDS`.
         predict_minutes: a prediction that takes longer is stopped, and tried again.
         associations: connections at the same time.
@@ -126,7 +153,7 @@ class NodeConfig(_Part):
     """
 
     folder: Path
-    models: tuple[ServedModel, ...] = Field(min_length=1)
+    models: tuple[ServedModel, ...]
     title: Title = "HILUM"
     host: str = ""
     port: Port = 11112
@@ -134,6 +161,7 @@ class NodeConfig(_Part):
     quiet_seconds: float = Field(default=60.0, gt=0)
     reserve: Amount = 2_000_000_000
     keep_days: float = Field(default=7.0, ge=0)
+    keep_dead_days: float = Field(default=30.0, ge=0)
     retry_seconds: tuple[float, ...] = RETRY_SECONDS
     predict_minutes: float = Field(default=120.0, gt=0)
     associations: int = Field(default=25, ge=1)
@@ -204,11 +232,17 @@ def make_config(settings: dict[str, object]) -> NodeConfig:
     Raises:
         UsageError: a setting is unknown, missing or out of range.
     """
+    if not settings.get("models"):
+        raise UsageError(
+            "the node has no model",
+            needed="one model at least",
+            cure="model='FOLDER', or a file of settings with [[models]] as in docs/how-to/pacs.md",
+        )
     try:
         return NodeConfig.model_validate(settings)
     except ValidationError as error:
         wrong = [
-            f"{'.'.join(map(str, one['loc'])) or 'the node'}: {one['msg']}"
+            f"{'.'.join(map(str, one['loc'])) or 'the node'}: {one['msg'].removeprefix(_OWN)}"
             for one in error.errors(include_url=False, include_input=False)
         ]
         raise UsageError(

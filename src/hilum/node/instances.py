@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -85,14 +85,13 @@ class IncomingFile(BytesIO):
         return self.error
 
     def discard(self) -> None:
-        """Close and remove the file."""
+        """Close and remove the file; what is written to it from now on is dropped."""
+        self.error = self.error or OSError(errno.ECONNABORTED, "the transfer ended early")
         stream, self._stream = self._stream, None
         if stream is not None:
             # closing writes what is left in the buffer, and fails again on a full disk
-            try:
+            with suppress(OSError):
                 stream.close()
-            except OSError as error:
-                self.error = self.error or error
         self.path.unlink(missing_ok=True)
 
 
@@ -108,9 +107,12 @@ class InstanceFolder:
         self.incoming, self.studies = root / "incoming", root / "studies"
         self._reserve = reserve
         self._lock, self._arriving = threading.Lock(), Counter[str]()
+        self._named = set[str]()  # studies whose folder's name is on the disk for certain
         shutil.rmtree(self.incoming, ignore_errors=True)  # never acknowledged
         for folder in (self.incoming, self.studies):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (root, root.absolute().parent):
+            names_to_disk(folder)
 
     def has_space(self) -> bool:
         """Return whether the free space is more than the reserve."""
@@ -134,9 +136,10 @@ class InstanceFolder:
         if self.holds_same(incoming, key):
             incoming.path.unlink()
             return False
-        if not target.parent.is_dir():
-            target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
+        if key.study not in self._named:  # by its being there one cannot tell
             names_to_disk(self.studies)
+            self._named.add(key.study)
         incoming.path.replace(target)
         names_to_disk(target.parent)
         return True
@@ -178,6 +181,7 @@ class InstanceFolder:
         with self._lock:
             if self._arriving[study] or not forget():
                 return False
+            self._named.discard(study)
             if (self.studies / study).is_dir():
                 (self.studies / study).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

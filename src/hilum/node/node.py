@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sqlite3
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from hilum.dicom.network import holds_image, read_key
-from hilum.errors import HilumError, ResourceError, UsageError, counted
+from hilum.errors import HilumError, ResourceError, counted
 from hilum.files import atomic_write_text
+from hilum.files.atomic import names_to_disk
+from hilum.inference.exported import read_manifest
 from hilum.node.commitment import confirm
 from hilum.node.delivery import deliver, retry_after
 from hilum.node.instances import InstanceFolder
@@ -45,7 +47,8 @@ _TICK_SECONDS = 0.25
 _CLEANING_SECONDS = 600.0
 _STOPPING_SECONDS = 20.0
 _PAUSE_SECONDS = 30.0
-"""Time until a run is begun again whose outcome the disk or the queue did not take."""
+"""Time until work is begun again whose outcome the disk or the queue did not take."""
+_INCOMPLETE = ".part"
 
 _log = logging.getLogger("hilum")
 
@@ -58,14 +61,13 @@ class Node:
         retry_dead: try again what was given up.
 
     Raises:
-        UsageError: a model's folder does not exist.
+        ModelError: there is no model in a folder that the configuration names.
         ResourceError: another node has the folder, or a port cannot be listened on.
     """
 
     def __init__(self, config: NodeConfig, *, retry_dead: bool = False) -> None:
         for model in config.models:
-            if not model.folder.is_dir():
-                raise UsageError(f"{model.folder}: no such folder", needed="folder of a model")
+            read_manifest(model.folder)
         config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.config = config
         self._models = {one.name: one for one in config.models}
@@ -155,17 +157,12 @@ class Node:
         def loop() -> None:
             while not self._stopping.is_set():
                 try:
-                    busy = step()
-                # e.g. a full disk: the work is still in the queue
-                except (OSError, sqlite3.Error) as error:
-                    _log.error("%s: %s; trying again", name, type(error).__name__)
-                    busy = False
-                # a bug of ours must not end the thread
+                    seconds = 0.0 if step() else pause
+                # a full disk, or a bug of ours: the work is still in the queue
                 except Exception as error:  # noqa: BLE001
-                    _log.error("%s: unexpected %s; trying again", name, type(error).__name__)
-                    busy = False
-                if not busy:
-                    self._stopping.wait(pause)
+                    _log.error("%s: %s; trying again", name, _in_words(error))
+                    seconds = max(pause, _PAUSE_SECONDS)
+                self._stopping.wait(seconds)
 
         thread = threading.Thread(target=loop, name=name, daemon=True)
         thread.start()
@@ -200,22 +197,30 @@ class Node:
         try:
             out = self._prepare_out(run)
             self._folder.link_into(images, run.study, self._queue.images(run.study))
-            return self._worker.predict(
-                Job(model.folder, images, out, model.rule, model.formats, self.config.device),
-                self.config.predict_minutes,
+            job = Job(
+                model.folder,
+                images,
+                self._folder.studies / run.study,
+                out,
+                model.rule,
+                model.formats,
+                self.config.device,
             )
-        except OSError as error:
+            result = self._worker.predict(job, self.config.predict_minutes)
+            return _keep_results(result, out) if result.status == "done" else result
+        # a full disk, or a bug of ours: an attempt, after which there is a pause
+        except Exception as error:  # noqa: BLE001
             return JobResult("failed", kind=type(error).__name__, reason=str(error))
         finally:
             shutil.rmtree(images, ignore_errors=True)
 
     def _prepare_out(self, run: Run) -> Path:
-        """Prepare the folder of a run's results.
+        """Prepare the folder of a run's results, which gets its own name when they are complete.
 
         It begins as a copy of the earlier results, which the new ones then name as predecessors.
         """
         parent = self.config.folder / "results" / run.study / run.model
-        out = parent / str(run.revision)
+        out = parent / f"{run.revision}{_INCOMPLETE}"
         shutil.rmtree(out, ignore_errors=True)  # of an attempt that was interrupted
         earlier = [int(one.name) for one in parent.glob("*/") if one.name.isdecimal()]
         latest = max((one for one in earlier if one < run.revision), default=None)
@@ -229,7 +234,8 @@ class Node:
         if result.status == "stopped":
             self._queue.return_run(run, now)
         elif result.status == "skipped":
-            self._queue.end_run(run, "done", "no series fits the rule")
+            self._queue.end_run(run, "done", result.kind, at=now)
+            _log.info("study %s: not for %s (%s)", run.study, model.name, result.kind)
         elif result.status == "done":
             names = [one.name for one in self.config.destinations_of(model.name)]
             self._queue.finish_run(run, self._results(result), names, now)
@@ -239,7 +245,7 @@ class Node:
         ):
             self._give_up_run(run, result)
         else:
-            self._queue.end_run(run, "waiting", result.kind, due=now + pause)
+            self._queue.end_run(run, "waiting", result.kind, at=now + pause)
             _log.warning(
                 "study %s: %s failed (%s), tried again in %d seconds",
                 run.study,
@@ -259,13 +265,13 @@ class Node:
 
     def _give_up_run(self, run: Run, result: JobResult) -> None:
         folder = self._bury(f"{run.study}-{run.model}", result.reason)
-        self._queue.end_run(run, "dead", f"{result.kind}, see {folder}")
+        self._queue.end_run(run, "dead", f"{result.kind}, see {folder}", at=time.time())
         _log.error("study %s: %s given up (%s), see %s", run.study, run.model, result.kind, folder)
 
     def _bury(self, name: str, reason: str) -> str:
         """Write why work was given up; return where, below the node's folder."""
         path = self.config.folder / "dead" / name / "reason.txt"
-        cure = "Cure: mend the cause, then start it again by hilum node --retry-dead"
+        cure = "To try again what was given up: end the node, then hilum node --retry-dead ..."
         atomic_write_text(path, f"{reason}\n{cure}\n")
         return f"dead/{name}"
 
@@ -278,21 +284,22 @@ class Node:
             return False
         try:
             deliver(self.config.folder / delivery.result.file, destination, self.config.title)
-        except (HilumError, OSError) as error:
-            self._put_off(delivery, str(error))
+        # also of a library, or a bug of ours: an attempt, after which there is a pause
+        except Exception as error:  # noqa: BLE001
+            self._put_off(delivery, error)
             self._counters.sent(destination.name, "failed")
         else:
-            self._queue.end_delivery(delivery, "done")
+            self._queue.end_delivery(delivery, "done", at=time.time())
             self._counters.sent(destination.name, "done")
             _log.info("study %s: result sent to %s", delivery.study, destination.name)
         return True
 
-    def _put_off(self, delivery: Delivery, reason: str) -> None:
+    def _put_off(self, delivery: Delivery, error: Exception) -> None:
         """Let a result be sent later, or give it up."""
         pause = retry_after(delivery.attempts, self.config.retry_seconds)
-        where = delivery.destination
+        where, reason, now = delivery.destination, _in_words(error), time.time()
         if pause is not None:
-            self._queue.end_delivery(delivery, "sending", reason, due=time.time() + pause)
+            self._queue.end_delivery(delivery, "sending", reason, at=now + pause)
             _log.warning(
                 "study %s: not sent to %s, tried again in %d seconds: %s",
                 delivery.study,
@@ -302,8 +309,9 @@ class Node:
             )
             return
         file = self.config.folder / delivery.result.file
-        folder = self._bury(f"{delivery.result.instance}-{where}", f"{file}\n{reason}")
-        self._queue.end_delivery(delivery, "dead", reason)
+        text = str(error) if isinstance(error, HilumError) else repr(error)
+        folder = self._bury(f"{delivery.result.instance}-{where}", f"{file}\n{text}")
+        self._queue.end_delivery(delivery, "dead", reason, at=now)
         _log.error("study %s: sending to %s given up, see %s", delivery.study, where, folder)
 
     def _confirm_next(self) -> bool:
@@ -316,10 +324,10 @@ class Node:
         try:
             if peer is not None:
                 confirm(commitment, peer, self.config.title, self._folder, self._queue)
-        except HilumError as error:
+        except Exception as error:  # noqa: BLE001  (as in sending)
             due = None if pause is None else time.time() + pause
             self._queue.end_commitment(commitment, due=due)
-            _log.warning("storage commitment not confirmed: %s", error)
+            _log.warning("storage commitment not confirmed: %s", _in_words(error))
         else:
             self._queue.end_commitment(commitment)
         return True
@@ -327,12 +335,37 @@ class Node:
     # --- cleaning
 
     def _clean(self) -> bool:
-        """Remove studies whose results were acknowledged long enough ago; return False."""
-        before = time.time() - 86400 * self.config.keep_days
-        for study in self._queue.finished_studies(before):
-            if self._folder.remove(study, partial(self._queue.forget_study, study, before)):
+        """Remove studies that were answered, or given up, long enough ago; return False."""
+        now = time.time()
+        before = now - 86400 * self.config.keep_days
+        given_up = now - 86400 * self.config.keep_dead_days
+        for study in self._queue.finished_studies(before, given_up):
+            forget = partial(self._queue.forget_study, study, before, given_up)
+            if self._folder.remove(study, forget):
                 shutil.rmtree(self.config.folder / "results" / study, ignore_errors=True)
+        for reason in self.config.folder.glob("dead/*/reason.txt"):
+            if reason.stat().st_mtime < given_up:
+                shutil.rmtree(reason.parent)
+                _log.warning("%s removed, given up too long ago", reason.parent.name)
         return False
+
+
+def _keep_results(result: JobResult, out: Path) -> JobResult:
+    """Give the complete results of a run their own folder."""
+    kept = out.with_suffix("")
+    shutil.rmtree(kept, ignore_errors=True)  # complete, but a crash kept it out of the queue
+    out.rename(kept)
+    for folder in (kept.parent, *kept.parents[1:3]):
+        names_to_disk(folder)
+    return replace(result, files=tuple(kept / path.relative_to(out) for path in result.files))
+
+
+def _in_words(error: Exception) -> str:
+    """Describe an error for the log; only the kind of one not ours, which may quote headers."""
+    if isinstance(error, HilumError):
+        return str(error)
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
 
 
 def _held(folder: Path) -> FileLock:

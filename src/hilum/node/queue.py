@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RunState = Literal["waiting", "predicting", "sending", "done", "dead"]
+"""Results have them as well; "removed" are dead ones whose study is kept no longer."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS studies (
@@ -38,9 +39,11 @@ CREATE TABLE IF NOT EXISTS commitments (
 """
 
 _FINISHED = (
-    "SELECT uid FROM studies WHERE changed < ? AND settled = revision AND NOT EXISTS"
-    " (SELECT 1 FROM runs WHERE study = studies.uid AND state != 'done')"
+    "SELECT uid FROM studies WHERE changed < ?1 AND settled = revision AND NOT EXISTS"
+    " (SELECT 1 FROM runs WHERE study = studies.uid AND NOT"
+    " (state = 'done' AND due < ?1 OR state = 'dead' AND due < ?2))"
 )
+"""Query for studies with nothing left to do; `due` of a run that is over says since when."""
 
 
 @dataclass(frozen=True)
@@ -244,14 +247,14 @@ class Queue:
                 "UPDATE runs SET state = 'sending', reason = '' WHERE study = ? AND model = ?",
                 (run.study, run.model),
             )
-            _close_run(base, run.study, run.model)
+            _close_run(base, run.study, run.model, now)
 
-    def end_run(self, run: Run, state: RunState, reason: str, *, due: float = 0.0) -> None:
-        """Record that a run gave no results: to be tried again, given up, or not needed."""
+    def end_run(self, run: Run, state: RunState, reason: str, *, at: float) -> None:
+        """Record that a run gave no results: to be tried again `at` a time, or over since then."""
         with self._change() as base:
             base.execute(
                 "UPDATE runs SET state = ?, reason = ?, due = ? WHERE study = ? AND model = ?",
-                (state, reason, due, run.study, run.model),
+                (state, reason, at, run.study, run.model),
             )
 
     def return_run(self, run: Run, now: float) -> None:
@@ -328,16 +331,16 @@ class Queue:
         return Delivery(result, destination, study, model, attempts + 1)
 
     def end_delivery(
-        self, delivery: Delivery, state: RunState, reason: str = "", *, due: float = 0.0
+        self, delivery: Delivery, state: RunState, reason: str = "", *, at: float
     ) -> None:
-        """Record that a result was acknowledged, is to be sent again, or was given up."""
+        """Record that a result is to be sent again `at` a time, was acknowledged, or given up."""
         with self._change() as base:
             base.execute(
                 "UPDATE deliveries SET state = ?, reason = ?, due = ?"
                 " WHERE instance = ? AND destination = ?",
-                (state, reason, due, delivery.result.instance, delivery.destination),
+                (state, reason, at, delivery.result.instance, delivery.destination),
             )
-            _close_run(base, delivery.study, delivery.model)
+            _close_run(base, delivery.study, delivery.model, at)
 
     # --- what was promised
 
@@ -402,31 +405,36 @@ class Queue:
             "instances": {"stored": int(stored[0][0])},
         }
 
-    def finished_studies(self, before: float) -> list[str]:
-        """List studies that changed before a time and have nothing left to do."""
-        return [uid for (uid,) in self._rows(_FINISHED, before)]
+    def finished_studies(self, before: float, given_up_before: float) -> list[str]:
+        """List studies with nothing left to do since a time; those given up have their own."""
+        return [uid for (uid,) in self._rows(_FINISHED, before, given_up_before)]
 
-    def forget_study(self, study: str, before: float) -> bool:
-        """Remove a study if it still is finished; what was acknowledged is remembered.
+    def forget_study(self, study: str, before: float, given_up_before: float) -> bool:
+        """Remove a study if it still is finished; which results it had is remembered.
 
         Returns:
             Whether it was.
         """
         with self._change() as base:
-            if (study,) not in base.execute(_FINISHED, (before,)).fetchall():
+            if (study,) not in base.execute(_FINISHED, (before, given_up_before)).fetchall():
                 return False
+            base.execute(
+                "UPDATE deliveries SET state = 'removed' WHERE study = ? AND state = 'dead'",
+                (study,),
+            )
             base.execute("DELETE FROM studies WHERE uid = ?", (study,))
             base.execute("DELETE FROM instances WHERE study = ?", (study,))
             base.execute("DELETE FROM runs WHERE study = ?", (study,))
         return True
 
 
-def _close_run(base: sqlite3.Connection, study: str, model: str) -> None:
+def _close_run(base: sqlite3.Connection, study: str, model: str, now: float) -> None:
     """Set a run that is being sent to done or dead when nothing is left to send."""
     base.execute(
         "UPDATE runs SET state = iif(EXISTS (SELECT 1 FROM deliveries WHERE study = ?1"
-        " AND model = ?2 AND state = 'dead'), 'dead', 'done') WHERE study = ?1 AND model = ?2"
+        " AND model = ?2 AND state = 'dead'), 'dead', 'done'), due = ?3"
+        " WHERE study = ?1 AND model = ?2"
         " AND state = 'sending' AND NOT EXISTS (SELECT 1 FROM deliveries"
         " WHERE study = ?1 AND model = ?2 AND state = 'sending')",
-        (study, model),
+        (study, model, now),
     )

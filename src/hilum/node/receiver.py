@@ -88,7 +88,7 @@ class Receiver:
                 evt_handlers=[
                     (evt.EVT_C_STORE, self._store),
                     (evt.EVT_N_ACTION, self._promise),
-                    (evt.EVT_CONN_CLOSE, _discard_unfinished),
+                    (evt.EVT_CONN_CLOSE, lambda event: _dimse(event).discard_unfinished()),
                     (evt.EVT_REJECTED, self._note_rejection),
                 ],
                 server_class=ThreadedAssociationServer,
@@ -114,7 +114,7 @@ class Receiver:
 
     def _store(self, event: Event) -> int:
         """Keep an instance, and return the status for its sender."""
-        incoming = _incoming(event, self._folder)
+        incoming = self._incoming(event)
         try:
             status = self._keep(
                 incoming, checked_uid(cast("C_STORE", event.request).AffectedSOPInstanceUID)
@@ -128,6 +128,21 @@ class Receiver:
             incoming.discard()
             self._counters.refused(status)
         return status
+
+    def _incoming(self, event: Event) -> IncomingFile:
+        """Return the file of a request; a small one may have come in one piece with its command."""
+        request = cast("C_STORE", event.request)
+        data = request.DataSet
+        if isinstance(data, IncomingFile):
+            _dimse(event).unfinished.discard(data)
+            return data
+        return _file_for(
+            self._folder,
+            request.AffectedSOPClassUID,
+            request.AffectedSOPInstanceUID,
+            event.context.transfer_syntax,
+            b"" if data is None else data.getvalue(),
+        )
 
     def _keep(self, incoming: IncomingFile, instance: str) -> int:
         error = incoming.to_disk()
@@ -184,6 +199,7 @@ class _StreamingDimse(DIMSEServiceProvider):
     def __init__(self, association: Association, folder: InstanceFolder) -> None:
         super().__init__(association)
         self._folder = folder
+        self.unfinished = set[IncomingFile]()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take fragments of a message."""
@@ -192,13 +208,25 @@ class _StreamingDimse(DIMSEServiceProvider):
         if isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, IncomingFile):
             command = message.command_set
             accepted = {one.context_id: one for one in self.assoc.accepted_contexts}
+            context = accepted.get(message.context_id)  # of another one pynetdicom aborts
             message.data_set = _file_for(
                 self._folder,
-                command.AffectedSOPClassUID,
-                command.AffectedSOPInstanceUID,
-                accepted[message.context_id].transfer_syntax[0],
+                command.get("AffectedSOPClassUID"),
+                command.get("AffectedSOPInstanceUID"),
+                None if context is None else context.transfer_syntax[0],
                 cast("BytesIO", message.data_set).getvalue(),
             )
+            self.unfinished.add(message.data_set)
+
+    def discard_unfinished(self) -> None:
+        """Remove what has arrived and is not being kept: nobody takes it any more."""
+        while self.unfinished:
+            self.unfinished.pop().discard()
+
+
+def _dimse(event: Event) -> _StreamingDimse:
+    """Return what receives the messages of an event's association."""
+    return cast("_StreamingDimse", event.assoc.dimse)
 
 
 def _handler_of(folder: InstanceFolder) -> type[RequestHandler]:
@@ -228,21 +256,6 @@ def _bound_messages(socket: AssociationSocket) -> None:
     socket.recv = bounded  # type: ignore[method-assign]  # pynetdicom makes the socket itself
 
 
-def _incoming(event: Event, folder: InstanceFolder) -> IncomingFile:
-    """Return the file of a request; a small one may have come in one piece with its command."""
-    request = cast("C_STORE", event.request)
-    data = request.DataSet
-    if isinstance(data, IncomingFile):
-        return data
-    return _file_for(
-        folder,
-        request.AffectedSOPClassUID,
-        request.AffectedSOPInstanceUID,
-        event.context.transfer_syntax,
-        b"" if data is None else data.getvalue(),
-    )
-
-
 def _file_for(
     folder: InstanceFolder, sop_class: object, instance: object, syntax: object, begun: bytes
 ) -> IncomingFile:
@@ -254,13 +267,6 @@ def _file_for(
     if begun:
         file.write(begun)
     return file
-
-
-def _discard_unfinished(event: Event) -> None:
-    """Remove what came of an instance whose sender has gone."""
-    message = event.assoc.dimse.message
-    if message is not None and isinstance(message.data_set, IncomingFile):
-        message.data_set.discard()
 
 
 def _kind(error: OSError | sqlite3.Error) -> str:
