@@ -29,7 +29,14 @@ def test_a_segmentation_refuses_a_classifiers_option(option, value):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("overlap", 0.0), ("every_patch", True), ("memory", "4GB")]
+    ("option", "value"),
+    [
+        ("overlap", 0.0),
+        ("every_patch", True),
+        ("memory", "4GB"),
+        ("alpha", 0.2),
+        ("contours", True),
+    ],
 )
 def test_a_classifier_refuses_a_segmentations_option(option, value):
     given = f"{option}={value!r}"

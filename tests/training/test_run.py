@@ -164,6 +164,12 @@ def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(
     assert "10 validation cases" in model.metrics.measured_on
     assert any("the ensemble itself was not measured" in note for note in model.metrics.notes)
     assert not torch.equal(*(next(iter(n.parameters())) for n in model.networks[:2]))
+    assert loaded.confidence == model.confidence
+    assert sorted(model.confidence.cases) == [case.id for case in open_dataset(data).cases]
+    assert model.confidence.patients == 5
+    assert "one of the 3 networks" in model.confidence.notes[-1]
+    judged = Predictor(loaded, alpha=0.2).predict(open_dataset(data).cases[0]).confidence
+    assert all(one.low_ml <= one.volume_ml <= one.high_ml for one in judged.regions)
 
 
 @pytest.mark.parametrize("place", [".", "imagesTr"])

@@ -59,6 +59,16 @@ def predict(
     every_patch: Annotated[
         bool, flag("--every-patch", "Run patches that show only air, too.")
     ] = False,
+    alpha: Annotated[
+        float | None,
+        option(
+            "Share of patients for whom an interval of a volume may fail (default: 0.1; at least"
+            " 1 / (held-out patients + 1))."
+        ),
+    ] = None,
+    contours: Annotated[
+        bool, flag("--contours", "Write the inner and outer contours of the regions, too.")
+    ] = False,
     tta: Annotated[
         bool, flag("--tta", "Test-time augmentation: average over mirrored images.")
     ] = False,
@@ -117,7 +127,7 @@ def predict(
             probabilities=probabilities,
             pictures=pictures,
             most_pictures=most_pictures,
-            segmentation=api.SegmentationOptions(overlap, every_patch, memory),
+            segmentation=api.SegmentationOptions(overlap, every_patch, memory, alpha, contours),
             classification=api.ClassificationOptions(explain, sets_per_class),
             skip_existing=skip_existing,
             series=series,
@@ -147,6 +157,12 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
         typer.echo(
             f"Pictures of the first {counted(most_pictures, 'case')} only;"
             f" --most-pictures {done} draws all."
+        )
+    judged = next((one.confidence for one in report.cases if one.confidence is not None), None)
+    if judged is not None:
+        typer.echo(
+            f"Volumes with intervals, expected Dice: {out / 'run.json'} (alpha {judged.alpha:g};"
+            f" {judged.patients} held-out patients allow {judged.smallest_alpha:.3g} or more)"
         )
     unlike = [outcome.case for outcome in report.cases if outcome.unlike]
     if unlike:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +29,7 @@ from hilum.errors import GeometryError, LabelError, counted, find_named, some
 from hilum.files.atomic import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -67,6 +68,7 @@ class Segmentation:
         source: the images that were segmented.
         producer: the model.
         kind: "BINARY" or "LABELMAP".
+        descriptions: words about a segment, by label id.
     """
 
     labels: NDArray[np.generic]
@@ -74,6 +76,7 @@ class Segmentation:
     source: SourceImages
     producer: Producer
     kind: str
+    descriptions: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -85,6 +88,7 @@ class Segmentation:
         producer: Producer,
         *,
         kind: Kind = "auto",
+        descriptions: Mapping[int, str] | None = None,
     ) -> Segmentation:
         """Bring a label map onto the frames of its source.
 
@@ -114,7 +118,7 @@ class Segmentation:
                 needed=f"labels among {table.ids}",
                 cure="name them in the label table, or correct the label map",
             )
-        made = cls(array, table, source, producer, asked or "BINARY")
+        made = cls(array, table, source, producer, asked or "BINARY", descriptions or {})
         reason = "" if asked == "LABELMAP" else made.unfit_for_binary
         if reason and asked:
             remark(stack.source, f"{reason}; kind='labelmap' is safer")
@@ -147,6 +151,8 @@ class Segmentation:
         """UIDs that follow from source, model and labels."""
         content = hashlib.sha256(self.table.model_dump_json().encode())
         content.update(f"{self.labels.shape}".encode())
+        if self.descriptions:
+            content.update(f"{sorted(self.descriptions.items())}".encode())
         for frame in self.labels:
             content.update(np.ascontiguousarray(frame, dtype="<i4").tobytes())
         return ObjectUids.of(
@@ -179,7 +185,7 @@ class Segmentation:
                 pixel_array=pixels[places.start : places.stop],
                 segmentation_type=self.kind,
                 segment_descriptions=describe_segments(
-                    self.table, numbers, self.source.series, self.producer
+                    self.table, numbers, self.source.series, self.producer, self.descriptions
                 ),
                 series_instance_uid=uids.series,
                 series_number=SERIES_NUMBER,

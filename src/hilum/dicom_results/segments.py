@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 _CHARACTERS = 64
 """Most characters of a segment's label."""
+_TEXT = 1024
+"""Most characters of its description."""
 
 
 def describe_segments(
-    table: LabelTable, numbers: Mapping[int, int], series: str, producer: Producer
+    table: LabelTable,
+    numbers: Mapping[int, int],
+    series: str,
+    producer: Producer,
+    descriptions: Mapping[int, str],
 ) -> list[SegmentDescription]:
     """Describe each label beside the background.
 
@@ -35,6 +41,7 @@ def describe_segments(
         numbers: number of the segment of each label id.
         series: SeriesInstanceUID of the source, for tracking UIDs.
         producer: the model.
+        descriptions: words about a segment, by label id.
     """
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
@@ -62,6 +69,8 @@ def describe_segments(
             anatomic_regions=None if concepts.region is None else [_code(concepts.region)],
             display_color=CIELabColor.from_rgb(*table.colours[label.id]),
         )
+        if words := descriptions.get(label.id):
+            segment.SegmentDescription = words[:_TEXT]
         if concepts.modifiers:
             kind = segment.SegmentedPropertyTypeCodeSequence[0]
             kind.SegmentedPropertyTypeModifierCodeSequence = [

@@ -14,7 +14,6 @@ from hilum.evaluation.metric_table import (
     title,
 )
 from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, median_span, some, span
-from hilum.evaluation.segmentation.other_tools import tool_rows
 from hilum.evaluation.segmentation.summary import LESION_SHARE
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.summary import MetricSummary
-
-OTHER_TOOLS_REMARK = (
-    "Computed by the conventions of these tools, so that figures of other papers can be compared:"
-    " where the surface lies, how percentiles are taken, what an empty structure counts. MONAI and"
-    " nnU-Net leave NaN out of their means."
-)
 
 
 def label_map_page(evaluation: Evaluation) -> str:
@@ -63,9 +56,6 @@ def label_map_page(evaluation: Evaluation) -> str:
     if not all(lesions):
         few = f"several components in {LESION_SHARE:.0%} of their references"
         lines += [f"Lesions are counted of regions only that have {few}.", ""]
-    if record.other_tools:
-        lines += ["## Printed by other tools for the same masks", "", OTHER_TOOLS_REMARK, ""]
-        lines += table_lines(*tool_rows(record.other_tools))
     names_by_reason = {
         "Without prediction and left out": ", ".join(record.missing),
         "Files that belong to no case": ", ".join(record.unexpected),

@@ -306,13 +306,26 @@ def _write_rest(
         number=lambda value: "not defined" if value is None else f"{value:.4f}",
     )
     texts = model_texts(
-        model.plan, metrics, model.facts, networks=len(model.networks), created=created
+        model.plan,
+        metrics,
+        model.facts,
+        networks=len(model.networks),
+        created=created,
+        confidence=model.confidence,
     ) | {
         REQUIREMENTS: requirements(tuple(files)),
         README: readme.rstrip("\n") + "\n",
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    if model.confidence is not None:
+        learnt = model.confidence
+        if stored != "float32":
+            note = (
+                f"learnt with the network in float32, run in {stored}: the guarantee is not exact"
+            )
+            learnt = learnt.model_copy(update={"notes": (*learnt.notes, note)})
+        learnt.save(folder)
     ExportManifest.sealed(
         hilum=hilum_version(),
         name=model.plan.name,

@@ -106,6 +106,11 @@ class ClassPrediction:
         return {}
 
     @property
+    def confidence(self) -> None:
+        """A classifier's is its prediction set."""
+        return
+
+    @property
     def probabilities(self) -> dict[str, float]:
         """By class; calibrated where the model is."""
         return dict(zip(self.table.names, self.score.best, strict=True))

@@ -9,6 +9,7 @@
     network.onnx        the same for ONNX Runtime
     test_vectors.npz    a patch and the logits that the networks must give for it
     metrics.json        how good the model is, and on what that was measured
+    confidence.json     calibrated voxels, intervals of volumes; where the model carries them
     requirements.txt    the packages that `hilum predict` needs for it
     README.md           for who installs it
     MODEL_CARD.md       for who uses it
@@ -34,6 +35,7 @@ from hilum.inference.manifest import (
     ModelMetrics,
     read_model_folder,
 )
+from hilum.inference.voxel_calibration import CONFIDENCE, VoxelCalibration
 from hilum.plan.plan import Record
 from hilum.plan.segmentation import SegmentationPlan
 
@@ -221,12 +223,14 @@ class ExportedModel:
         plan: every decision.
         manifest: export.json.
         metrics: how good the model is that was exported.
+        confidence: calibration of its voxels; None where the model carried none.
     """
 
     folder: Path
     plan: SegmentationPlan
     manifest: ExportManifest
     metrics: ModelMetrics
+    confidence: VoxelCalibration | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -245,7 +249,9 @@ class ExportedModel:
                 needed="an exported segmentation model",
                 cure="predict with the model folder that it was exported from",
             )
-        return cls(folder, plan, manifest, metrics)
+        carried = CONFIDENCE in manifest.files
+        confidence = VoxelCalibration.load(folder) if carried else None
+        return cls(folder, plan, manifest, metrics, confidence)
 
     @property
     def facts(self) -> Facts | None:

@@ -431,6 +431,7 @@ class _Pipeline(Generic[P]):
             seconds={part: round(value, 3) for part, value in asdict(seconds).items()},
             patches=dict(prediction.patches),
             unlike=prediction.unlike,
+            confidence=prediction.confidence,
         )
 
     def _collect_written(self) -> None:

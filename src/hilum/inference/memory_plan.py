@@ -57,6 +57,7 @@ class MemoryPlan:
     Args:
         probabilities: whether these are kept, too.
         probabilities_in_file: whether they are in a file, as memory is not enough.
+        contours_in_file: whether contours are in a file, as memory is not enough.
         rows: limits of the rows of logits in the making.
         limit: bytes that the process may hold in the end, while labels are post-processed.
         reads_ahead: whether the next case is read meanwhile.
@@ -64,6 +65,7 @@ class MemoryPlan:
 
     probabilities: bool = False
     probabilities_in_file: bool = False
+    contours_in_file: bool = False
     rows: RowStorage = field(default_factory=RowStorage)
     limit: int = 0
     reads_ahead: bool = True
@@ -77,11 +79,13 @@ class MemoryPlanner:
         plan: of the model.
         sweep: of the sliding window.
         budget: the limit.
+        contours: number of regions whose contours are kept on the source's grid.
     """
 
     plan: SegmentationPlan
     sweep: Sweep
     budget: Budget
+    contours: int = 0
 
     @property
     def working(self) -> int:
@@ -179,11 +183,13 @@ class MemoryPlanner:
         reads_ahead = reserve <= (self.budget.most - held - afterwards) // 3
         most = self.budget.most - (reserve if reads_ahead else 0)
         labels = label_bytes * voxels
-        in_file = probabilities and 4 * outputs * voxels > (most - labels - held - afterwards) // 2
+        left = most - labels - held - afterwards
+        in_file = probabilities and 4 * outputs * voxels > left // 2
+        left -= 4 * outputs * voxels * (probabilities and not in_file)
+        contours_in_file = self.contours * voxels > left // 2
         row = 4 * outputs * math.prod(restore.shape[1:])
-        streams = 1 + probabilities
+        streams = 1 + probabilities + bool(self.contours)
         beside = labels + streams * (2 * self.working + _ROWS * row) + max(self.working, row)
-        if in_file:
-            beside += self.working  # pages of the file that are not given back yet
+        beside += self.working * (in_file + contours_in_file)  # pages that are not given back yet
         rows = RowStorage(most - beside, folder, at_once=self.working)
-        return MemoryPlan(probabilities, in_file, rows, most, reads_ahead)
+        return MemoryPlan(probabilities, in_file, contours_in_file, rows, most, reads_ahead)

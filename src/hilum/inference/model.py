@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from hilum.engines.engine import Engine
     from hilum.inference.manifest import Facts
+    from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.plan import Plan
     from hilum.plan.segmentation import SegmentationPlan
 
@@ -36,6 +37,11 @@ class RunnableModel(Model, Protocol):
     @property
     def plan(self) -> SegmentationPlan:
         """Every decision that preprocessing, sliding window and restoring need."""
+        ...
+
+    @property
+    def confidence(self) -> VoxelCalibration | None:
+        """Calibration of its voxels, where its training learnt one."""
         ...
 
     def make_engine(

@@ -14,6 +14,7 @@ from hilum.metrics.bootstrap import NO_INTERVAL
 if TYPE_CHECKING:
     from hilum.inference.assurance import Assurance
     from hilum.inference.manifest import Facts, Metric, ModelMetrics
+    from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.plan.plan import Plan
 
 
@@ -25,6 +26,7 @@ def model_texts(
     networks: int,
     created: str,
     assurance: Assurance | None = None,
+    confidence: VoxelCalibration | None = None,
 ) -> dict[str, str]:
     """Write plan, labels, metrics and card of a model folder, by file name.
 
@@ -46,6 +48,7 @@ def model_texts(
         spacing=_spacing(plan.spacing.value, plan.dimensions.value),
         number=lambda value: "not defined" if value is None else f"{value:.4g}",
         assurance=assurance,
+        confidence=confidence,
         interval=interval,
     )
     texts = {

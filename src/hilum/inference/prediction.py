@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case
     from hilum.dicom_results.seg import Kind
+    from hilum.inference.confidence import CaseConfidence
     from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.dicom.source import DicomSource
     from hilum.volume import LabelTable, Volume
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The name of the format that follows the image."""
+PROBABILITIES, CONTOURS = "probabilities", "contours"
+"""Ends of the names of volumes beside the labels."""
 MOST_IN_PICTURES = 2**16 - 1
 """The largest label that a picture of 16 bits holds."""
 
@@ -58,6 +61,10 @@ class Prediction:
         unlike: what in the image is unlike the training data, see `hilum.inference.unlike`.
         picture: whether "auto" writes the labels as a picture, see `written_as_picture`.
         files: the file or DICOM folder of each channel; none where it was given as a volume.
+        confidence: intervals of volumes, expected Dice and contours; None where the model carries
+            none.
+        contours: (R, Z, Y, X) uint8, one channel a scored region: 2 within the inner contour, 1
+            between both; where they were asked for.
     """
 
     case: str
@@ -70,6 +77,8 @@ class Prediction:
     unlike: tuple[str, ...] = ()
     picture: bool = False
     files: tuple[Path, ...] = ()
+    confidence: CaseConfidence | None = None
+    contours: Volume | None = None
 
     @cached_property
     def dicom_source(self) -> DicomSource:
@@ -92,6 +101,12 @@ class Prediction:
         from hilum.inference.dicom.measure import MeasuredCase
 
         return MeasuredCase.of(self)
+
+    @property
+    def _beside(self) -> dict[str, Volume]:
+        """Volumes that are written beside the labels, by the end of their name."""
+        both = {PROBABILITIES: self.probabilities, CONTOURS: self.contours}
+        return {name: volume for name, volume in both.items() if volume is not None}
 
     def save(self, path: Path | str, *, formats: Sequence[str] = (AUTO,)) -> tuple[Path, ...]:
         """Write the labels, and the probabilities where there are any.
@@ -118,9 +133,7 @@ class Prediction:
                 write_labels(self.labels, path, table=self.table)
                 files: tuple[Path, ...] = (path,)
             else:
-                out.refuse_foreign(
-                    label_files(self.case, chosen, probabilities=self.probabilities is not None)
-                )
+                out.refuse_foreign(label_files(self.case, chosen, self._beside))
                 files = tuple(file for one in chosen for file in one.write(self, path, formats))
             out.record(*files)
         return files
@@ -132,15 +145,16 @@ class PredictionFormat:
 
     Args:
         suffix: the labels are in `<case><suffix>`.
-        probabilities: they are in `<case>_probabilities<suffix>` of this suffix, as pictures hold
-            no fractions; None: they are not written.
+        beside: probabilities and contours are in `<case>_probabilities<suffix>` and
+            `<case>_contours<suffix>` of this suffix, as pictures hold no fractions; None: they are
+            not written.
         write: writes into a folder and returns its files; given the names of all formats that are
             written, as one may refer to another.
         more: suffixes of further files that a case may have.
     """
 
     suffix: str
-    probabilities: str | None
+    beside: str | None
     write: Callable[[Prediction, Path, Collection[str]], tuple[Path, ...]]
     more: tuple[str, ...] = ()
 
@@ -156,11 +170,11 @@ def _image(suffix: str) -> PredictionFormat:
     ) -> tuple[Path, ...]:
         labels = folder / f"{prediction.case}{suffix}"
         write_labels(prediction.labels, labels, table=prediction.table)
-        if prediction.probabilities is None:
-            return (labels,)
-        probabilities = folder / f"{prediction.case}_probabilities{beside}"
-        write_volume(prediction.probabilities, probabilities)
-        return labels, probabilities
+        files = [labels]
+        for name, volume in prediction._beside.items():  # noqa: SLF001  (the same file)
+            files.append(folder / f"{prediction.case}_{name}{beside}")
+            write_volume(volume, files[-1])
+        return tuple(files)
 
     return PredictionFormat(suffix, beside, write)
 
@@ -199,11 +213,16 @@ FORMATS: dict[str, PredictionFormat] = {
 
 
 def label_files(
-    case: str, formats: Collection[PredictionFormat], *, probabilities: bool
+    case: str, formats: Collection[PredictionFormat], more: Collection[str]
 ) -> tuple[str, ...]:
-    """Name a segmentation's files, those that it may have included."""
-    kinds = [one.probabilities for one in formats if probabilities and one.probabilities]
-    beside = [f"{case}_probabilities{kind}" for kind in kinds]
+    """Name a segmentation's files, those that it may have included.
+
+    Args:
+        case: its id.
+        formats: in which it is written.
+        more: among `PROBABILITIES` and `CONTOURS`, what is written beside the labels.
+    """
+    beside = [f"{case}_{name}{one.beside}" for one in formats if one.beside for name in more]
     own = [f"{case}{suffix}" for one in formats for suffix in (one.suffix, *one.more)]
     return tuple(dict.fromkeys([*own, *beside]))
 
@@ -237,7 +256,7 @@ class LabelWriter(PredictionWriter[Prediction]):
         out: the folder, held.
         formats: among `FORMATS`.
         table: what the integers mean; written beside them as labels.json.
-        probabilities: they are written too.
+        more: among `PROBABILITIES` and `CONTOURS`, what is written too.
 
     Raises:
         UsageError: a format that does not exist or cannot hold the labels, or label maps with other
@@ -245,9 +264,9 @@ class LabelWriter(PredictionWriter[Prediction]):
     """
 
     def __init__(
-        self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool
+        self, out: OutputFolder, formats: Sequence[str], table: LabelTable, more: Collection[str]
     ) -> None:
-        self._probabilities, self._formats, self._labels = probabilities, tuple(formats), table
+        self._more, self._formats, self._labels = more, tuple(formats), table
         _choose_formats(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
             raise UsageError(
@@ -261,14 +280,14 @@ class LabelWriter(PredictionWriter[Prediction]):
         """Name the files that will be written for a case."""
         picture = written_as_picture(tuple(case.images.values()), self._labels)
         chosen = _choose_formats(self._formats, picture=picture)
-        return label_files(case.id, chosen, probabilities=self._probabilities)
+        return label_files(case.id, chosen, self._more)
 
     def own_names(self, case: Case) -> tuple[str, ...]:
         """Name those that always are there."""
         picture = written_as_picture(tuple(case.images.values()), self._labels)
         chosen = _choose_formats(self._formats, picture=picture)
         always = [replace(one, more=()) for one in chosen]
-        return label_files(case.id, always, probabilities=self._probabilities)
+        return label_files(case.id, always, self._more)
 
     def refuse(self, case: Case) -> None:
         """Refuse a case that is no DICOM where a DICOM format is asked for."""
@@ -276,7 +295,7 @@ class LabelWriter(PredictionWriter[Prediction]):
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Name what may be there of a case's predictions, in any format."""
-        names = label_files(case, FORMATS.values(), probabilities=True)
+        names = label_files(case, FORMATS.values(), (PROBABILITIES, CONTOURS))
         return tuple(self.out.path / name for name in names)
 
     def write(

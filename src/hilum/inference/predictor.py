@@ -15,13 +15,23 @@ import numpy as np
 
 from hilum.engines.host import usable_cpus
 from hilum.engines.memory import Budget, file_array, resident, return_what_is_freed
+from hilum.errors import UsageError
 from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.empty import Air
 from hilum.inference.memory_plan import MemoryPlanner
-from hilum.inference.prediction import LabelWriter, Prediction, written_as_picture
+from hilum.inference.prediction import (
+    CONTOURS,
+    PROBABILITIES,
+    LabelWriter,
+    Prediction,
+    written_as_picture,
+)
 from hilum.inference.sliding_window import Sweep, Watch, mean_over_mirrors, slabs, sliding_window
+from hilum.inference.unlike import unlike_held_out
+from hilum.inference.voxel_calibration import ALPHA
+from hilum.inference.voxel_counter import VoxelCounter, encode_contours, region_volumes_ml
 from hilum.preprocess import preprocess_case
-from hilum.preprocess.restore_stream import LabelStream, ProbabilityStream
+from hilum.preprocess.restore_stream import CodeStream, LabelStream, ProbabilityStream
 from hilum.targets.encoding import activate_logits, decode_logits
 from hilum.targets.postprocess import apply_postprocessing
 
@@ -41,6 +51,12 @@ if TYPE_CHECKING:
     from hilum.volume import Volume
 
 
+MIRRORED = (
+    "mirrored images were averaged, which the held-out predictions were not: the guarantee is not"
+    " exact"
+)
+
+
 class Predictor(CasePredictor[Prediction]):
     """A segmentation model, ready to answer.
 
@@ -58,12 +74,15 @@ class Predictor(CasePredictor[Prediction]):
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches; the plan's if None.
         every_patch: also run the patches that `hilum.inference.empty` would leave out.
         scratch: folder for temporary files where memory is not enough; the system's own if None.
+        alpha: how often an interval of the confidence may fail; `ALPHA` if None.
+        contours: also give the inner and outer contours, of a model that carries a confidence.
 
     Raises:
         UsageError: an option is out of its range.
         ResourceError: the engine is not installed or cannot run this model.
     """
 
+    model: RunnableModel
     usual_formats = ("auto",)
     _memory: MemoryPlanner
 
@@ -79,9 +98,15 @@ class Predictor(CasePredictor[Prediction]):
         overlap: float | None = None,
         every_patch: bool = False,
         scratch: Path | None = None,
+        alpha: float | None = None,
+        contours: bool = False,
     ) -> None:
         plan = self._plan = model.plan
         self.model = model
+        self._alpha = ALPHA if alpha is None else alpha
+        if alpha is not None or contours:
+            _check_alpha(model, self._alpha)
+        self._contours = contours
         budget = Budget.of(memory)
         if budget.given:  # else a little speed is worth more
             return_what_is_freed(budget.most)
@@ -105,7 +130,8 @@ class Predictor(CasePredictor[Prediction]):
             reuse=not every_patch and held >= 2,
             weighting=plan.weighting.value,
         )
-        self._memory = MemoryPlanner(plan, self._sweep, budget)
+        regions = len(plan.labels.scored) if contours else 0
+        self._memory = MemoryPlanner(plan, self._sweep, budget, regions)
         self._air = Air(
             plan,
             self._sweep.patch,
@@ -131,6 +157,7 @@ class Predictor(CasePredictor[Prediction]):
             "batch": self.batch,
             "overlap": self.overlap,
             "every_patch": self.every_patch,
+            **({} if self.model.confidence is None else {"alpha": self._alpha}),
         }
 
     @property
@@ -145,7 +172,8 @@ class Predictor(CasePredictor[Prediction]):
         self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool
     ) -> LabelWriter:
         """Make the writer of predictions to a folder."""
-        return LabelWriter(out, formats, self._plan.labels, probabilities=probabilities)
+        more = [PROBABILITIES] * probabilities + [CONTOURS] * self._contours
+        return LabelWriter(out, formats, self._plan.labels, more)
 
     def preprocess(
         self,
@@ -161,8 +189,16 @@ class Predictor(CasePredictor[Prediction]):
         *,
         memory: MemoryPlan | None = None,
         progress: Callable[[int, int], None] | None = None,
+        counter: VoxelCounter | None = None,
     ) -> Prediction:
         """Predict a preprocessed case; see `CasePredictor.predict_prepared`.
+
+        Args:
+            prepared: what `prepare` gave.
+            memory: what `plan_memory` gave; None: planned here.
+            progress: called with the patches that are done, and all.
+            counter: counts the voxels, of a case whose reference is known; None: only the
+                confidence of a model that carries one is counted.
 
         Returns:
             Labels on the source's own grid.
@@ -176,6 +212,9 @@ class Predictor(CasePredictor[Prediction]):
         if self.scratch is not None:
             memory = replace(memory, rows=replace(memory.rows, folder=self.scratch))
         streams = self._streams(prepared.restore, memory)
+        calibration = self.model.confidence
+        if counter is None and calibration is not None:
+            counter = VoxelCounter(self._plan.labels, prepared.restore)
         watch = Watch(
             rows=memory.rows,
             progress=progress,
@@ -186,19 +225,27 @@ class Predictor(CasePredictor[Prediction]):
         with closing(self._rows(prepared.array, watch)) as rows:  # type: ignore[type-var]
             for logits in rows:
                 begun = time.perf_counter()
-                for stream in streams:
+                for stream in streams if counter is None else (*streams, counter):
                     stream.feed(logits)
                 restoring += time.perf_counter() - begun
                 del logits  # nothing of them is left when the streams are finished
         middle = time.perf_counter()
-        labels, *probabilities = (stream.finish() for stream in streams)
+        labels, *others = (stream.finish() for stream in streams)
         del streams  # their last rows
+        contours = others.pop() if self._contours else None
         labels = apply_postprocessing(
             labels,
             self._plan.postprocessing.value,
             self._plan.labels,
             limit_bytes=memory.limit - resident(),
         )
+        confidence, differences = None, prepared.unlike
+        if calibration is not None and counter is not None:
+            volumes = region_volumes_ml(labels, self._plan.labels)
+            confidence = calibration.judge(counter.finish(), volumes, self._alpha)
+            differences += unlike_held_out(confidence, calibration)
+            if self.mirror_axes:
+                confidence = confidence.with_note(MIRRORED)
         seconds = replace(
             prepared.seconds,
             network=middle - start - restoring,
@@ -209,12 +256,14 @@ class Predictor(CasePredictor[Prediction]):
             labels,
             self._plan.labels,
             self.model.id,
-            probabilities[0] if probabilities else None,
+            others[0] if others else None,
             seconds,
             watch.tally.counts,
-            prepared.unlike,
+            differences,
             written_as_picture(prepared.files, self._plan.labels),
             prepared.files,
+            confidence,
+            contours,
         )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -230,11 +279,11 @@ class Predictor(CasePredictor[Prediction]):
 
     def _streams(
         self, restore: Restore, memory: MemoryPlan
-    ) -> list[LabelStream | ProbabilityStream]:
-        """Make the streams that bring rows of logits home: of labels, then of probabilities."""
+    ) -> list[LabelStream | ProbabilityStream | CodeStream]:
+        """Make the streams that bring rows of logits home: labels, probabilities, contours."""
         table, outputs = self._plan.labels, self._sweep.outputs
         working, threads = memory.rows.at_once, usable_cpus()  # the network waits meanwhile
-        streams: list[LabelStream | ProbabilityStream] = [
+        streams: list[LabelStream | ProbabilityStream | CodeStream] = [
             LabelStream(
                 restore,
                 outputs,
@@ -258,6 +307,19 @@ class Predictor(CasePredictor[Prediction]):
                     lambda logits: activate_logits(logits, table),
                     out,
                     outside=[float(table.exclusive and n == 0) for n in range(outputs)],
+                    working_bytes=working,
+                    threads=threads,
+                )
+            )
+        if self._contours and self.model.confidence is not None:
+            thresholds = self.model.confidence.probability_thresholds(self._alpha)
+            codes = _codes((len(table.scored), *restore.source.shape), memory)
+            streams.append(
+                CodeStream(
+                    restore,
+                    outputs,
+                    lambda logits: encode_contours(logits, table, thresholds),
+                    codes,
                     working_bytes=working,
                     threads=threads,
                 )
@@ -292,3 +354,28 @@ class Predictor(CasePredictor[Prediction]):
                     yield frame
         if body is not None:
             yield air[:, box[0].stop :]
+
+
+def _codes(shape: tuple[int, ...], memory: MemoryPlan) -> NDArray[np.uint8]:
+    """Make an array of zeros, in memory or in a file."""
+    if memory.contours_in_file:
+        flat = file_array((math.ceil(math.prod(shape) / 4),), memory.rows.folder)
+        return flat.view(np.uint8)[: math.prod(shape)].reshape(shape)
+    codes = np.empty(shape, dtype=np.uint8)
+    codes.fill(0)  # it counts as held from now on, when the rows' share is measured
+    return codes
+
+
+def _check_alpha(model: RunnableModel, alpha: float) -> None:
+    """Refuse an alpha that the model does not allow.
+
+    Raises:
+        UsageError: it carries no confidence, or was validated on too few patients.
+    """
+    if model.confidence is None:
+        raise UsageError(
+            f"alpha={alpha:g}, or contours, for a model that carries no confidence",
+            needed="a model whose training learnt one on its validation cases",
+            cure="leave out alpha and contours, or train the model anew: hilum train",
+        )
+    model.confidence.check_alpha(alpha)

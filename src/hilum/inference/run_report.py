@@ -16,6 +16,9 @@ from pydantic import Field, JsonValue
 
 from hilum.engines.host import read_kernel_file
 from hilum.files import Readable, atomic_write_text
+from hilum.inference.confidence import (
+    CaseConfidence,  # noqa: TC001  (pydantic reads the annotation when the class is made)
+)
 from hilum.io.inventory import (
     InventoryRecord,  # noqa: TC001  (pydantic reads the annotation when the class is made)
 )
@@ -60,6 +63,9 @@ class CaseOutcome(Record):
     series: tuple[Readable, ...] = ()
     """DICOM series of its study taken for each channel, and why, where there are several
     (`hilum.inference.studies`)."""
+    confidence: CaseConfidence | None = None
+    """Intervals of the volumes, expected Dice and contours of a segmentation whose model carries
+    them (`hilum.inference.confidence`)."""
 
 
 def message_kind(case: str, message: str) -> str:

@@ -8,6 +8,7 @@
     weights.safetensors   of one network; of an ensemble weights_0.safetensors, ...
     metrics.json          how good it is, and on what that was measured
     assurance.*           of a classifier: calibration, prediction sets, when to refuse
+    confidence.json       of a segmentation: calibrated voxels, intervals of volumes, expected Dice
     MODEL_CARD.md         the same for people
 """
 
@@ -43,6 +44,7 @@ from hilum.inference.manifest import (
     read_model_folder,
 )
 from hilum.inference.model_card import model_texts
+from hilum.inference.voxel_calibration import CONFIDENCE, VoxelCalibration
 from hilum.networks import build_network
 from hilum.plan import Plan
 
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
 
-MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, MANIFEST)
+MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, CONFIDENCE, MANIFEST)
 """Files that a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)
 PlanT_co = TypeVar("PlanT_co", bound=Plan, default=Plan, covariant=True)
@@ -72,6 +74,7 @@ class TrainedModel(Generic[PlanT_co]):
         metrics: how good it is; None where that was not measured.
         facts: what it was trained on and how.
         assurance: what lets a classifier say how sure it is; None where that was not learnt.
+        confidence: the same of a segmentation.
         id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all
             its files.
     """
@@ -82,6 +85,7 @@ class TrainedModel(Generic[PlanT_co]):
     metrics: ModelMetrics | None = None
     facts: Facts | None = None
     assurance: Assurance | None = None
+    confidence: VoxelCalibration | None = None
     id: str = UNSAVED
 
     def __post_init__(self) -> None:
@@ -169,9 +173,11 @@ class TrainedModel(Generic[PlanT_co]):
             networks=len(members),
             created=created,
             assurance=self.assurance,
+            confidence=self.confidence,
         )
         out.write(texts)
-        more = self.assurance.save(folder) if self.assurance is not None else ()
+        learnt = [one for one in (self.assurance, self.confidence) if one is not None]
+        more = tuple(name for one in learnt for name in one.save(folder))
         out.record(*more)
         manifest = Manifest.sealed(
             hilum=hilum_version(),
@@ -215,6 +221,7 @@ class TrainedModel(Generic[PlanT_co]):
             metrics=metrics,
             facts=manifest.facts,
             assurance=assurance,
+            confidence=VoxelCalibration.load(folder) if CONFIDENCE in manifest.files else None,
             id=manifest.id,
         )
 

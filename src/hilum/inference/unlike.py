@@ -1,5 +1,6 @@
 """Simple rules that warn of images unlike the training images; they never refuse.
 
+`unlike` looks at the file before the network runs, `unlike_held_out` at what it made of the image.
 Each rule (docs/how-to/predict.md) compares what the file or the voxels say with `plan.seen`; of
 models that were made without it, with what names and normalisation of the channels say. A rule that
 lacks a side says nothing. No warning does not mean that the image is alike: these rules notice the
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from hilum.inference.confidence import CaseConfidence
+    from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.plan.plan import Normalisation, Plan
     from hilum.volume import Geometry, Volume
 
@@ -29,6 +32,10 @@ FAR = 3.0
 range."""
 BELOW = 200.0
 """An image is unlike whose least value is so far below that of every training image."""
+ENOUGH = 10
+"""Held-out cases below which nothing is said of what the network made of an image."""
+DOUBT = 1.5
+"""A prediction is unlike whose expected Dice lacks so many times what the least sure one lacks."""
 _GREY = {"ct", "mr", "pet", "us", "xray"}
 
 
@@ -66,6 +73,37 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
             *found,
         )
     return (*found, *_of_grid(ranges, image.geometry))
+
+
+def unlike_held_out(judged: CaseConfidence, calibration: VoxelCalibration) -> tuple[str, ...]:
+    """List what is unlike the held-out cases in what the network made of an image.
+
+    The wrong part of the body, a wrong orientation or noise shows there, where the file's header
+    and values do not tell. Nothing is said with fewer than `ENOUGH` held-out cases.
+    """
+    found = []
+    for one, region in zip(judged.regions, calibration.regions, strict=True):
+        volumes = [volume for volume in region.predicted_ml if volume > 0]
+        if not one.volume_ml and len(volumes) == len(region.predicted_ml) >= ENOUGH:
+            found.append(
+                f"no {region.region}, of which every one of {len(volumes)} held-out cases has some"
+            )
+        elif one.volume_ml and len(volumes) >= ENOUGH:
+            low, high = min(volumes), max(volumes)
+            if not low / FAR <= one.volume_ml <= high * FAR:
+                found.append(
+                    f"{one.volume_ml:.3g} ml of {region.region}, of which the held-out cases have"
+                    f" {low:.3g} to {high:.3g} ml"
+                )
+        if one.dice is None or region.dice is None or len(region.dice.expected) < ENOUGH:
+            continue
+        least = min(region.dice.expected)
+        if 1 - one.dice > DOUBT * (1 - least):
+            found.append(
+                f"an expected Dice of {one.dice:.2f} of {region.region}, which is {least:.2f} or"
+                " more in the held-out cases"
+            )
+    return tuple(found)
 
 
 def _presume_ranges(plan: Plan) -> TrainingRanges:

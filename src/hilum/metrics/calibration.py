@@ -179,6 +179,28 @@ def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
     return float(_recalibrate(values, truth, once(values))[0, 0])
 
 
+def recalibrate_counts(
+    probability: ArrayLike, positive: ArrayLike, total: ArrayLike
+) -> tuple[float, float]:
+    """Return that intercept and slope for counted observations.
+
+    NaN where the slope grows without end, or all are of one class.
+
+    Args:
+        probability: (N,) of each kind of observation.
+        positive: (N,) how many of each kind are positive.
+        total: (N,) how many there are.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+    """
+    hits, counts = np.asarray(positive, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    values, truth = check_probability(np.tile(probability, 2), np.repeat([True, False], len(hits)))
+    weights = np.concatenate([hits, counts - hits])
+    fitted = _recalibrate(values, truth, weights[None] / max(1.0, weights.sum()))
+    return float(fitted[0, 0]), float(fitted[0, 1])
+
+
 def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> float:
     """The intercept where the slope is held at 1: above 0 the probabilities are too low overall.
 

@@ -39,11 +39,15 @@ class SegmentationOptions:
             `hilum.inference.empty`.
         memory: memory limit of this process, as "4GB" or a number of bytes; None: three quarters of
             what is free.
+        alpha: share of patients for whom an interval of the confidence may fail; None: a tenth.
+        contours: also write the inner and outer contours of the regions.
     """
 
     overlap: float | None = None
     every_patch: bool = False
     memory: str | int | None = None
+    alpha: float | None = None
+    contours: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class SegmentationPrediction:
             memory=self.options.memory,
             overlap=self.options.overlap,
             every_patch=self.options.every_patch,
+            alpha=self.options.alpha,
+            contours=self.options.contours,
         )
 
     def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:

@@ -14,6 +14,7 @@ from hilum.training.benchmark_step import (
     step_timer,
     time_while,
 )
+from hilum.training.fit_confidence import confidence_after_training
 from hilum.training.steps import SegmentationStep
 from hilum.training.task import Task
 from hilum.training.time_plan import segmentation_needs
@@ -102,3 +103,9 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
     ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
         """Learn post-processing."""
         return tune_after_training(folds)
+
+    def fit_uncertainty(
+        self, folds: TrainedFolds[SegmentationPlan, CaseStore, Score]
+    ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
+        """Fit calibration, expected Dice, contours and intervals of volumes out of fold."""
+        return confidence_after_training(folds)

@@ -241,6 +241,42 @@ class ProbabilityStream(_Stream):
                 one[...] = value
 
 
+class CodeStream(_Stream):
+    """Small codes (R, Z, Y, X), one channel a region, from slabs of logits; 0 outside the box.
+
+    Args:
+        restore: the case's way back.
+        outputs: K.
+        encode: maps logits (K, z, Y, X), contiguous, to codes (R, z, Y, X) of 8 bits; called in
+            several threads.
+        out: (R, Z, Y, X) uint8 of zeros, of the source's shape, in memory or mapped from a file.
+        working_bytes: memory for rows in progress.
+        threads: that make rows.
+
+    Raises:
+        GeometryError: `out` has not the source's shape.
+        UsageError: no outputs, memory or threads; logits that would have to be restored with
+            splines.
+    """
+
+    def __init__(
+        self,
+        restore: Restore,
+        outputs: int,
+        encode: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
+        out: NDArray[np.uint8],
+        *,
+        working_bytes: int = WORKING_BYTES,
+        threads: int = 1,
+    ) -> None:
+        if out.shape[1:] != restore.source.shape:
+            raise GeometryError(
+                f"out has shape {out.shape}",
+                needed=f"(R, *{restore.source.shape}): regions and the source's (Z, Y, X)",
+            )
+        super().__init__(restore, outputs, encode, out, working_bytes, threads)
+
+
 def restore_logits_to_labels(
     logits: NDArray[np.float32],
     decode: Callable[[NDArray[np.float32]], NDArray[np.generic]],

@@ -104,6 +104,7 @@ def assemble_model(
         metrics=_metrics(trained, task, notes),
         facts=facts,
         assurance=trained.assurance,
+        confidence=trained.confidence,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case, Dataset, Fold
     from hilum.inference import Assurance
+    from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.plan import Fingerprint, Hardware, Overrides
     from hilum.training.benchmark_step import TrialStep
     from hilum.training.fold import TrainedFold
@@ -68,6 +69,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
         listener: is notified.
         time_plan: of the last fold, with the deadlines of what follows it.
         assurance: calibration, prediction sets and out-of-distribution check of a classifier.
+        confidence: calibrated voxels, intervals of volumes and expected Dice of a segmentation.
         notes: sentences for the model card.
     """
 
@@ -82,6 +84,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
     time_plan: TimePlan
     scores: tuple[S, ...] = ()
     assurance: Assurance | None = None
+    confidence: VoxelCalibration | None = None
     notes: tuple[str, ...] = ()
 
     def with_notes(self, *notes: str) -> Self:

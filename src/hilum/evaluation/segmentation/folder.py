@@ -14,7 +14,6 @@ from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.label_maps import find_label_maps, is_unscaled, read_by_name
-from hilum.evaluation.segmentation.other_tools import tool_means
 from hilum.evaluation.segmentation.proposal import propose
 from hilum.evaluation.segmentation.references import (
     LABELS,
@@ -129,7 +128,6 @@ def evaluate_folder(
             *([NO_SCALE] if unscaled else []),
         ),
         proposals=propose(scores, summary.regions, instances=rules.instances),
-        other_tools=tool_means(scores),
         summary=summary,
     )
     evaluation = Evaluation(scores, record)

@@ -135,8 +135,28 @@ def _segmentation(prediction: Prediction, kind: Kind) -> Segmentation:
     """Make the SEG of a prediction; its UIDs, to which a report refers, follow from its content."""
     source, producer = prediction.dicom_source, _producer(prediction)
     return Segmentation.of(
-        prediction.labels, prediction.table, source.stack, source.images, producer, kind=kind
+        prediction.labels,
+        prediction.table,
+        source.stack,
+        source.images,
+        producer,
+        kind=kind,
+        descriptions=_descriptions(prediction),
     )
+
+
+def _descriptions(prediction: Prediction) -> dict[int, str]:
+    """Describe by label id how sure each segment is, where the model carries a confidence."""
+    confidence, found = prediction.confidence, {}
+    if confidence is None:
+        return {}
+    share = f"intervals hold for {100 * (1 - confidence.alpha):.3g} % of patients"
+    regions = zip(prediction.table.scored, confidence.regions, strict=True)
+    for region, judged in regions:
+        if len(region.labels) == 1:  # a union of labels is no segment
+            words = f"Volume {judged.in_words}"
+            found[region.labels[0]] = words if judged.low_ml is None else f"{words}; {share}"
+    return found
 
 
 def _save_pictures(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hilum.dataset import match_dataset, open_dataset, read_annotation
 from hilum.errors import DataError, HilumError, UsageError, counted
@@ -16,8 +16,11 @@ from hilum.files import OutputFolder, holds_files
 from hilum.inference import ModelMetrics, Predictor, TrainedModel
 from hilum.inference.manifest import hilum_version
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
+from hilum.inference.voxel_counter import VoxelCounter
 from hilum.plan import SegmentationPlan
+from hilum.preprocess import preprocess_labels
 from hilum.training.case_order import shuffled_order
+from hilum.training.fit_confidence import HeldOutCase, fit_confidence
 from hilum.training.options import Listener
 from hilum.training.time_plan import TUNE_SHARES
 from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
@@ -26,14 +29,25 @@ from hilum.training.tuning.records import Tuning
 from hilum.training.validators.segmentation import SegmentationValidator, score_case
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.dataset import Case
     from hilum.evaluation import Score
     from hilum.inference import ExportedModel
+    from hilum.inference.voxel_calibration import VoxelCalibration
+    from hilum.metrics.log_odds import VoxelCounts
     from hilum.training.tuning.postprocessing import HeldCase
     from hilum.training.tuning.records import PostprocessingTuning
     from hilum.volume import LabelTable
 
 TUNING = "tuning.json"
+
+
+class CountedCase(NamedTuple):
+    """A predicted case beside its annotation, and the counts of its voxels."""
+
+    held: HeldCase
+    counts: VoxelCounts
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,10 @@ def _tune(
     for note in (*dataset.notes[len(opened.notes) :], *eligible.notes):
         listener.say(f"{note[0].upper()}{note[1:]}.")
 
-    predicted, engine = predict_out_of_fold(
+    counted_cases, engine = predict_out_of_fold(
         model, plan, eligible, deadline=end.part(TUNE_SHARES["predicting"]), listener=listener
     )
+    predicted = [one.held for one in counted_cases]
     found = learn_postprocessing(
         predicted,
         plan.labels,
@@ -149,10 +164,14 @@ def _tune(
     listener.say(f"Post-processing: {titles}, because {found.because}.")
 
     scores: list[Score] = []
-    for done, one in enumerate(predicted, start=1):
+    judged: list[HeldOutCase] = []
+    for done, (one, counts) in enumerate(counted_cases, start=1):
         labels = one.volume(found.steps_without(one.case.id), plan.labels)
-        scores += score_case(labels, read_annotation(one.case), one.case, plan.labels)
+        own = score_case(labels, read_annotation(one.case), one.case, plan.labels)
+        scores += own
+        judged.append(HeldOutCase(one.case, one.case.group, counts, own))
         listener.advance("measuring", done, len(predicted), one.case.id)
+    confidence = _fit_confidence(judged, plan.labels, eligible, len(model.networks))
     rows, level = SegmentationValidator(plan, model.device, ()).metrics(scores)
     untrained = (
         " that the predicting networks were not trained on"
@@ -178,7 +197,21 @@ def _tune(
     out.write({TUNING: record.model_dump_json(indent=2) + "\n"})
     learnt = type(plan.postprocessing)(value=found.steps, because=found.because)
     tuned = plan.model_copy(update={"postprocessing": learnt})
-    return replace(model, plan=tuned, metrics=metrics).save(out.path), record
+    new = replace(model, plan=tuned, metrics=metrics, confidence=confidence)
+    return new.save(out.path), record
+
+
+def _fit_confidence(
+    judged: Sequence[HeldOutCase], table: LabelTable, eligible: EligibleCases, networks: int
+) -> VoxelCalibration:
+    """Fit the confidence of the tuned model on the same cases."""
+    parts = any(len(eligible.networks[one.case.id]) < networks for one in judged)
+    notes = (
+        ()
+        if eligible.known
+        else ("the model may have learnt from the held-out cases: then the guarantee is void",)
+    )
+    return fit_confidence(judged, table, networks=networks if parts else 1, notes=notes)
 
 
 def predict_out_of_fold(
@@ -188,7 +221,7 @@ def predict_out_of_fold(
     *,
     deadline: Deadline,
     listener: Listener,
-) -> tuple[list[HeldCase], str]:
+) -> tuple[list[CountedCase], str]:
     """Predict each case without post-processing by the networks that were not trained on it.
 
     Cases that fail, or that the time does not allow, are left out, and that is said; of the cases
@@ -205,7 +238,7 @@ def predict_out_of_fold(
     groups: defaultdict[tuple[int, ...], list[Case]] = defaultdict(list)
     for case in eligible.cases:
         groups[eligible.networks[case.id]].append(case)
-    found: dict[str, HeldCase] = {}
+    found: dict[str, CountedCase] = {}
     failed: list[str] = []
     words = ""
 
@@ -248,9 +281,13 @@ def predict_out_of_fold(
     return [found[case.id] for case in eligible.cases if case.id in found], words
 
 
-def hold_predicted(predictor: Predictor, table: LabelTable, case: Case) -> HeldCase:
-    """Predict a case and hold it beside its annotation."""
-    return hold_case(case, predictor.predict(case).labels, read_annotation(case), table)
+def hold_predicted(predictor: Predictor, table: LabelTable, case: Case) -> CountedCase:
+    """Predict a case and hold it beside its annotation, its voxels counted."""
+    prepared, reference = predictor.prepare(case), read_annotation(case)
+    truth = preprocess_labels(reference, prepared.restore)
+    counter = VoxelCounter(table, prepared.restore, truth)
+    labels = predictor.predict_prepared(prepared, counter=counter).labels
+    return CountedCase(hold_case(case, labels, reference, table), counter.finish())
 
 
 def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:

@@ -12,10 +12,13 @@ from hilum.dataset import read_annotation
 from hilum.evaluation import LESION_METRICS, Score, score_labels, summarise
 from hilum.inference import FORMATS, Metric, Predictor, TrainedModel
 from hilum.inference.predict_cases import UNLIMITED, Deadline, predict_cases
+from hilum.inference.voxel_counter import VoxelCounter
 from hilum.io import read_labels
 from hilum.metrics import dice
+from hilum.preprocess import preprocess_labels
 from hilum.training.case_order import shuffled_order
 from hilum.training.validators.validator import Validator, none_if_nan
+from hilum.training.voxel_files import counts_file, save_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +53,7 @@ class SegmentationValidator(Validator[Score]):
     ) -> tuple[Score, ...]:
         """Score each region of as many cases as the deadline allows (at least one).
 
-        See `Validator.score`; `save_to` gets their label maps.
+        See `Validator.score`; `save_to` gets their label maps, and counts of their voxels.
 
         Returns:
             One score a case and region.
@@ -59,20 +62,37 @@ class SegmentationValidator(Validator[Score]):
 
         def predict(case: Case) -> tuple[Score, ...]:
             written = None if save_to is None else save_to / f"{case.id}.nii.gz"
-            if written is not None and reuse and written.is_file():
+            reference = read_annotation(case)
+            if (
+                written is not None
+                and reuse
+                and written.is_file()
+                and counts_file(written.parent, case.id).is_file()
+            ):
                 labels = read_labels(written)
             else:
-                prediction = predictor.predict(case)
-                labels = prediction.labels
-                if save_to is not None:
-                    FORMATS["nifti"].write(prediction, save_to, ("nifti",))
-            return score_case(labels, read_annotation(case), case, self.plan.labels)
+                labels = self._predict(predictor, case, reference, save_to)
+            return score_case(labels, reference, case, self.plan.labels)
 
         order = shuffled_order([case.id for case in self.cases])
         found = predict_cases(
             predict, self.cases, order=order, deadline=deadline, progress=progress
         )
         return tuple(score for scores in found.values() for score in scores)
+
+    def _predict(
+        self, predictor: Predictor, case: Case, reference: Volume, save_to: Path | None
+    ) -> Volume:
+        """Predict a case, and save its label map and the counts of its voxels."""
+        if save_to is None:
+            return predictor.predict(case).labels
+        prepared = predictor.prepare(case)
+        table, restore = self.plan.labels, prepared.restore
+        counter = VoxelCounter(table, restore, preprocess_labels(reference, restore))
+        prediction = predictor.predict_prepared(prepared, counter=counter)
+        FORMATS["nifti"].write(prediction, save_to, ("nifti",))
+        save_counts(counter.finish(), counts_file(save_to, case.id))
+        return prediction.labels
 
     def check(self, network: nn.Module) -> float:
         """Mean Dice over cases and regions; NaN where no case defines it.
