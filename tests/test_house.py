@@ -55,7 +55,9 @@ FILE_LIBRARIES = {
     "PIL": {"io", "dicom", "dicom_results"},
     "tifffile": {"io"},
     "imageio": {"io"},
-    "skimage": {"io", "metrics/mesh.py", "metrics/centreline.py"},  # marching cubes, thinning
+    "skimage": {  # marching cubes, thinning
+        *("io", "metrics/mesh.py", "metrics/centreline.py", "report/mesh.py"),
+    },
     "zipfile": {"files", "io", "exchange/nnunet/checkpoint.py"},  # torch's checkpoints are archives
     "blosc2": {"preprocess/store.py"},  # our own case store
     "safetensors": {  # our own weights, and those that users bring

@@ -10,7 +10,7 @@ from hilum.evaluation import (
     subgroups_of,
     summarise_classes,
 )
-from hilum.evaluation.classification.subgroups import split
+from hilum.evaluation.subgroups import split
 
 
 def test_a_subgroup_is_summarised_like_the_whole():

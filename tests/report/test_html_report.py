@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation import compare, evaluate_folder
 from hilum.io import write_labels, write_volume
 from hilum.report import write_report
+from hilum.report.html.document import Table
+from hilum.report.html.export import latex_table
 from hilum.report.html.gallery import GalleryCase, chosen_cases, make_viewer
 from hilum.report.html.plots import bland_altman
+from hilum.report.html.scene import make_scene
 from hilum.volume import Geometry, Volume
 
 
@@ -125,6 +129,90 @@ def test_a_gallery_shows_worst_middle_and_best(page, data):
         assert pixels.size == (width, height * slices)
         assert len(view["data-labels"].split("|")) == slices
     assert (data / "report.html").stat().st_size < 2e6
+
+
+def test_the_worst_cases_lead_to_the_gallery(page):
+    links = {known["href"] for known in page.all("a") if known["href"].startswith("#case-")}
+    assert links == {f"#case-c{number}" for number in range(8)}
+    assert len(page.all("figure", id="case-c7")) == 1
+
+
+def test_plots_have_their_numbers(page):
+    assert page.text.count("Numbers of this plot") == 4
+    assert "Medians: liver 0." in page.text
+    assert {"Each case: Dice.", "Each case: NSD.", "Each case: HD95, mm."} <= {
+        known["alt"].split(".")[0] + "." for known in page.all("img", **{"class": "plot"})
+    }
+
+
+def rows(text):
+    """Rows of three as the page's script unpacks them."""
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").reshape(-1, 3)
+    return np.cumsum(steps, axis=0, dtype="<u2")
+
+
+def test_surfaces_of_a_case_are_where_its_labels_are(page):
+    scenes = page.all("div", **{"class": "scene"})
+    assert len(scenes) == 8
+    surfaces = page.all("div", **{"class": "surface"})
+    assert [one["data-side"] for one in surfaces].count("reference") == 8
+    assert [one["data-side"] for one in surfaces].count("prediction") == 7  # one was missed
+    labels = [
+        known["aria-label"] for known in page.all("canvas") if "surfaces" in known["aria-label"]
+    ]
+    assert (
+        "c7, among the worst, surfaces of liver (only of the reference), 18 x 12 x 18 mm"
+        in (labels[0])
+    )
+    for one in surfaces:
+        points, corners = (rows(one[f"data-{what}"]) for what in ("vertices", "triangles"))
+        assert {*np.unique(corners)} == {*range(len(points))}
+    reference = rows(surfaces[-2]["data-vertices"]) * float(scenes[-1]["data-step"])
+    assert np.ptp(reference, axis=0) == pytest.approx([18, 12, 18], abs=0.2)
+
+
+def test_a_scene_has_every_structure_and_no_picture_has_one():
+    labels = case(0).array.copy()
+    labels[0, 5:8, 9:12, 7:10] = 2
+    both = Volume(labels, GRID)
+    scene = make_scene(both, case(0), {1: "liver", 2: "tumour"})
+    assert scene.names == ("liver", "tumour")
+    assert scene.text.startswith("surfaces of liver, tumour (only of the prediction), 18 x 12 x 18")
+    assert make_scene(both, None, {3: "spleen"}) is None
+    picture = Volume(labels[:, :1], Geometry.from_spacing((1, 30, 26)))
+    assert make_scene(picture, None, {1: "liver"}) is None
+
+
+def test_plots_and_tables_are_exported(data, tmp_path):
+    write_report(data / "evaluation", tmp_path / "report.html", plots=tmp_path / "plots")
+    names = {file.name for file in (tmp_path / "plots").iterdir() if file.name[0] != "."}
+    assert {
+        *(f"cases-1-each-case-dice.{kind}" for kind in ("png", "svg", "csv", "tex")),
+        *(f"cases-5-volumes-of-liver.{kind}" for kind in ("png", "svg")),
+        *(f"worst-cases-1-lowest-dice-first.{kind}" for kind in ("csv", "tex")),
+    } <= names
+    worst = (tmp_path / "plots" / "worst-cases-1-lowest-dice-first.csv").read_text("utf-8")
+    assert worst.splitlines()[:2] == [
+        'case,region,Dice,"HD95, mm",volume',
+        "c7,liver,0.000,61.386,missed",
+    ]
+    with Image.open(tmp_path / "plots" / "cases-1-each-case-dice.png") as picture:
+        assert picture.width > 1500
+    drawing = (tmp_path / "plots" / "cases-1-each-case-dice.svg").read_text("utf-8")
+    assert base64.b64encode(drawing.encode()).decode() in (tmp_path / "report.html").read_text()
+    write_report(data / "evaluation", tmp_path / "report.html", plots=tmp_path / "plots")
+    (tmp_path / "plots" / "worst-cases-1-lowest-dice-first.csv").write_text("mine")
+    with pytest.raises(UsageError, match="changed since hilum wrote it"):
+        write_report(data / "evaluation", tmp_path / "report.html", plots=tmp_path / "plots")
+
+
+def test_a_table_for_latex_by_hand():
+    table = Table("5 % of a_b", ("x", "p"), (("A & B", "< 0.001"), ("c~d", "–")))
+    assert latex_table(table) == (
+        "\\begin{table}\n\\centering\n\\caption{5 \\% of a\\_b}\n\\begin{tabular}{lr}\n\\toprule\n"
+        "x & p \\\\\n\\midrule\nA \\& B & $<$ 0.001 \\\\\nc\\textasciitilde{}d & -- \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    )
 
 
 def test_a_ct_has_windows_in_hounsfield_units():

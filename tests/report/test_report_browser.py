@@ -81,6 +81,66 @@ def test_window_and_outlines_change_the_picture(browser):
     assert coloured > 20 > (np.ptp(grey[..., :3], axis=-1) > 60).sum()
 
 
+def test_surfaces_turn_by_keyboard_and_by_dragging(browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    scene = browser.find_elements(By.CSS_SELECTOR, ".scene")[-1]
+    canvas, turn = (scene.find_element(By.CSS_SELECTOR, name) for name in ("canvas", ".turn"))
+    before = pixels(browser, canvas)
+    filled = before[..., 3] > 0
+    assert 0.1 < filled.mean() < 0.9
+    assert not filled[:3].any()  # a margin around the surfaces
+    turn.send_keys(Keys.ARROW_RIGHT)
+    assert turn.get_attribute("aria-valuetext") == "35° to the patient's left"
+    turned = pixels(browser, canvas)
+    assert (turned != before).any()
+    ActionChains(browser).drag_and_drop_by_offset(canvas, 40, 0).perform()
+    assert turn.get_attribute("aria-valuetext") != "35° to the patient's left"
+    assert (pixels(browser, canvas) != turned).any()
+
+
+def test_surfaces_are_grey_where_both_agree(browser):
+    from selenium.webdriver.common.by import By
+
+    scenes = browser.find_elements(By.CSS_SELECTOR, ".scene")
+
+    def colours(scene):
+        picture = pixels(browser, scene.find_element(By.TAG_NAME, "canvas")).astype(int)
+        shown = picture[picture[..., 3] > 0][:, :3]
+        return (np.ptp(shown, axis=1) > 20).mean(), shown.mean(axis=0)
+
+    best = next(
+        one
+        for one in scenes
+        if "among the best" in one.find_element(By.TAG_NAME, "canvas").get_attribute("aria-label")
+    )
+    assert colours(best)[0] < 0.05
+    missed, (red, _, blue) = colours(scenes[0])  # only the reference, which is blue
+    assert missed > 0.9
+    assert blue > red
+    _, side = best.find_elements(By.CSS_SELECTOR, ".side")
+    side.click()
+    alone, (red, _, blue) = colours(best)
+    assert alone > 0.9
+    assert blue > red
+    side.click()
+
+
+def test_a_failure_leads_to_its_case(browser):
+    from selenium.webdriver.common.by import By
+
+    link = browser.find_element(By.CSS_SELECTOR, "#worst-cases tbody a")
+    browser.execute_script("arguments[0].click()", link)
+    target = browser.execute_script("return document.querySelector(':target').id")
+    assert target == "case-c7"
+    top = browser.execute_script(
+        "return document.querySelector(':target').getBoundingClientRect().top"
+    )
+    assert abs(top) < 400
+
+
 @pytest.mark.parametrize("width", [390, 1200])
 def test_nothing_is_wider_than_the_screen(browser, width):
     mobile = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}

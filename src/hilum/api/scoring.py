@@ -48,8 +48,8 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         data: of label maps: a data set, or a table of case and patient, that says whose the cases
             of a plain folder are.
         labelling: where the reference's classes are, where that is not clear.
-        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe
-            a case.
+        subgroups: columns of the reference whose subgroups are looked at; None takes those that
+            describe a case.
         threshold: of two classes, or of findings: the probability, chosen on other cases, from
             which one is called; sensitivity and specificity at it stand beside those of the usual
             decision.
@@ -132,7 +132,13 @@ def compare(
     return comparison
 
 
-def report(source: Path | str, out: Path | str, *, images: Path | str | None = None) -> None:
+def report(
+    source: Path | str,
+    out: Path | str,
+    *,
+    images: Path | str | None = None,
+    plots: Path | str | None = None,
+) -> None:
     """Write an evaluation or a comparison as one HTML file that needs no network.
 
     Args:
@@ -140,6 +146,7 @@ def report(source: Path | str, out: Path | str, *, images: Path | str | None = N
         out: the HTML file.
         images: where the images of the cases are, of references in a plain folder: found as
             `predict` finds them.
+        plots: folder for the plots as PNG and SVG and the tables as CSV and LaTeX; None for none.
 
     Raises:
         HilumError: the folder is neither, or a file that no report wrote is in the way.
@@ -149,7 +156,8 @@ def report(source: Path | str, out: Path | str, *, images: Path | str | None = N
 
     found = () if images is None else find_cases([images], ("image",), annotated=True)
     first = {case.id: next(iter(case.images.values())) for case in found}
-    write_report(Path(source), Path(out), images=first)
+    folder = None if plots is None else Path(plots)
+    write_report(Path(source), Path(out), images=first, plots=folder)
 
 
 def _read_margins(texts: Sequence[str]) -> dict[str, float]:

@@ -88,7 +88,11 @@ def evaluate(
     positive: PositiveOption = None,
     subgroups: Annotated[
         list[str] | None,
-        option("For classes: column whose values are evaluated separately.", "--subgroup"),
+        option(
+            "Column of the reference whose values are evaluated separately (default: those that"
+            " describe a case).",
+            "--subgroup",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -101,7 +105,7 @@ def evaluate(
 ) -> None:
     """Score predictions with confidence intervals: overlap, surface, volume and lesions.
 
-    For classes: ROC, calibration and subgroups.
+    Of classes: ROC, calibration and decision curves. Both in subgroups of the cases.
     """
     from hilum import api
 
@@ -175,12 +179,20 @@ def report(
             metavar="FOLDER",
         ),
     ] = None,
+    plots: Annotated[
+        Path | None,
+        option(
+            "Folder for the same plots as PNG and SVG, and the tables as CSV and LaTeX.",
+            "--figures",
+            metavar="DIR",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write an evaluation or a comparison as one HTML file that opens without a network."""
     from hilum import api
 
-    api.report(source, out, images=images)
+    api.report(source, out, images=images, plots=plots)
     if as_json:
         print_json(json.dumps({"report": str(out)}))
     else:

@@ -8,8 +8,6 @@ from hilum.evaluation.classification.arrays import ClassRows as ClassRows
 from hilum.evaluation.classification.baseline import BASELINES as BASELINES
 from hilum.evaluation.classification.baseline import Baseline as Baseline
 from hilum.evaluation.classification.baseline import baseline_scores as baseline_scores
-from hilum.evaluation.classification.covariates import ColumnChoice as ColumnChoice
-from hilum.evaluation.classification.covariates import choose_columns as choose_columns
 from hilum.evaluation.classification.curves import ClassCurves as ClassCurves
 from hilum.evaluation.classification.curves import QuestionCurves as QuestionCurves
 from hilum.evaluation.classification.curves import curves_of as curves_of
@@ -28,6 +26,8 @@ from hilum.evaluation.classification.summary import summarise_classes as summari
 from hilum.evaluation.comparison import Comparison as Comparison
 from hilum.evaluation.comparison import Difference as Difference
 from hilum.evaluation.comparison import compare_classes as compare_classes
+from hilum.evaluation.covariates import ColumnChoice as ColumnChoice
+from hilum.evaluation.covariates import choose_columns as choose_columns
 from hilum.evaluation.estimates import CaseValue as CaseValue
 from hilum.evaluation.estimates import Estimate as Estimate
 from hilum.evaluation.metric_table import CLASS_METRICS as CLASS_METRICS
@@ -40,6 +40,8 @@ from hilum.evaluation.segmentation.folder import evaluate_folder as evaluate_fol
 from hilum.evaluation.segmentation.score import Score as Score
 from hilum.evaluation.segmentation.score import score_labels as score_labels
 from hilum.evaluation.segmentation.scoring import Scoring as Scoring
+from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup as LabelMapSubgroup
+from hilum.evaluation.segmentation.subgroups import label_map_subgroups as label_map_subgroups
 from hilum.evaluation.segmentation.summary import MetricSummary as MetricSummary
 from hilum.evaluation.segmentation.summary import RegionSummary as RegionSummary
 from hilum.evaluation.segmentation.summary import Summary as Summary

@@ -47,8 +47,8 @@ class EvaluationOptions:
         threshold: of two classes, or of findings: an operating point, the probability from which
             one is called.
         positive: of two classes: which is the positive one; None: as the predictions have it.
-        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe
-            a case.
+        subgroups: columns of the reference whose subgroups are looked at; None takes those that
+            describe a case.
         inputs: further files that were read for it, and so are not written over.
     """
 
@@ -121,6 +121,7 @@ def evaluate(
             against,
             folder.path,
             patients=options.patients,
+            subgroups=options.subgroups,
             allow_missing=options.allow_missing,
             threads=options.threads,
             progress=options.progress,

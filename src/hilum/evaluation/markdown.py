@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
-from hilum.evaluation.classification.subgroups import SMALL
 from hilum.evaluation.metric_table import (
     CALIBRATION,
     CLASS_METRICS,
@@ -14,7 +13,9 @@ from hilum.evaluation.metric_table import (
     title,
 )
 from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, median_span, some, span
+from hilum.evaluation.segmentation.subgroups import SUBGROUP_METRICS
 from hilum.evaluation.segmentation.summary import LESION_SHARE
+from hilum.evaluation.subgroups import CAUTION, SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.summary import ClassSummary
     from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.evaluation import Evaluation
+    from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
     from hilum.evaluation.segmentation.summary import MetricSummary
 
 
@@ -56,6 +58,8 @@ def label_map_page(evaluation: Evaluation) -> str:
     if not all(lesions):
         few = f"several components in {LESION_SHARE:.0%} of their references"
         lines += [f"Lesions are counted of regions only that have {few}.", ""]
+    if record.subgroups:
+        lines += ["## Subgroups", "", *_label_map_subgroups(record.subgroups, scaled=record.scaled)]
     names_by_reason = {
         "Without prediction and left out": ", ".join(record.missing),
         "Files that belong to no case": ", ".join(record.unexpected),
@@ -253,11 +257,26 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
         for group in subgroups
     ]
     head = ["column", "value", "n", "of each class", *map(title, shown)]
-    remark = (
-        f"Small: fewer than {SMALL} patients of a class, figures to be read with doubt. Intervals"
-        " are not corrected for the number of subgroups: of twenty, one is expected to look unlike"
-        " the others by chance."
-    )
+    remark = f"Small: fewer than {SMALL} patients of a class, to be read with doubt. {CAUTION}"
+    return [remark, "", *table_lines(head, rows)]
+
+
+def _label_map_subgroups(groups: Sequence[LabelMapSubgroup], *, scaled: bool) -> list[str]:
+    """Write the mean of the regions in each subgroup as a table, with its caution."""
+    rows = [
+        [
+            group.column,
+            group.value + (" (small)" if group.small else ""),
+            str(group.cases),
+            str(group.patients),
+            *(str(group.estimate(metric)) for metric in SUBGROUP_METRICS),
+            f"{group.missed} of {group.present}",
+        ]
+        for group in groups
+    ]
+    metrics = [title(metric, scaled=scaled) for metric in SUBGROUP_METRICS]
+    head = ["column", "value", "n", "patients", *metrics, "structures missed"]
+    remark = f"Small: fewer than {SMALL} patients, to be read with doubt. {CAUTION}"
     return [remark, "", *table_lines(head, rows)]
 
 

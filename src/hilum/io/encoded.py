@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Colour = tuple[int, int, int]
+    Colour = tuple[int, int, int, int]
 
 
 def jpeg_bytes(pixels: NDArray[np.uint8], *, quality: int) -> bytes:
@@ -24,11 +24,11 @@ def jpeg_bytes(pixels: NDArray[np.uint8], *, quality: int) -> bytes:
 
 
 def palette_png_bytes(indices: NDArray[np.uint8], palette: Sequence[Colour]) -> bytes:
-    """Encode indices (Y, X) of a palette as PNG; index 0 is transparent."""
+    """Encode indices (Y, X) of a palette of red, green, blue and opacity, 0..255, as PNG."""
     from PIL import Image
 
     picture = Image.fromarray(indices, mode="P")
-    picture.putpalette([part for colour in palette for part in colour])
+    picture.putpalette([part for colour in palette for part in colour[:3]])
     stream = io.BytesIO()
-    picture.save(stream, "PNG", transparency=0, optimize=True)
+    picture.save(stream, "PNG", transparency=bytes(colour[3] for colour in palette), optimize=True)
     return stream.getvalue()

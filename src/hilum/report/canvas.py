@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from hilum.files import atomic_path
@@ -32,3 +33,14 @@ def save_png(canvas: Figure, path: Path, *, dpi: int = 110) -> None:
     """
     with atomic_path(path) as temporary:
         canvas.savefig(temporary, dpi=dpi)
+
+
+def svg_text(canvas: Figure) -> str:
+    """Return a figure as SVG, the same text every time."""
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    with rc_context({"svg.hashsalt": "hilum"}):
+        canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

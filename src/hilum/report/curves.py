@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
     from matplotlib.lines import Line2D
 
     from hilum.dataset import ClassTable
@@ -114,12 +115,8 @@ def curves_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
     lines = _lines(rows)
     figure = new_canvas(11.0, 10.4, padding=0.12)
     grid = figure.add_gridspec(2, 2)
-    lower = grid[1, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
-    curve = figure.add_subplot(lower[0])
-    _plot_roc(figure.add_subplot(grid[0, 0]), lines)
-    _plot_precision(figure.add_subplot(grid[0, 1]), lines)
-    _plot_calibration(curve, figure.add_subplot(lower[1], sharex=curve), lines)
-    _plot_decision(figure.add_subplot(grid[1, 1]), lines)
+    for place, panel in zip(((0, 0), (0, 1), (1, 0), (1, 1)), _PANELS.values(), strict=True):
+        panel(figure, grid[place], lines)
     kind = (
         "calibrated probabilities"
         if calibration_changed(scores)
@@ -129,15 +126,43 @@ def curves_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
     title = f"{about}{counted(len(scores), 'case')} of {counted(rows.patients, 'patient')}, {kind}"
     figure.suptitle(title, fontsize=12, color=_TEXT)
     if len(lines) > _FEW:
-        texts = [f"{one.question.name}, {one.area}, {one.precision}, {one.error}" for one in lines]
-        figure.legend(
-            handles=[_handle(text, one.style) for text, one in zip(texts, lines, strict=True)],
-            loc="outside lower center",
-            ncols=2,
-            frameon=False,
-            fontsize=9,
-        )
+        _common_legend(figure, lines)
     return figure
+
+
+def panel_canvases(scores: Sequence[ClassScore], table: ClassTable) -> dict[str, Figure]:
+    """Draw each panel of `curves_canvas` as a figure of its own.
+
+    Args:
+        scores: one a case, each with its reference.
+        table: what the classes are.
+
+    Returns:
+        "roc", "precision_recall", "calibration" and "decision".
+
+    Raises:
+        DataError: see `ClassRows.of`.
+    """
+    lines = _lines(ClassRows.of(scores, table))
+    figures = {}
+    for name, panel in _PANELS.items():
+        figures[name] = figure = new_canvas(6.6, 5.6)
+        panel(figure, figure.add_gridspec(1, 1)[0, 0], lines)
+        if len(lines) > _FEW:
+            _common_legend(figure, lines)
+    return figures
+
+
+def _common_legend(canvas: Figure, lines: Sequence[_Line]) -> None:
+    """Draw one legend for all panels."""
+    texts = [f"{one.question.name}, {one.area}, {one.precision}, {one.error}" for one in lines]
+    canvas.legend(
+        handles=[_handle(text, one.style) for text, one in zip(texts, lines, strict=True)],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def _lines(rows: ClassRows) -> list[_Line]:
@@ -206,8 +231,9 @@ def _legend(
     ).set_zorder(5)
 
 
-def _plot_roc(axes: Axes, lines: Sequence[_Line]) -> None:
+def _plot_roc(canvas: Figure, place: SubplotSpec, lines: Sequence[_Line]) -> None:
     """Draw the ROC curves, with a point where cases are called."""
+    axes = canvas.add_subplot(place)
     _panel(axes, "ROC", "1 − specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color=_GUIDE, **_DOTS)
     for line in lines:
@@ -230,8 +256,9 @@ def _plot_roc(axes: Axes, lines: Sequence[_Line]) -> None:
     _legend(axes, lines, areas, "lower right", {"as called": as_called})
 
 
-def _plot_precision(axes: Axes, lines: Sequence[_Line]) -> None:
+def _plot_precision(canvas: Figure, place: SubplotSpec, lines: Sequence[_Line]) -> None:
     """Draw precision over recall, with each prevalence."""
+    axes = canvas.add_subplot(place)
     _panel(axes, "Precision and recall", "recall (sensitivity)", "precision (PPV)")
     for line in lines:
         if line.defined:
@@ -246,8 +273,11 @@ def _plot_precision(axes: Axes, lines: Sequence[_Line]) -> None:
     _legend(axes, lines, precisions, "lower left", {"prevalence": {"linestyle": ":"}})
 
 
-def _plot_calibration(axes: Axes, spread: Axes, lines: Sequence[_Line]) -> None:
+def _plot_calibration(canvas: Figure, place: SubplotSpec, lines: Sequence[_Line]) -> None:
     """Draw observed over predicted shares, and below them how many cases were predicted so."""
+    parts = place.subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
+    axes = canvas.add_subplot(parts[0])
+    spread = canvas.add_subplot(parts[1], sharex=axes)
     _panel(axes, "Calibration", "", "observed share")
     _panel(spread, "", "predicted probability", "cases")
     spread.set_ylim(auto=True)
@@ -278,7 +308,9 @@ def _plot_calibration(axes: Axes, spread: Axes, lines: Sequence[_Line]) -> None:
     _legend(axes, lines, errors, "upper left", {"calibrated": calibrated})
 
 
-def _plot_decision(axes: Axes, lines: Sequence[_Line]) -> None:
+def _plot_decision(canvas: Figure, place: SubplotSpec, lines: Sequence[_Line]) -> None:
+    """Draw the net benefit of the model, of acting on all and of acting on none."""
+    axes = canvas.add_subplot(place)
     _panel(axes, "Decision", "risk from which one would act", "net benefit")
     axes.axhline(0, color=_TEXT, linewidth=1.2)
     for line in lines:
@@ -289,3 +321,12 @@ def _plot_decision(axes: Axes, lines: Sequence[_Line]) -> None:
     axes.set_ylim(-0.12 * top, (1.12 + 0.05 * min(len(lines), _FEW)) * top)
     guides: dict[str, _Style] = {"act on all": {"linestyle": ":"}, "act on none": {"color": _TEXT}}
     _legend(axes, lines, ["the model" for _ in lines], "upper right", guides)
+
+
+_PANELS = {
+    "roc": _plot_roc,
+    "precision_recall": _plot_precision,
+    "calibration": _plot_calibration,
+    "decision": _plot_decision,
+}
+"""Panels by name, in the order in which they are shown."""

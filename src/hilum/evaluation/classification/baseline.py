@@ -14,7 +14,7 @@ import numpy as np
 
 from hilum.dataset.columns import number
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.covariates import choose_columns
+from hilum.evaluation.covariates import choose_columns
 from hilum.files.text import is_known
 from hilum.targets.class_score import ClassScore
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from hilum.dataset import Case, ClassTable, Fold
-    from hilum.evaluation.classification.covariates import ColumnChoice
+    from hilum.evaluation.covariates import ColumnChoice
     from hilum.targets.class_score import Flags, Indices, Numbers
 
     _Predict = Callable[[Indices, Indices], Numbers]

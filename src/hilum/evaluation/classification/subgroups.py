@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from hilum.dataset.columns import is_numeric, number
 from hilum.evaluation.classification.arrays import ClassRows
-from hilum.evaluation.classification.covariates import choose_columns
 from hilum.evaluation.classification.measures import measures
 from hilum.evaluation.classification.summary import estimate
-from hilum.evaluation.estimates import Estimate
-from hilum.evaluation.records import Record
-from hilum.files.text import is_known
+from hilum.evaluation.covariates import choose_columns
+from hilum.evaluation.subgroups import SMALL, CaseSubgroup, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import ClassTable
+    from hilum.evaluation.estimates import Estimate
     from hilum.metrics import Resampling
-    from hilum.targets.class_score import ClassScore, Flags
-
-SMALL = 10
-"""Fewer patients of a class than this make a small subgroup, whose metrics say little."""
+    from hilum.targets.class_score import ClassScore
 
 SUBGROUP_METRICS = (
     "auroc",
@@ -36,31 +30,18 @@ SUBGROUP_METRICS = (
 )
 """Metrics that subgroups are compared by, where classes of their kind have it."""
 
-_MISSING, _OTHERS = "not known", "other"
-_FEW_NUMBERS, _MOST_WORDS = 5, 12
 
+class Subgroup(CaseSubgroup):
+    """The cases that have one value of a column; estimates see `SUBGROUP_METRICS`.
 
-class Subgroup(Record):
-    """The cases that have one value of a column.
+    Small is one in which one of two classes has fewer than `SMALL` patients, or several classes
+    fewer than that on average.
 
     Args:
-        column: its name.
-        value: the word, the range of numbers ("45 to 61"), or "not known".
-        cases: how many there are.
-        patients: how many patients they are of.
         counts: cases that have each class.
-        small: whether one of two classes has fewer than `SMALL` patients here, or several fewer
-            than that on average.
-        figures: the estimates, see `SUBGROUP_METRICS`.
     """
 
-    column: str
-    value: str
-    cases: int
-    patients: int
     counts: tuple[int, ...]
-    small: bool
-    figures: tuple[Estimate, ...]
 
     def __getitem__(self, metric: str) -> Estimate:
         """Return the estimate of a metric.
@@ -118,25 +99,3 @@ def subgroups_of(
                 )
             )
     return tuple(groups)
-
-
-def split(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
-    """Name the subgroups that a column (N,) makes, each with its cases (N,); none is empty."""
-    missing = np.array([not is_known(value) for value in values])
-    words = np.array([*values], dtype=object)
-    known = words[~missing].tolist()
-    parts: list[tuple[str, Flags]]
-    if is_numeric(values) and len(set(known)) > _FEW_NUMBERS:
-        numbers = np.array([number(value) for value in values])
-        low, high = np.nanquantile(numbers, [1 / 3, 2 / 3])
-        parts = [
-            (f"up to {low:.4g}", numbers <= low),
-            (f"above {low:.4g}, up to {high:.4g}", (numbers > low) & (numbers <= high)),
-            (f"above {high:.4g}", numbers > high),
-        ]
-    else:
-        frequent = sorted(word for word, _ in Counter(sorted(known)).most_common(_MOST_WORDS))
-        order = sorted(frequent, key=number) if is_numeric(frequent) else frequent
-        parts = [(word, np.asarray(words == word)) for word in order]
-        parts += [(_OTHERS, ~missing & ~np.isin(words.astype(str), order))]
-    return tuple((name, cases) for name, cases in (*parts, (_MISSING, missing)) if cases.any())

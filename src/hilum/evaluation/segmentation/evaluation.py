@@ -18,6 +18,7 @@ from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.evaluation.segmentation.proposal import Proposal
 from hilum.evaluation.segmentation.score import Score
+from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
 from hilum.evaluation.segmentation.summary import Summary
 from hilum.files import Readable
 from hilum.metrics import Surface
@@ -51,6 +52,7 @@ class EvaluationRecord(Record):
         notes: what had to be assumed.
         proposals: which metrics to look at, and why.
         summary: mean, median and interval of every metric.
+        subgroups: the estimates of parts of the cases.
     """
 
     format: Literal["hilum-evaluation"] = "hilum-evaluation"
@@ -69,6 +71,7 @@ class EvaluationRecord(Record):
     notes: tuple[Readable, ...]
     proposals: tuple[Proposal, ...] = ()
     summary: Summary
+    subgroups: tuple[LabelMapSubgroup, ...] = ()
 
 
 @dataclass(frozen=True)

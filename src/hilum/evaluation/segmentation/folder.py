@@ -24,6 +24,7 @@ from hilum.evaluation.segmentation.references import (
 )
 from hilum.evaluation.segmentation.score import OBJECTS, score_labels
 from hilum.evaluation.segmentation.scoring import ScoringRules
+from hilum.evaluation.segmentation.subgroups import label_map_subgroups
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import read_volume
 from hilum.io.inventory import take_inventory
@@ -44,7 +45,7 @@ NO_SCALE = (
 )
 
 
-def evaluate_folder(
+def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-only)
     predictions: Path | str,
     reference: Path | str | Dataset,
     out: Path | str,
@@ -52,6 +53,7 @@ def evaluate_folder(
     table: LabelTable | None = None,
     allow_missing: bool = False,
     patients: Mapping[str, str] | None = None,
+    subgroups: Sequence[str] | None = None,
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
     **how: Unpack[Scoring],
@@ -70,6 +72,8 @@ def evaluate_folder(
             refusing.
         patients: whose each case is, of cases of which the reference itself does not know; of a
             plain folder the data set that it lies in says so too.
+        subgroups: columns of the data set whose subgroups are looked at; None takes those that
+            describe a case.
         threads: cases scored at once.
         progress: called with (cases done, cases in all, case id).
         how: see `Scoring`.
@@ -78,7 +82,8 @@ def evaluate_folder(
         The evaluation as it was written.
 
     Raises:
-        UsageError: a folder is missing or holds no label maps, or two files are of one case.
+        UsageError: a folder is missing or holds no label maps, two files are of one case, or there
+            is no such column.
         DataError: predictions are missing, or a file cannot be scored; all such cases are named.
             Where every fault is of one kind the error is of that kind (GeometryError: grids that
             differ; LabelError: labels that the table does not know).
@@ -109,6 +114,7 @@ def evaluate_folder(
         _log_unused(Path(against.name), against.files, cases)
     scores = _score_all({case: files[case] for case in cases}, against, how, threads, progress)
     summary = summarise(scores)
+    columns = {case: one.columns for case, one in against.cases.items()}
     unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
@@ -129,6 +135,7 @@ def evaluate_folder(
         ),
         proposals=propose(scores, summary.regions, instances=rules.instances),
         summary=summary,
+        subgroups=label_map_subgroups(scores, columns, subgroups),
     )
     evaluation = Evaluation(scores, record)
     evaluation.save(out)

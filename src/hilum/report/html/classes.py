@@ -8,23 +8,31 @@ from typing import TYPE_CHECKING
 from hilum.errors import counted
 from hilum.evaluation.metric_table import CLASS_METRICS, title
 from hilum.evaluation.page import decimals, span
-from hilum.report.confusion import confusion_canvas
-from hilum.report.curves import curves_canvas
-from hilum.report.html.document import KeyNumber, Plot, Section, Table, render
-from hilum.report.html.plots import svg
+from hilum.report.html.curves import confusion_plot, curve_plots
+from hilum.report.html.document import Document, KeyNumber, Section, Table
+from hilum.report.html.gallery import case_links
+from hilum.report.html.saliency import saliency_section
+from hilum.report.html.subgroups import subgroup_section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from hilum.evaluation import ClassEvaluation, Estimate
+    from hilum.report.html.document import Plot
 
 _MATTER = ("auroc", "sensitivity", "specificity", "balanced_accuracy", "brier")
 """Metrics of which the first three that are defined are shown large."""
 _WORST = 10
 
 
-def class_report(evaluation: ClassEvaluation) -> str:
-    """Return the page of an evaluation of classes."""
+def class_report(evaluation: ClassEvaluation, *, images: Mapping[str, Path]) -> Document:
+    """Return the report of an evaluation of classes.
+
+    Args:
+        evaluation: its scores and summary.
+        images: image of each case, where the reference is a table that knows none.
+    """
     record, summary = evaluation.record, evaluation.summary
     overall = [one for one in summary.figures if not one.part]
     tables = [_estimates("All classes", overall)]
@@ -32,18 +40,20 @@ def class_report(evaluation: ClassEvaluation) -> str:
         _estimates(part, [one for one in summary.figures if one.part == part])
         for part in summary.parts
     ]
-    sections = [
+    maps = saliency_section(evaluation, images)
+    sections = (
         _data_section(evaluation),
         Section("Results", (_results_text(evaluation),), tuple(tables)),
         Section("Curves", blocks=_plots(evaluation)),
-        _subgroups(evaluation),
-        _failures(evaluation),
+        subgroup_section(record.subgroups, _main_estimate(overall)),
+        maps,
+        _failures(evaluation, maps),
         Section("Notes", tuple(f"{note[0].upper()}{note[1:]}." for note in record.notes)),
-    ]
-    return render("Evaluation of classes", _plain_words(evaluation), _numbers(overall), sections)
+    )
+    return Document("Evaluation of classes", _plain_words(evaluation), _numbers(overall), sections)
 
 
-def _plain_words(evaluation: ClassEvaluation) -> list[str]:
+def _plain_words(evaluation: ClassEvaluation) -> tuple[str, ...]:
     """Say in plain words how good the predictions are, and on whom."""
     record, summary = evaluation.record, evaluation.summary
     counts = ", ".join(
@@ -66,14 +76,16 @@ def _plain_words(evaluation: ClassEvaluation) -> list[str]:
         "These numbers speak of patients like those evaluated here, at this share of classes. They"
         " say nothing about other ages, scanners, body parts or kinds of images."
     )
-    return lines
+    return tuple(lines)
 
 
-def _numbers(overall: Iterable[Estimate]) -> list[KeyNumber]:
+def _numbers(overall: Iterable[Estimate]) -> tuple[KeyNumber, ...]:
     """Return the numbers that matter."""
     known = {one.metric: one for one in overall if not math.isnan(one.value)}
     shown = [known[metric] for metric in _MATTER if metric in known][:3]
-    return [KeyNumber(decimals(o.value), span(o.low, o.high), title(o.metric)) for o in shown]
+    return tuple(
+        KeyNumber(decimals(one.value), span(one.low, one.high), title(one.metric)) for one in shown
+    )
 
 
 def _data_section(evaluation: ClassEvaluation) -> Section:
@@ -117,52 +129,18 @@ def _estimates(caption: str, estimates: Iterable[Estimate]) -> Table:
 
 def _plots(evaluation: ClassEvaluation) -> tuple[Plot, ...]:
     """Draw the curves, and the confusion matrix where there is one."""
-    curves = Plot(
-        "ROC, precision and recall, calibration, decision curve",
-        svg(curves_canvas(evaluation.scores, evaluation.classes)),
-        "One line a question. The dotted lines are chance, perfect calibration, and treating all or"
-        " no cases. The numbers of the curves are in curves.json of the evaluation.",
-    )
-    if evaluation.classes.kind == "multilabel":
-        return (curves,)
-    called = "; ".join(
-        f"{name}: {', '.join(map(str, row))}"
-        for name, row in zip(evaluation.classes.names, evaluation.summary.confusion, strict=True)
-    )
-    names = ", ".join(evaluation.classes.names)
-    confusion = Plot(
-        "Which class is taken for which",
-        svg(confusion_canvas(evaluation.scores, evaluation.classes)),
-        f"Called {names}, of those that are {called}.",
-    )
-    return curves, confusion
+    confusion = confusion_plot(evaluation)
+    return (*curve_plots(evaluation), *(() if confusion is None else (confusion,)))
 
 
-def _subgroups(evaluation: ClassEvaluation) -> Section:
-    """Make the table of subgroups; empty where none were asked for."""
-    groups = evaluation.record.subgroups
-    if not groups:
-        return Section("Subgroups")
-    shown = list(dict.fromkeys(one.metric for group in groups for one in group.figures))
-    rows = tuple(
-        (
-            f"{group.column} = {group.value}",
-            str(group.cases),
-            *(str(group[metric]) for metric in shown),
-            "few patients" if group.small else "",
-        )
-        for group in groups
-    )
-    head = ("subgroup", "n", *map(title, shown), "remark")
-    text = (
-        "Intervals are not corrected for the number of subgroups: of twenty, one is expected to"
-        " look unlike the others by chance."
-    )
-    return Section("Subgroups", (text,), (Table("Parts of the cases", head, rows),))
+def _main_estimate(overall: Iterable[Estimate]) -> Estimate | None:
+    """Choose the metric by which subgroups are plotted: the AUROC, else the accuracy."""
+    known = {one.metric: one for one in overall if not math.isnan(one.value)}
+    return known.get("auroc", known.get("accuracy"))
 
 
-def _failures(evaluation: ClassEvaluation) -> Section:
-    """List the cases that are most wrong."""
+def _failures(evaluation: ClassEvaluation, maps: Section) -> Section:
+    """List the cases that are most wrong, and where their maps are."""
     worst = sorted(
         (value for value in evaluation.case_values if value.metric == "brier" and not value.part),
         key=lambda value: -value.value,
@@ -179,5 +157,7 @@ def _failures(evaluation: ClassEvaluation) -> Section:
         (one.case, str(by_case[one.case].reference), probabilities(one.case), decimals(one.value))
         for one in worst
     )
-    table = Table("Highest Brier score first", ("case", "is", "predicted", "Brier score"), rows)
+    head = ("case", "is", "predicted", "Brier score")
+    links = case_links(maps, [row[0] for row in rows])
+    table = Table("Highest Brier score first", head, rows, links)
     return Section("Worst cases", blocks=(table,) if rows else ())

@@ -8,7 +8,7 @@ from hilum.errors import counted
 from hilum.evaluation.comparison_page import comparison_methods, comparison_table, conclusion
 from hilum.evaluation.metric_table import title
 from hilum.evaluation.page import decimals, span
-from hilum.report.html.document import KeyNumber, Section, Table, render
+from hilum.report.html.document import Document, KeyNumber, Section, Table
 from hilum.report.html.plots import difference_plot
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 _NUMBERS = 3
 
 
-def comparison_report(comparison: Comparison) -> str:
-    """Return the page of a comparison."""
+def comparison_report(comparison: Comparison) -> Document:
+    """Return the report of a comparison."""
     scaled = comparison.scaled is not False
     names = {
         id(one): f"{title(one.metric, scaled=scaled)} of {one.part or 'all'}"
         for one in comparison.differences
     }
-    numbers = [
+    numbers = tuple(
         KeyNumber(decimals(one.difference), span(one.low, one.high), f"a - b, {names[id(one)]}")
         for one in comparison.differences[:_NUMBERS]
-    ]
+    )
     units = [one for one in comparison.differences if "," not in title(one.metric, scaled=scaled)]
     plot = difference_plot([(names[id(one)], one) for one in units])
     head, rows = comparison_table(comparison)
@@ -36,16 +36,16 @@ def comparison_report(comparison: Comparison) -> str:
         if comparison.left_out
         else []
     )
-    sections = [
+    sections = (
         Section("Differences", blocks=() if plot is None else (plot,)),
         Section("All metrics", blocks=(Table("a minus b", head, tuple(rows)),)),
         Section("Data and methods", (comparison_methods(comparison), *left_out)),
-    ]
-    summary = [
+    )
+    summary = (
         (
             f"Two evaluations of the same {counted(comparison.cases, 'case')}: a is {comparison.a},"
             f" b is {comparison.b}."
         ),
         conclusion(comparison),
-    ]
-    return render("Comparison of two evaluations", summary, numbers, sections)
+    )
+    return Document("Comparison of two evaluations", summary, numbers, sections)

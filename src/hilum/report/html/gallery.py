@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hilum.io.encoded import jpeg_bytes, palette_png_bytes
-from hilum.report.html.document import View, Viewer, Window
+from hilum.report.html.document import Section, View, Viewer, Window
+from hilum.report.html.scene import make_scene
+from hilum.report.mesh import linear_weights
 from hilum.volume import reorient
 from hilum.volume.orient import SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from hilum.volume import Volume
 
+    Colour = tuple[int, int, int, int]
     Mask = NDArray[np.bool_]
     Grey = NDArray[np.uint8]
 
@@ -30,14 +33,16 @@ _LONGEST = 220
 """Pixels of the longer side of a tile."""
 _MARGIN = 0.25
 """Part of the structures' extent that is shown around them."""
-_PALETTE = ((0, 0, 0), (86, 180, 233), (230, 159, 0))
-"""Colours of no outline (which is transparent), of the reference and of the prediction."""
+_PALETTE = ((0, 0, 0, 0), (86, 180, 233, 255), (230, 159, 0, 255))
+"""Colours and opacity of no outline, of the reference and of the prediction."""
 _DASH = 6  # pixels of a dash and the gap after it
 _QUALITY = 80
 _CT = (-1000.0, 1000.0)  # HU that the tiles of a CT hold
 _HOUNSFIELD_BELOW = -200
 """An image with numbers below this is shown as CT."""
 _CT_WINDOWS = {"soft tissue": (-160, 240), "lung": (-1000, 150), "bone": (-200, 1000)}
+_WINDOWS = {"whole range": (0.0, 1.0), "dark half": (0.0, 0.5), "bright half": (0.5, 1.0)}
+"""Windows of other images, as parts of what their tiles hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,8 @@ class GalleryCase:
         image: (C, Z, Y, X).
         prediction: (1, Z, Y, X) on the same grid.
         reference: the same; None where there is none.
+        names: of the labels whose surfaces are shown.
+        anchor: see `Viewer`.
     """
 
     title: str
@@ -57,21 +64,82 @@ class GalleryCase:
     image: Volume
     prediction: Volume
     reference: Volume | None
+    names: Mapping[int, str] = field(default_factory=dict)
+    anchor: str = ""
+
+
+def case_anchor(case: str) -> str:
+    """Name a case of the gallery in the page's address, each by another name."""
+    letters = (c if c == "_" or (c.isascii() and c.isalnum()) else f"-{ord(c):x}-" for c in case)
+    return f"case-{''.join(letters)}"
+
+
+def case_links(gallery: Section, cases: Iterable[str]) -> dict[str, str]:
+    """Return the anchors of those cases that a gallery shows."""
+    there = {block.anchor for block in gallery.blocks if isinstance(block, Viewer)}
+    return {case: case_anchor(case) for case in cases if case_anchor(case) in there}
 
 
 def make_viewer(case: GalleryCase) -> Viewer:
     """Cut a case to its structures and encode its slices."""
-    low, high, windows = _windows(case.image)
-    codes = {"picture": SOURCE} if case.image.geometry.is_2d else _PLANES
-    views = tuple(_view(name, code, case, low, high) for name, code in codes.items())
+    grey = grey_range(case.image)
+    views = []
+    for name, code in planes(case.image).items():
+        prediction = reorient(case.prediction, code).array[0]
+        reference = None if case.reference is None else reorient(case.reference, code).array[0]
+        shown = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
+        layer = _Outlines(prediction, reference)
+        views.append(make_view(name, reorient(case.image, code), shown, layer, grey))
     legend = [("rgb(230 159 0)", "prediction (dashed)")]
     if case.reference is not None:
         legend.insert(0, ("rgb(86 180 233)", "reference (solid)"))
-    return Viewer(case.title, case.text, tuple(legend), views, windows)
+    scene = make_scene(case.prediction, case.reference, case.names)
+    return Viewer(
+        case.title, case.text, tuple(legend), tuple(views), grey.windows, scene, case.anchor
+    )
 
 
-def _windows(image: Volume) -> tuple[float, float, tuple[Window, ...]]:
-    """Return the range of intensities that tiles hold, and the windows to show it by."""
+class Layer(Protocol):
+    """Colours over the slices of an image."""
+
+    @property
+    def palette(self) -> Sequence[Colour]:
+        """Colours of its indices, with their opacity 0..255."""
+
+    def paint(self, place: int, rows: slice, columns: slice, size: tuple[int, int]) -> Grey:
+        """Return the palette's indices (height, width) over a part of a slice."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Outlines:
+    """Outlines of the labels (Z, Y, X) of a prediction and its reference."""
+
+    prediction: NDArray[np.integer]
+    reference: NDArray[np.integer] | None
+    palette: Sequence[Colour] = _PALETTE
+
+    def paint(self, place: int, rows: slice, columns: slice, size: tuple[int, int]) -> Grey:
+        """Return 1 on the reference's outlines and 2 on the prediction's, which are dashed."""
+        width, height = size
+        lines = np.zeros((height, width), dtype=np.uint8)
+        if self.reference is not None:
+            lines[_outline(self.reference[place, rows, columns], size)] = 1
+        dashes = np.add.outer(np.arange(height), np.arange(width)) % _DASH < _DASH // 2
+        lines[_outline(self.prediction[place, rows, columns], size) & dashes] = 2
+        return lines
+
+
+@dataclass(frozen=True)
+class GreyRange:
+    """Intensities that the slices of a case hold, and windows to show them by."""
+
+    low: float
+    high: float
+    windows: tuple[Window, ...]
+
+
+def grey_range(image: Volume) -> GreyRange:
+    """Return the intensities to hold of an image (C, Z, Y, X), and the windows to show it by."""
     shown = image.array[0]
     if image.channels != 3 and float(shown.min()) < _HOUNSFIELD_BELOW:
         low, high = _CT
@@ -79,40 +147,41 @@ def _windows(image: Volume) -> tuple[float, float, tuple[Window, ...]]:
             name: ((a - low) / (high - low), (b - low) / (high - low))
             for name, (a, b) in _CT_WINDOWS.items()
         }
-        return low, high, tuple(Window(name, a, b) for name, (a, b) in parts.items())
+        return GreyRange(low, high, tuple(Window(name, a, b) for name, (a, b) in parts.items()))
     low, high = (float(value) for value in np.percentile(shown, (0.5, 99.5)))
-    windows = (Window("whole range", 0.0, 1.0), Window("dark half", 0.0, 0.5))
-    return low, max(high, low + 1e-6), windows if image.channels != 3 else ()
+    windows = tuple(Window(name, a, b) for name, (a, b) in _WINDOWS.items())
+    return GreyRange(low, max(high, low + 1e-6), windows if image.channels != 3 else ())
 
 
-def _view(name: str, code: str, case: GalleryCase, low: float, high: float) -> View:
-    """Encode the slices of one plane."""
-    image = reorient(case.image, code)
-    prediction = reorient(case.prediction, code).array[0]
-    reference = None if case.reference is None else reorient(case.reference, code).array[0]
-    shown = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
+def planes(image: Volume) -> dict[str, str]:
+    """Return the orientations in which an image is shown, by name."""
+    return {"picture": SOURCE} if image.geometry.is_2d else _PLANES
+
+
+def make_view(name: str, image: Volume, shown: Mask, layer: Layer, grey: GreyRange) -> View:
+    """Encode the slices of one plane.
+
+    Args:
+        name: of the plane.
+        image: (C, Z, Y, X), turned to the plane.
+        shown: (Z, Y, X), true where the view must reach.
+        layer: what lies over the slices.
+        grey: see `grey_range`.
+    """
     box = _box(shown)
     z = _spread(box[0], flat=image.geometry.shape[0] == 1)
     rows, columns = box[1], box[2]
     _, row_mm, column_mm = image.geometry.spacing
-    size = (rows.stop - rows.start) * row_mm, (columns.stop - columns.start) * column_mm
-    scale = _LONGEST / max(size)
-    height, width = (max(1, round(side * scale)) for side in size)
-    tiles, lines = [], []
-    for place in z:
-        channels = image.array[:, place, rows, columns]
-        tiles.append(_tile(channels, low, high, (width, height)))
-        line = np.zeros((height, width), dtype=np.uint8)
-        if reference is not None:
-            line[_outline(reference[place, rows, columns], (width, height))] = 1
-        dashes = np.add.outer(np.arange(height), np.arange(width)) % _DASH < _DASH // 2
-        line[_outline(prediction[place, rows, columns], (width, height)) & dashes] = 2
-        lines.append(line)
+    sides = (rows.stop - rows.start) * row_mm, (columns.stop - columns.start) * column_mm
+    height, width = (max(1, round(side * _LONGEST / max(sides))) for side in sides)
+    size = (width, height)
+    tiles = [_tile(image.array[:, place, rows, columns], grey, size) for place in z]
+    lines = [layer.paint(place, rows, columns, size) for place in z]
     count = image.geometry.shape[0]
     return View(
         name=name,
         image=_data_uri("jpeg", jpeg_bytes(np.concatenate(tiles), quality=_QUALITY)),
-        outlines=_data_uri("png", palette_png_bytes(np.concatenate(lines), _PALETTE)),
+        outlines=_data_uri("png", palette_png_bytes(np.concatenate(lines), layer.palette)),
         slices=len(z),
         width=width,
         height=height,
@@ -143,21 +212,17 @@ def _spread(span: slice, *, flat: bool) -> list[int]:
     return [int(place) for place in np.linspace(span.start, span.stop - 1, count).round()]
 
 
-def _tile(channels: NDArray[np.generic], low: float, high: float, size: tuple[int, int]) -> Grey:
+def _tile(channels: NDArray[np.generic], grey: GreyRange, size: tuple[int, int]) -> Grey:
     """Return a slice (C, Y, X) as grey (height, width) or colour (height, width, 3) pixels."""
     shown = channels if channels.shape[0] == 3 else channels[:1]
-    parts = np.clip((np.nan_to_num(shown.astype(np.float32)) - low) / (high - low), 0, 1)
+    parts = (np.nan_to_num(shown.astype(np.float32)) - grey.low) / (grey.high - grey.low)
     down, across = (
-        _linear_weights(old, new) for old, new in zip(parts.shape[1:], size[::-1], strict=True)
+        linear_weights(old, new) for old, new in zip(parts.shape[1:], size[::-1], strict=True)
     )
-    pixels = (255 * (down @ parts @ across.T)).round().astype(np.uint8)  # (C, height, width)
+    pixels = (
+        (255 * (down @ np.clip(parts, 0, 1) @ across.T)).round().astype(np.uint8)
+    )  # (C, height, width)
     return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
-
-
-def _linear_weights(old: int, new: int) -> NDArray[np.float64]:
-    """Return the matrix (new, old) that stretches `old` pixels to `new`, centre to centre."""
-    places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    return np.asarray(np.clip(1 - np.abs(places[:, None] - np.arange(old)), 0, None))
 
 
 def _outline(labels: NDArray[np.integer], size: tuple[int, int]) -> Mask:

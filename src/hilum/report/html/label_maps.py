@@ -12,45 +12,56 @@ from hilum.errors import HilumError, counted
 from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, title
 from hilum.evaluation.page import decimals, median_span, some, span
 from hilum.evaluation.segmentation.folder import ScoredFiles
-from hilum.report.html.document import KeyNumber, Plot, Section, Table, render
-from hilum.report.html.gallery import GalleryCase, chosen_cases, make_viewer
+from hilum.report.html.document import Document, KeyNumber, Plot, Section, Table
+from hilum.report.html.gallery import (
+    GalleryCase,
+    case_anchor,
+    case_links,
+    chosen_cases,
+    make_viewer,
+)
 from hilum.report.html.plots import bland_altman, box_plot
+from hilum.report.html.subgroups import subgroup_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from hilum.evaluation import Evaluation, RegionSummary, Score
-    from hilum.report.html.document import Block, Viewer
+    from hilum.report.html.document import Viewer
 
 _log = logging.getLogger("hilum")
+_BOXES = ("dice", "nsd", "hd95", "volume_error_relative")
+"""Metrics whose spread over the cases is shown."""
 _WORST = 10
 """Rows of the table of the worst cases."""
 
 
-def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> str:
-    """Return the page of an evaluation of label maps.
+def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> Document:
+    """Return the report of an evaluation of label maps.
 
     Args:
         evaluation: its scores and summary.
         images: image of each case, where the reference is a plain folder that knows none.
     """
     record, summary = evaluation.record, evaluation.summary
-    sections = [
+    gallery = _gallery(evaluation, images)
+    sections = (
         _data_section(evaluation),
         Section("Results", _results_text(evaluation), tuple(map(_table, summary.regions))),
         Section("Cases", blocks=_plots(evaluation)),
-        _gallery(evaluation, images),
-        _failures(evaluation),
+        _subgroups(evaluation),
+        gallery,
+        _failures(evaluation, gallery),
         Section("Notes", tuple(f"{note[0].upper()}{note[1:]}." for note in record.notes)),
         _methods(evaluation),
-    ]
-    return render(
+    )
+    return Document(
         "Evaluation of label maps", _plain_words(evaluation), _numbers(evaluation), sections
     )
 
 
-def _plain_words(evaluation: Evaluation) -> list[str]:
+def _plain_words(evaluation: Evaluation) -> tuple[str, ...]:
     """Say in plain words how good the predictions are, on whom, and where they fail."""
     record, summary = evaluation.record, evaluation.summary
     cases, patients = _counts(evaluation)
@@ -84,7 +95,7 @@ def _plain_words(evaluation: Evaluation) -> list[str]:
         "These numbers speak of patients like those evaluated here. They say nothing about other"
         " ages, scanners, body parts or kinds of images."
     )
-    return lines
+    return tuple(lines)
 
 
 def _counts(evaluation: Evaluation) -> tuple[int, int]:
@@ -93,18 +104,18 @@ def _counts(evaluation: Evaluation) -> tuple[int, int]:
     return len({score.case for score in scores}), len({score.group for score in scores})
 
 
-def _numbers(evaluation: Evaluation) -> list[KeyNumber]:
+def _numbers(evaluation: Evaluation) -> tuple[KeyNumber, ...]:
     """Return the three numbers that matter: overlap, surface, misses."""
     summary, scaled = evaluation.summary, evaluation.record.scaled
     dice, nsd = summary.overall["dice"], summary.overall["nsd"]
     present = sum(region.present for region in summary.regions)
     missed = sum(region.missed for region in summary.regions)
     tolerance = f"{evaluation.record.tolerance_mm:g} {'mm' if scaled else 'pixels'}"
-    return [
+    return (
         KeyNumber(decimals(dice.mean), span(dice.low, dice.high), "mean Dice of the regions"),
         KeyNumber(decimals(nsd.mean), span(nsd.low, nsd.high), f"surface within {tolerance} (NSD)"),
         KeyNumber(f"{missed} of {present}", "", "structures missed altogether"),
-    ]
+    )
 
 
 def _data_section(evaluation: Evaluation) -> Section:
@@ -166,13 +177,19 @@ def _table(region: RegionSummary) -> Table:
 
 
 def _plots(evaluation: Evaluation) -> tuple[Plot, ...]:
-    """Draw the spread of Dice and the volume errors of every region."""
+    """Draw the spread of metrics over the cases, and the volume errors of every region."""
     by_region: dict[str, list[Score]] = {}
     for score in evaluation.scores:
         by_region.setdefault(score.region, []).append(score)
-    dice = {name: np.array([row.dice for row in rows]) for name, rows in by_region.items()}
-    plots: list[Plot | None] = [box_plot(dice, "Dice")]
-    unit = "ml" if evaluation.record.scaled else "1000 pixels"
+    scaled = evaluation.record.scaled
+    plots: list[Plot | None] = []
+    for metric in _BOXES:
+        values = {
+            name: np.array([getattr(row, metric) for row in rows], dtype=np.float64)
+            for name, rows in by_region.items()
+        }
+        plots.append(box_plot(values, title(metric, scaled=scaled)))
+    unit = "ml" if scaled else "1000 pixels"
     for name, rows in by_region.items():
         reference = np.array([row.volume_reference_ml for row in rows])
         prediction = np.array([row.volume_prediction_ml for row in rows])
@@ -199,6 +216,9 @@ def _gallery(evaluation: Evaluation, images: Mapping[str, Path]) -> Section:
         return Section(name, (f"No images: {error.found}.",))
     values = _means_of_cases(evaluation)
     of_case = dict(values)
+    record = evaluation.record
+    labels = () if record.instances else record.labels.foreground  # ids of objects have no names
+    names = {one.id: one.name for one in labels}
     viewers: list[Viewer] = []
     unknown = 0
     for case, reason in chosen_cases(values).items():
@@ -217,6 +237,8 @@ def _gallery(evaluation: Evaluation, images: Mapping[str, Path]) -> Section:
                     image=reference if image is None else image,
                     prediction=prediction,
                     reference=reference,
+                    names=names,
+                    anchor=case_anchor(case),
                 )
             )
         )
@@ -229,8 +251,15 @@ def _gallery(evaluation: Evaluation, images: Mapping[str, Path]) -> Section:
     return Section(name, (text,), tuple(viewers))
 
 
-def _failures(evaluation: Evaluation) -> Section:
-    """List the worst cases, each with what went wrong."""
+def _subgroups(evaluation: Evaluation) -> Section:
+    """Show the subgroups, where the reference has columns."""
+    overall = next(one for one in evaluation.estimates if (one.metric, one.part) == ("dice", ""))
+    record = evaluation.record
+    return subgroup_section(record.subgroups, overall, scaled=record.scaled)
+
+
+def _failures(evaluation: Evaluation, gallery: Section) -> Section:
+    """List the worst cases, each with what went wrong, and where the gallery has it."""
     worst = sorted(
         (score for score in evaluation.scores if not math.isnan(score.dice)),
         key=lambda score: score.dice,
@@ -247,8 +276,8 @@ def _failures(evaluation: Evaluation) -> Section:
         for score in worst
     )
     head = ("case", "region", "Dice", title("hd95", scaled=evaluation.record.scaled), "volume")
-    blocks: tuple[Block, ...] = (Table("Lowest Dice first", head, rows),)
-    return Section("Worst cases", blocks=blocks)
+    table = Table("Lowest Dice first", head, rows, case_links(gallery, [row[0] for row in rows]))
+    return Section("Worst cases", blocks=(table,))
 
 
 def _methods(evaluation: Evaluation) -> Section:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.evaluation.page import decimals
 from hilum.report.canvas import new_canvas
-from hilum.report.html.document import Plot
+from hilum.report.html.document import Plot, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hilum.evaluation import Difference
+    from hilum.evaluation import Difference, Estimate
 
     Numbers = NDArray[np.float64]
 
+_QUARTILES = (0, 0.25, 0.5, 0.75, 1)
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
 def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
-    """Draw every case of each region as a dot, with quartiles."""
+    """Draw every case of each region as a dot, with quartiles; undefined ones are left out."""
     canvas = new_canvas(7.0, 0.7 * len(values) + 1.1)
     axes = canvas.subplots()
     random = np.random.default_rng(0)
-    names = list(values)
+    names, rows = list(values), list[tuple[str, ...]]()
     for row, name in enumerate(names):
         defined = values[name][~np.isnan(values[name])]
         axes.boxplot(
@@ -42,15 +41,42 @@ def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
         )
         heights = row + random.uniform(-0.18, 0.18, len(defined))
         axes.plot(defined, heights, ".", color=_BLUE, alpha=0.6, markersize=5)
+        ends = np.quantile(defined, _QUARTILES) if defined.size else np.full(5, np.nan)
+        rows.append((name, str(defined.size), *map(decimals, ends)))
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(metric)
     axes.grid(axis="x", color="#E0E0E0")
     axes.set_axisbelow(True)
-    medians = [float(np.nanmedian(values[name])) if values[name].size else np.nan for name in names]
-    said = "; ".join(f"{name} {median:.3f}" for name, median in zip(names, medians, strict=True))
-    text = f"A dot is a case, the box holds the middle half of them. Medians: {said}."
-    return Plot(f"{metric} of each case", svg(canvas), text)
+    medians = "; ".join(f"{name} {cells[2]}" for name, _, *cells in rows)
+    text = f"A dot is a case, the box holds the middle half of them. Medians: {medians}."
+    head = ("region", "n", "least", "first quartile", "median", "third quartile", "most")
+    return Plot(f"Each case: {metric}", canvas, text, Table(metric, head, tuple(rows)))
+
+
+def forest_plot(rows: Sequence[tuple[str, Estimate]], name: str, metric: str) -> Plot:
+    """Draw estimates with their intervals below each other, the first one as a line through all."""
+    canvas = new_canvas(7.0, 0.32 * len(rows) + 1.1)
+    axes = canvas.subplots()
+    for row, (_, one) in enumerate(rows):
+        axes.plot([one.low, one.high], [row, row], color=_BLUE, linewidth=2)
+        axes.plot([one.value], [row], "o", color=_BLUE, markersize=5)
+    axes.axvline(rows[0][1].value, color=_ORANGE, linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(rows)), [f"{label}, n = {one.n}" for label, one in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+    axes.grid(axis="x", color="#E0E0E0")
+    axes.set_axisbelow(True)
+    apart = [
+        label
+        for label, one in rows[1:]
+        if one.high < rows[0][1].value or one.low > rows[0][1].value
+    ]
+    text = (
+        "Dots are estimates, lines their intervals, the dashed line is that of all cases. Intervals"
+        f" without it: {', '.join(apart) or 'none'}. The table below has the numbers."
+    )
+    return Plot(name, canvas, text)
 
 
 def bland_altman(
@@ -80,7 +106,7 @@ def bland_altman(
         f"Mean error {mean:.3g} {millilitres} (solid line); limits of agreement {limits[0]:.3g} to"
         f" {limits[1]:.3g} {millilitres} (dashed), between which 95 % of the errors are expected."
     )
-    return Plot(f"Volumes of {region}", svg(canvas), text)
+    return Plot(f"Volumes of {region}", canvas, text)
 
 
 def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
@@ -105,16 +131,4 @@ def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
         f"Dots are mean differences, lines their intervals; {decided} of {len(shown)} are decided"
         " (orange). Bars across a line are its margin of equivalence."
     )
-    return Plot("Differences", svg(canvas), text)
-
-
-def svg(canvas: Figure) -> str:
-    """Return a figure as the data URI of an SVG."""
-    from matplotlib import rc_context
-
-    stream = io.StringIO()
-    with rc_context({"svg.hashsalt": "hilum"}):
-        canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    coded = base64.b64encode(text[text.index("<svg") :].encode()).decode("ascii")
-    return f"data:image/svg+xml;base64,{coded}"
+    return Plot("Differences", canvas, text)

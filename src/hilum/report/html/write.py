@@ -11,33 +11,43 @@ from hilum.evaluation.saved import SUMMARY
 from hilum.files import OutputFolder
 from hilum.report.html.classes import class_report
 from hilum.report.html.comparison import comparison_report
+from hilum.report.html.document import render
+from hilum.report.html.export import write_plots_and_tables
 from hilum.report.html.label_maps import label_map_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hilum.report.html.document import Document
 
-def write_report(source: Path, out: Path, *, images: Mapping[str, Path] | None = None) -> None:
+
+def write_report(
+    source: Path, out: Path, *, images: Mapping[str, Path] | None = None, plots: Path | None = None
+) -> None:
     """Write the report of an evaluation or a comparison.
 
     Args:
         source: a folder that `hilum evaluate` or `hilum compare` wrote.
         out: the HTML file.
         images: of each case, where the references are a plain folder.
+        plots: folder for the plots as PNG and SVG and the tables as CSV and LaTeX; None for none.
 
     Raises:
         UsageError: the folder is neither, or a file that no report wrote is in the way.
         DataError: its files are damaged.
         ResourceError: the file cannot be written.
     """
-    page = _page(source, images or {})
+    document = _document(source, images or {})
     with OutputFolder(out.parent, "report") as folder:
-        folder.write({out.name: page})
+        folder.refuse_foreign([out.name])
+        if plots is not None:
+            write_plots_and_tables(document, plots)
+        folder.write({out.name: render(document)})
 
 
-def _page(source: Path, images: Mapping[str, Path]) -> str:
-    """Make the page of what the folder holds."""
+def _document(source: Path, images: Mapping[str, Path]) -> Document:
+    """Make the report of what the folder holds."""
     if (source / COMPARISON).is_file():
         text = (source / COMPARISON).read_text(encoding="utf-8")
         try:
@@ -57,4 +67,4 @@ def _page(source: Path, images: Mapping[str, Path]) -> str:
     evaluation = load_evaluation(source)
     if isinstance(evaluation, Evaluation):
         return label_map_report(evaluation, images=images)
-    return class_report(evaluation)
+    return class_report(evaluation, images=images)
