@@ -33,8 +33,15 @@ def trained(minutes: float) -> Path:
     Tuning has no time limit: all validation cases calibrate the model, however busy the machine.
     """
     data, model, tuned = FOLDER / "data", FOLDER / "model", FOLDER / "tuned"
-    if trained_already(model, minutes) and (tuned / "model.json").is_file():
-        return tuned
+    if not trained_already(model, minutes):
+        hilum("train", learning_data(data), "-o", model, "--minutes", minutes)
+    if not (tuned / "model.json").is_file():
+        hilum("tune", model, data, "-o", tuned)
+    return tuned
+
+
+def learning_data(data: Path) -> Path:
+    """Copy the cases that the model may learn from to a data set of their own."""
     shutil.rmtree(data, ignore_errors=True)
     listed = []
     for case in parts()[0]:
@@ -50,6 +57,4 @@ def trained(minutes: float) -> Path:
     facts = json.loads((DATA / "hippocampus" / "dataset.json").read_text(encoding="utf-8"))
     facts |= {"training": listed, "numTraining": len(listed), "test": [], "numTest": 0}
     (data / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
-    hilum("train", data, "-o", model, "--minutes", minutes)
-    hilum("tune", model, data, "-o", tuned)
-    return tuned
+    return data

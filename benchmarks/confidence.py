@@ -23,9 +23,14 @@ from hilum.evaluation import score_labels
 from hilum.inference import Predictor, TrainedModel
 from hilum.inference.voxel_counter import VoxelCounter
 from hilum.metrics import bootstrap_interval, wilson_interval
-from hilum.metrics.log_odds import LogOddsCalibration, calibration_gap, reliability
+from hilum.metrics.log_odds import (
+    LogOddsCalibration,
+    calibration_gap,
+    reliability,
+    volume_spread,
+)
 from hilum.metrics.rank_correlation import spearman
-from hilum.metrics.risk_control import false_share, mean_risk, missed_share
+from hilum.metrics.risk_control import HeldVolumes, false_share, mean_risk, missed_share
 from hilum.preprocess import preprocess_labels
 
 if TYPE_CHECKING:
@@ -119,6 +124,10 @@ def judged(
             f" {np.mean(least):.3f} | {misses:.3f} | {false:.3f} |"
         )
         result[f"{alpha:g}"] = [np.mean(held), width, np.mean(least), misses, false]
+    spreads = [volume_spread(counts.voxels[number]) * counts.voxel_ml for _, counts, _ in own]
+    pairs = zip(spreads, (score for _, _, score in own), strict=True)
+    result["repeated"] = repeated(list(pairs))
+    print(f"Calibrated on 24 of the test patients and tried on the others, {result['repeated']}")
     both = [(one.dice, score.dice) for one, _, score in own if one.dice is not None]
     expected, real = map(np.array, zip(*both, strict=True))
     rank = spearman(expected, real)
@@ -139,6 +148,24 @@ def judged(
     )
     dice = {"spearman": rank, "error": error.estimate, "error_of_mean": of_mean, "gaps": gaps}
     return result | dice
+
+
+def repeated(own: list[tuple[float, Any]], number: int = 200) -> dict[str, float]:
+    """Return the mean share of volumes held, over random choices of 24 patients to calibrate on."""
+    rng = np.random.default_rng(0)
+    held: dict[float, list[bool]] = {alpha: [] for alpha in ALPHAS}
+    rows = np.array(
+        [(one.volume_prediction_ml, one.volume_reference_ml, spread) for spread, one in own]
+    )
+    for _ in range(number):
+        order = rng.permutation(len(rows))
+        known, tried = rows[order[:24]], rows[order[24:]]
+        volumes = HeldVolumes(*known.T)
+        for alpha in ALPHAS:
+            for predicted_ml, reference_ml, spread in tried:
+                low, high = volumes.interval(predicted_ml, spread, alpha)
+                held[alpha].append(low <= reference_ml <= high)
+    return {f"alpha {alpha:g}": round(float(np.mean(ones)), 3) for alpha, ones in held.items()}
 
 
 def arrays(own: list[tuple[Any, Any, Any]], number: int) -> tuple[Any, Any, Any]:

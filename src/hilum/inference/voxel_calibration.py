@@ -63,8 +63,10 @@ class DiceCheck(Record):
 
     Args:
         cases: places among the cases of the calibration.
-        expected: Dice that was expected of each, calibrated on other patients.
+        expected: Dice that was expected of each, calibrated on other patients, their offset added.
         real: Dice against its annotation.
+        offset: mean of real minus expected over patients, which is added to what is expected: as
+            voxels err together, more is expected of them than comes true.
         spearman: rank correlation of both over patients, with its 95 % interval.
         error: mean absolute difference of both, with its 95 % interval over patients.
         error_of_mean: mean absolute difference if always the mean of the other cases were said.
@@ -73,9 +75,17 @@ class DiceCheck(Record):
     cases: tuple[int, ...]
     expected: tuple[float, ...]
     real: tuple[float, ...]
+    offset: float = 0.0
     spearman: tuple[float, float, float] | None = None
     error: tuple[float, float, float] | None = None
     error_of_mean: float | None = None
+
+    @property
+    def says_little(self) -> bool:
+        """True where always saying the mean would err less, or too few patients tell."""
+        return (
+            self.error is None or self.error_of_mean is None or self.error[0] >= self.error_of_mean
+        )
 
 
 class Coverage(Record):
@@ -205,6 +215,7 @@ class CalibratedRegion(Record):
         expected = expected_dice(voxels, calibration.probabilities)
         if math.isnan(expected) or self.dice is None:
             return None, None
+        expected = min(1.0, max(0.0, expected + self.dice.offset))
         lost = np.array(self.dice.expected) - np.array(self.dice.real)
         most = conformal_quantile(lost, alpha, [groups[n] for n in self.dice.cases])
         least = None if math.isinf(most) else round(min(1.0, max(0.0, expected - most)), 4)

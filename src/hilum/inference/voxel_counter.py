@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from hilum.preprocess import Restore
     from hilum.volume import LabelTable, Volume
 
+_ROUNDING = 1e-3
 _VALUES = 2**19
 """Logits that are looked at a time: 2 MiB, which a processor's cache holds."""
 
@@ -96,7 +96,7 @@ class VoxelCounter:
             true = places_of(truth[near], self._table.ids)
         if not near.any():
             return
-        columns = np.ascontiguousarray(logits[:, near])
+        columns = logits.take(np.flatnonzero(near), axis=1)
         chosen = places_of(decode_logits(columns, self._table), self._table.ids)
         probabilities = activate_logits(columns, self._table)[self._outputs]  # (R, N)
         enough = probabilities >= LEAST
@@ -138,8 +138,10 @@ def region_volumes_ml(labels: Volume, table: LabelTable) -> tuple[float, ...]:
 
 
 def _not_background(logits: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.bool_]:
-    """Return the voxels (N,) where some foreground may reach `LEAST`: most are plain background."""
+    """Return the voxels (N,) where some foreground may reach `LEAST`: most are plain background.
+
+    Of exclusive labels none reaches it where the background leads all by more than its log odds.
+    """
     if not exclusive:
         return np.asarray(logits.max(axis=0) > -LARGEST)
-    lead = logits[0] - logits[1:].max(axis=0)
-    return np.asarray(lead < LARGEST + math.log(len(logits)))
+    return np.asarray(logits[0] - logits[1:].max(axis=0) < LARGEST + _ROUNDING)

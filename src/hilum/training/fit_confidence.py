@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from hilum.errors import counted
+from hilum.errors import counted, some
 from hilum.evaluation import Score
 from hilum.inference.voxel_calibration import (
     ALPHA,
@@ -151,6 +151,15 @@ def fit_confidence(
             f"each held-out case was predicted by one of the {networks} networks that are averaged"
             " here: the guarantee is not exact"
         )
+    regions = tuple(
+        _fit_region(region.name, number, held, patient, strata)
+        for number, region in enumerate(table.scored)
+    )
+    if names := [one.region for one in regions if one.dice is not None and one.dice.says_little]:
+        weaknesses.append(
+            f"the expected Dice of {some(names)} tells cases apart no better than the mean of the"
+            " held-out cases does"
+        )
     return VoxelCalibration(
         cases=tuple(one.case.id for one in held),
         groups=tuple(patient.tolist()),
@@ -158,10 +167,7 @@ def fit_confidence(
             f"{counted(len(held), 'case')} of {counted(patients, 'patient')}, each predicted"
             " without mirrored images by a network that did not learn from it"
         ),
-        regions=tuple(
-            _fit_region(region.name, number, held, patient, strata)
-            for number, region in enumerate(table.scored)
-        ),
+        regions=regions,
         notes=tuple(weaknesses),
     )
 
@@ -240,9 +246,12 @@ def _check_dice(
     if not both.size:
         return None
     groups = patient[both].tolist()
-    apart = np.abs(expected[both] - real[both])
-    error = bootstrap_interval(apart, groups)
-    rank = spearman(expected[both], real[both], groups)
+    lost = real[both] - expected[both]
+    offsets = [lost[patient[both] != own] for own in groups]  # of the other patients
+    shifts = np.array([float(rest.mean()) if rest.size else 0.0 for rest in offsets])
+    shifted = np.clip(expected[both] + shifts, 0, 1)
+    error = bootstrap_interval(np.abs(shifted - real[both]), groups)
+    rank = spearman(shifted, real[both], groups)
     others = [real[both][patient[both] != own] for own in groups]
     of_mean = [
         abs(one - float(rest.mean()))
@@ -252,8 +261,9 @@ def _check_dice(
     ends = (error.estimate, error.low, error.high)
     return DiceCheck(
         cases=tuple(both.tolist()),
-        expected=_sixth(expected[both]),
+        expected=_sixth(shifted),
         real=_sixth(real[both]),
+        offset=float(mean_risk(lost[:, None], groups)[0]),
         spearman=None if math.isnan(rank[0]) else rank,
         error=None if any(map(math.isnan, ends)) else ends,
         error_of_mean=float(np.mean(of_mean)) if of_mean else None,
