@@ -134,13 +134,16 @@ def test_the_oracle_agrees(seed: int, shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("spacing", [SPACING, (9.0, 0.5, 0.5), (1.0, 1.0, 1.0)])
 @pytest.mark.parametrize("shape", [(8, 15, 19), (1, 25, 30)])
-def test_offsets_and_tree_are_one(
+def test_places_rows_and_tree_are_one(
     spacing: tuple[float, ...], shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction, reference = smooth(7, shape, 0.8), smooth(8, shape, 0.9)
     results = []
-    for offsets in (0, 20, 300, 10**5):
-        monkeypatch.setattr(surface, "_OFFSETS", offsets)
+    ways = ((0, 0, 1), (0, 30, 1), (0, 10**5, 1), *((10**9, 0, rows) for rows in (1, 20, 10**6)))
+    for voxels, places, rows in ways:
+        monkeypatch.setattr(surface, "_VOXELS_A_QUERY", voxels)
+        monkeypatch.setattr(surface, "_PLACES", places)
+        monkeypatch.setattr(surface, "_ROWS", rows)
         results.append(surface_distances(prediction, reference, spacing))
     for result in results[1:]:
         np.testing.assert_allclose(result.prediction_mm, results[0].prediction_mm)

@@ -50,8 +50,15 @@ Surface = Literal["voxel", "mesh"]
 """Elements of a surface: one in the middle of each neighbourhood of voxels, or the triangles of
 marching cubes."""
 
-_OFFSETS = 300
-"""About so many places around a surface element are looked at before a tree is."""
+_VOXELS_A_QUERY = 128
+"""Above this many places of the lattice for each element that is left, a tree is cheaper than the
+rows."""
+
+_PLACES = 30
+"""About so many places of the lattice around an element are looked at before its rows are."""
+
+_ROWS = 400
+"""About so many rows around an element are looked at before a tree is."""
 
 _BASE_SURFELS: dict[int, tuple[tuple[int, int, int], ...]] = {
     0b00000001: ((1, 1, 1),),
@@ -276,41 +283,101 @@ class LatticeSurface:
     def distances_to(self, other: LatticeSurface, spacing: Numbers) -> Numbers:
         """(N,) mm from each element to the nearest of the other surface; inf where that has none.
 
-        Exact: looked for at the offsets of the lattice in order of their length, which finds nearly
-        all elements of a good prediction, then in a tree.
+        Exact. The nearest places of the lattice are looked at first, which finds nearly all
+        elements of a good prediction; then the rows around; then, for the few that are far from
+        everything, or in a wide empty lattice, a tree.
         """
         from scipy.spatial import cKDTree
 
-        distances = np.full(len(self.places), np.inf)
         if not len(other.places):
-            return distances
-        offsets = _near_offsets(self.shape, spacing)
-        margin = np.abs(offsets).max(axis=0, initial=0)
-        strides = np.cumprod([1, *(np.array(self.shape) + 2 * margin)[:0:-1]])[::-1]
-        lattice = np.zeros(math.prod(np.array(self.shape) + 2 * margin), dtype=bool)
-        lattice[(other.indices + margin) @ strides] = True
-        left, here = np.arange(len(self.places)), (self.indices + margin) @ strides
-        lengths = np.linalg.norm(offsets * spacing, axis=1)
-        for step, length in zip(offsets @ strides, lengths, strict=True):
-            found = lattice[here + step]
-            distances[left[found]] = length
-            left, here = left[~found], here[~found]
-            if not left.size:
-                return distances
-        tree = cKDTree(other.indices * spacing, balanced_tree=False, compact_nodes=False)
-        distances[left] = tree.query(self.indices[left] * spacing)[0]
+            return np.full(len(self.places), np.inf)
+        lattice = np.zeros(self.shape, dtype=bool)
+        lattice.reshape(-1)[other.places] = True
+        distances = _in_places(self.indices, lattice, spacing)
+        left = np.flatnonzero(np.isinf(distances))
+        if lattice.size < _VOXELS_A_QUERY * left.size:
+            distances[left] = _along_rows(self.indices[left], lattice, spacing)
+            left = left[np.isinf(distances[left])]
+        if left.size:
+            tree = cKDTree(other.indices * spacing, balanced_tree=False, compact_nodes=False)
+            distances[left] = tree.query(self.indices[left] * spacing)[0]
         return distances
 
 
-def _near_offsets(shape: tuple[int, ...], spacing: Numbers) -> NDArray[np.int64]:
-    """(M, 3) all offsets of a lattice within some distance, the shortest first."""
-    steps = np.minimum(spacing, np.where(np.array(shape) > 1, np.inf, 0))  # 0 along a single plane
-    flat = np.count_nonzero(steps) < 3
-    size = math.prod(steps[steps > 0])
-    reach = math.sqrt(_OFFSETS * size / math.pi) if flat else (_OFFSETS * size / 4.2) ** (1 / 3)
-    counts = [int(reach / step) if step else 0 for step in steps]
+def _in_places(indices: NDArray[np.int64], lattice: Mask, spacing: Numbers) -> Numbers:
+    """(N,) mm from places (N, 3) to the nearest set one of a lattice; inf where none is near."""
+    offsets = _near_offsets(lattice.shape, spacing, _PLACES)
+    margin = np.abs(offsets).max(axis=0)
+    near = np.pad(lattice, [(n, n) for n in margin])
+    stride = np.array([near.shape[1] * near.shape[2], near.shape[2], 1])
+    left, here, flat = np.arange(len(indices)), (indices + margin) @ stride, near.ravel()
+    distances = np.full(len(indices), np.inf)
+    lengths = np.linalg.norm(offsets * spacing, axis=1)
+    for step, length in zip(offsets @ stride, lengths, strict=True):
+        found = flat[here + step]
+        distances[left[found]] = length
+        left, here = left[~found], here[~found]
+        if not left.size:
+            break
+    return distances
+
+
+def _along_rows(indices: NDArray[np.int64], lattice: Mask, spacing: Numbers) -> Numbers:
+    """(N,) mm from places (N, 3) to the nearest set one of a lattice; inf where it is far away.
+
+    Rows run along Y. Of the rows around a place the nearest set place is known by a table, so that
+    it is found when the next row is further away than the best of those before.
+    """
+    across = spacing[[0, 2]]
+    offsets = _near_offsets((lattice.shape[0], lattice.shape[2]), across, _ROWS)
+    squares = ((offsets * across) ** 2).sum(axis=1)
+    z, x = np.abs(offsets).max(axis=0)
+    steps = np.pad(_steps_in_rows(lattice), [(z, z), (0, 0), (x, x)], constant_values=-1)
+    of_steps = np.append((np.arange(lattice.shape[1]) * spacing[1]) ** 2, np.inf)  # -1: empty row
+    stride = np.array([steps.shape[1] * steps.shape[2], steps.shape[2], 1])
+    left, here, flat = (
+        np.arange(len(indices)),
+        (indices + np.array([z, 0, x])) @ stride,
+        steps.ravel(),
+    )
+    found, best = np.full(len(indices), np.inf), np.full(len(indices), np.inf)
+    for number, (step, square) in enumerate(zip(offsets @ stride[[0, 2]], squares, strict=True)):
+        if number % 4 == 0:  # a further row changes nothing that is done
+            done = best <= square
+            found[left[done]] = best[done]
+            left, here, best = left[~done], here[~done], best[~done]
+        np.minimum(best, of_steps[flat[here + step]] + square, out=best)
+    done = best <= squares[-1]
+    found[left[done]] = best[done]
+    return np.sqrt(found)
+
+
+def _steps_in_rows(lattice: Mask) -> NDArray[np.integer]:
+    """Steps along Y from each place (Z, Y, X) to the nearest set one; -1 where there is none.
+
+    The last one before it and the first one behind it are found by running extremes.
+    """
+    length = lattice.shape[1]
+    y = np.arange(length, dtype=np.int16 if length < 2**13 else np.int32)[:, np.newaxis]
+    none = y.dtype.type(2 * length)
+    before, behind = np.where(lattice, y, -none), np.where(lattice, y, 2 * none)
+    np.maximum.accumulate(before, axis=1, out=before)
+    np.minimum.accumulate(behind[:, ::-1], axis=1, out=behind[:, ::-1])
+    np.subtract(y, before, out=before)
+    np.subtract(behind, y, out=behind)
+    np.minimum(before, behind, out=before)
+    before[before >= length] = -1
+    return before
+
+
+def _near_offsets(shape: tuple[int, ...], spacing: Numbers, count: int) -> NDArray[np.int64]:
+    """(about count, axes) all offsets of a lattice within some distance, the shortest first."""
+    long = [mm for mm, n in zip(spacing, shape, strict=True) if n > 1]
+    ball = {0: 1.0, 1: 2.0, 2: math.pi, 3: 4 * math.pi / 3}[len(long)]
+    reach = (count * math.prod(long) / ball) ** (1 / max(len(long), 1))
+    counts = [min(int(reach / mm), n - 1) for mm, n in zip(spacing, shape, strict=True)]
     axes = np.meshgrid(*[np.arange(-n, n + 1) for n in counts], indexing="ij")
-    offsets = np.stack(axes, axis=-1).reshape(-1, 3)
+    offsets = np.stack(axes, axis=-1).reshape(-1, len(shape))
     lengths = np.linalg.norm(offsets * spacing, axis=1)
     return offsets[np.argsort(lengths, kind="stable")][: np.count_nonzero(lengths <= reach)]
 
