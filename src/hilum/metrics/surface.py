@@ -349,7 +349,7 @@ def _along_rows(indices: NDArray[np.int64], lattice: Mask, spacing: Numbers) -> 
         np.minimum(best, of_steps[flat[here + step]] + square, out=best)
     done = best <= squares[-1]
     found[left[done]] = best[done]
-    return np.sqrt(found)
+    return np.asarray(np.sqrt(found))
 
 
 def _steps_in_rows(lattice: Mask) -> NDArray[np.integer]:
@@ -359,8 +359,7 @@ def _steps_in_rows(lattice: Mask) -> NDArray[np.integer]:
     """
     length = lattice.shape[1]
     y = np.arange(length, dtype=np.int16 if length < 2**13 else np.int32)[:, np.newaxis]
-    none = y.dtype.type(2 * length)
-    before, behind = np.where(lattice, y, -none), np.where(lattice, y, 2 * none)
+    before, behind = np.where(lattice, y, -2 * length), np.where(lattice, y, 4 * length)
     np.maximum.accumulate(before, axis=1, out=before)
     np.minimum.accumulate(behind[:, ::-1], axis=1, out=behind[:, ::-1])
     np.subtract(y, before, out=before)
