@@ -56,6 +56,10 @@ from hilum.metrics.diameter import Diameter as Diameter
 from hilum.metrics.diameter import Diameters as Diameters
 from hilum.metrics.diameter import diameters as diameters
 from hilum.metrics.diameter import widest_slice as widest_slice
+from hilum.metrics.froc import Froc as Froc
+from hilum.metrics.froc import ScoredLesions as ScoredLesions
+from hilum.metrics.froc import froc as froc
+from hilum.metrics.froc import score_lesions as score_lesions
 from hilum.metrics.holm import holm as holm
 from hilum.metrics.instances import Matches as Matches
 from hilum.metrics.instances import match_instances as match_instances
