@@ -72,6 +72,13 @@ def evaluate(
             "The ids of the label maps are objects of one kind (nuclei), not labels.",
         ),
     ] = False,
+    other_tools: Annotated[
+        bool,
+        flag(
+            "--other-tools",
+            "Also print what MONAI, medpy, surface-distance and nnU-Net would for these masks.",
+        ),
+    ] = False,
     allow_missing: Annotated[
         bool, flag("--allow-missing", "Leave out cases without a prediction.")
     ] = False,
@@ -119,6 +126,7 @@ def evaluate(
             lesion_overlap=lesion_overlap,
             also=also or (),
             instances=instances,
+            other_tools=other_tools,
             allow_missing=allow_missing,
             data=data,
             labelling=(

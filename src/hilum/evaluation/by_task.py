@@ -11,7 +11,14 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation
 from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.evaluation.comparison import compare_classes, compare_label_maps, scores_in_order
-from hilum.evaluation.saved import CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT, read_record
+from hilum.evaluation.saved import (
+    CASES,
+    ESTIMATES,
+    OTHER_TOOLS,
+    SUMMARY,
+    SUMMARY_TEXT,
+    read_record,
+)
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.evaluation.segmentation.scoring import Scoring
@@ -97,6 +104,7 @@ def evaluate(
         )
     inputs = [place, against if isinstance(against, Path) else against.root, *options.inputs]
     outputs = [CASES, ESTIMATES, SUMMARY_TEXT, SUMMARY]
+    outputs += [OTHER_TOOLS] if options.scoring.get("other_tools") else []
     outputs += ["curves.json", "curves.png", "confusion.png"] if classes else []
     with OutputFolder(out, "evaluate", inputs=inputs) as folder:
         folder.refuse_foreign(outputs)

@@ -13,6 +13,7 @@ from hilum.evaluation.metric_table import (
     title,
 )
 from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, median_span, some, span
+from hilum.evaluation.segmentation.other_tools import tool_rows
 from hilum.evaluation.segmentation.subgroups import SUBGROUP_METRICS
 from hilum.evaluation.segmentation.summary import LESION_SHARE
 from hilum.evaluation.subgroups import CAUTION, SMALL
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
     from hilum.evaluation.segmentation.summary import MetricSummary
+
+OTHER_TOOLS_REMARK = (
+    "Computed by the conventions of these tools, so that figures of other papers can be compared:"
+    " where the surface lies, how percentiles are taken, what an empty structure counts. MONAI and"
+    " nnU-Net leave NaN out of their means."
+)
 
 
 def label_map_page(evaluation: Evaluation) -> str:
@@ -60,6 +67,9 @@ def label_map_page(evaluation: Evaluation) -> str:
         lines += [f"Lesions are counted of regions only that have {few}.", ""]
     if record.subgroups:
         lines += ["## Subgroups", "", *_label_map_subgroups(record.subgroups, scaled=record.scaled)]
+    if record.other_tools:
+        lines += ["## Printed by other tools for the same masks", "", OTHER_TOOLS_REMARK, ""]
+        lines += table_lines(*tool_rows(record.other_tools))
     names_by_reason = {
         "Without prediction and left out": ", ".join(record.missing),
         "Files that belong to no case": ", ".join(record.unexpected),

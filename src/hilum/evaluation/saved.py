@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hilum.evaluation.estimates import Estimate
 
 CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT = "cases.csv", "estimates.csv", "summary.json", "summary.md"
+OTHER_TOOLS = "other_tools.csv"
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 

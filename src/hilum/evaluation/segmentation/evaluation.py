@@ -15,7 +15,8 @@ from hilum.evaluation.estimates import CaseValue, Estimate, csv_text
 from hilum.evaluation.markdown import label_map_page
 from hilum.evaluation.metric_table import METRICS, metric_of
 from hilum.evaluation.records import Record
-from hilum.evaluation.saved import CASES, read_record, write_evaluation
+from hilum.evaluation.saved import CASES, OTHER_TOOLS, read_record, write_evaluation
+from hilum.evaluation.segmentation.other_tools import ToolMean, tool_table
 from hilum.evaluation.segmentation.proposal import Proposal
 from hilum.evaluation.segmentation.score import Score
 from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
@@ -24,7 +25,7 @@ from hilum.files import Readable
 from hilum.metrics import Surface
 from hilum.volume import LabelTable
 
-_COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:-1])
+_COLUMNS = ("case", "patient", "region", *[f.name for f in fields(Score)][3:-2])
 """Columns of cases.csv; those of `Score.further` come after them."""
 _BLANK = {"case": "", "patient": None}
 """Values of empty cells in text columns; that of a number is NaN."""
@@ -51,6 +52,7 @@ class EvaluationRecord(Record):
         unexpected: files among the predictions that belong to no reference case.
         notes: what had to be assumed.
         proposals: which metrics to look at, and why.
+        other_tools: what other tools would print, where it was asked for.
         summary: mean, median and interval of every metric.
         subgroups: the estimates of parts of the cases.
     """
@@ -70,6 +72,7 @@ class EvaluationRecord(Record):
     unexpected: tuple[Readable, ...]
     notes: tuple[Readable, ...]
     proposals: tuple[Proposal, ...] = ()
+    other_tools: tuple[ToolMean, ...] = ()
     summary: Summary
     subgroups: tuple[LabelMapSubgroup, ...] = ()
 
@@ -118,6 +121,8 @@ class Evaluation:
             for score in self.scores
         )
         tables = {CASES: csv_text((*_COLUMNS, *further), rows)}
+        if self.record.other_tools:
+            tables[OTHER_TOOLS] = tool_table(self.scores)
         write_evaluation(folder, tables, self.estimates, self.markdown(), self.record)
 
     @classmethod

@@ -14,6 +14,7 @@ from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.label_maps import find_label_maps, is_unscaled, read_by_name
+from hilum.evaluation.segmentation.other_tools import tool_means
 from hilum.evaluation.segmentation.proposal import propose
 from hilum.evaluation.segmentation.references import (
     LABELS,
@@ -134,6 +135,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             *([NO_SCALE] if unscaled else []),
         ),
         proposals=propose(scores, summary.regions, instances=rules.instances),
+        other_tools=tool_means(scores),
         summary=summary,
         subgroups=label_map_subgroups(scores, columns, subgroups),
     )

@@ -14,6 +14,7 @@ from hilum.errors import GeometryError, LabelError
 from hilum.evaluation.metric_table import METRICS, nsd_name
 from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.metrics import (
+    PeerValue,
     boundary_iou,
     cldice,
     components,
@@ -21,6 +22,7 @@ from hilum.metrics import (
     match_objects,
     object_overlaps,
     overlap,
+    peer_values,
     surface_distances,
     volume_ml,
 )
@@ -81,6 +83,7 @@ class Score:
             pieces are: the surface of balls as large as these over their own, cubed (of discs
             squared).
         further: by name, metrics that were asked for, see `Scoring`.
+        peers: what other tools print, where it was asked for.
     """
 
     region: str
@@ -111,6 +114,7 @@ class Score:
     half_voxel_dice: float = math.nan
     roundness: float = math.nan
     further: Mapping[str, float] = field(default_factory=dict, hash=False)
+    peers: tuple[PeerValue, ...] = field(default=(), repr=False, compare=False)
 
     def __getitem__(self, metric: str) -> float:
         """Return a metric by its name.
@@ -294,6 +298,19 @@ class _Pair:
             half_voxel_dice=half_voxel,
             roundness=roundness,
             further=self._further(prediction, reference, ignored, surfaces),
+            peers=self._peers(prediction, reference),
+        )
+
+    def _peers(self, prediction: Mask, reference: Mask) -> tuple[PeerValue, ...]:
+        """Return what other tools print, where it was asked for."""
+        if not self.rules.other_tools:
+            return ()
+        return peer_values(
+            prediction,
+            reference,
+            self.spacing,
+            tolerance_mm=self.rules.tolerances[0],
+            picture=self.reference.shape[0] == 1,
         )
 
     def _shape(self, voxels: Labels, surface: float) -> tuple[float, float]:

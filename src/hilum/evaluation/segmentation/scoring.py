@@ -25,6 +25,7 @@ class Scoring(TypedDict, total=False):
         also: further metrics, "boundary_iou" (its width is the first tolerance) and "cldice".
         instances: the ids of a label map are objects of one kind, not labels. A map of a single id
             is a mask, and its components are the objects.
+        other_tools: also what MONAI, medpy, surface-distance and nnU-Net would print.
     """
 
     tolerance_mm: float | Sequence[float]
@@ -32,6 +33,7 @@ class Scoring(TypedDict, total=False):
     lesion_overlap: float
     also: Sequence[str]
     instances: bool
+    other_tools: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class ScoringRules:
     lesion_overlap: float = 0.1
     also: Sequence[str] = ()
     instances: bool = False
+    other_tools: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored."""
