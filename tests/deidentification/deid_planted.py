@@ -26,7 +26,7 @@ from pydicom.uid import (
 
 import hilum
 
-TABLE = Path(hilum.__file__).parent / "deidentify/table.json"
+TABLE = Path(hilum.__file__).parent / "deidentification/table.json"
 STUDY, SERIES = "1.3.6.1.4.1.55555.1.1", "1.3.6.1.4.1.55555.1.2"
 _BINARY = {"OB", "OW", "UN"}
 _UNSEARCHED = {"AS", "US", "TM"}

@@ -52,7 +52,25 @@ def test_components_are_measured_largest_first():
     assert sorted((long.start, long.end)) == [(4.0, 4.5), (4.0, 8.5)]
     # of three pixels in an L: from (8, 15.5) to (9, 13.5)
     assert first.diameters.frame == 3
-    assert first.diameters.long.length_mm == pytest.approx(math.hypot(0.5, 4.0))
+    assert first.diameters.long.length_mm == round(math.hypot(0.5, 4.0), 3) == 4.031
+
+
+def test_measurements_are_rounded_by_their_unit():
+    labels = np.zeros((3, 40, 40), np.uint8)
+    labels[1, :7, :7] = 7
+    odd = Geometry.from_spacing(labels.shape, (1 / 3, 12 / 7, 10 / 7))
+    (lesion,) = (one for one in measure_labels(labels, odd, TABLE) if one.label == 7)
+    assert lesion.volume_mm3 == 40.0  # 49 pixels of 0.8163 mm3
+    assert lesion.diameters.long.length_mm == 14.75  # hypot(12, 6 x 10 / 7) = 14.7468
+    flat = Geometry.from_spacing((1, 40, 40), (1 / 3, 12 / 7, 10 / 7))
+    (lesion,) = (one for one in measure_labels(labels[1:2], flat, TABLE) if one.label == 7)
+    assert lesion.area_mm2 == 120.0
+    tiny = Geometry.from_spacing(labels.shape, (0.01, 0.01, 1 / 7))
+    (lesion,) = (one for one in measure_labels(labels, tiny, TABLE) if one.label == 7)
+    assert lesion.volume_mm3 == 0.0007  # four significant digits of 0.00070000
+    small = Geometry.from_spacing(labels.shape, (0.01, 0.01, 1 / 9))
+    (lesion,) = (one for one in measure_labels(labels, small, TABLE) if one.label == 7)
+    assert lesion.volume_mm3 == 0.0005444
 
 
 def test_labels_have_the_concepts_of_their_segments():

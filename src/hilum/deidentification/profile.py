@@ -216,6 +216,8 @@ def _by_option(tag: int, vr: str, rule: Rule, options: Options) -> Action | None
         name = _COLUMNS.get(column, "")
         if not name or not getattr(options, name):
             continue
+        if code == "C" and vr == "OB":  # only texts can be cleaned of words
+            continue
         if vr == "AS":
             return Action.AGE
         if vr == "SQ":  # its elements have rules of their own

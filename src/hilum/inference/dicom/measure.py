@@ -7,6 +7,7 @@ largest are measured one by one, with the diameters of each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,9 @@ def measure_labels(
     """Measure every label of a table, and the components of those that are no anatomy.
 
     Volumes are voxels counted; diameters are measured in the plane of the frames. Nothing is
-    measured in millimetres of a picture without a scale.
+    measured in millimetres of a picture without a scale. Lengths and areas are rounded to two
+    decimals, volumes to one, all to no fewer than four significant digits, so that report, page and
+    key images give the same numbers.
 
     Args:
         labels: (N, rows, columns), on the frames of the source.
@@ -101,12 +104,12 @@ class _Scale:
         )
 
     def volume(self, voxels: int) -> float | None:
-        return None if self.voxel_mm3 is None else voxels * self.voxel_mm3
+        return None if self.voxel_mm3 is None else rounded(voxels * self.voxel_mm3, decimals=1)
 
     def area(self, pixels: int) -> float | None:
         if self.voxel_mm3 is not None or self.pixel_mm is None:
             return None
-        return pixels * self.pixel_mm[0] * self.pixel_mm[1]
+        return rounded(pixels * self.pixel_mm[0] * self.pixel_mm[1], decimals=2)
 
 
 def _measure_label(
@@ -197,4 +200,18 @@ def _line(found: Diameter, corner: tuple[int, ...]) -> Line:
     """Move a diameter from the box of its mask to the whole frame."""
     (y0, x0), (y1, x1) = found.start, found.end
     _, y, x = corner
-    return Line((y + y0, x + x0), (y + y1, x + x1), found.length_mm)
+    return Line((y + y0, x + x0), (y + y1, x + x1), rounded(found.length_mm, decimals=2))
+
+
+def rounded(value: float, *, decimals: int) -> float:
+    """Round a measurement, never to fewer than four significant digits.
+
+    Args:
+        value: in millimetres, square or cubic millimetres.
+        decimals: that mean anything in its unit.
+
+    >>> rounded(12345.678, decimals=1), rounded(0.0123456, decimals=1)
+    (12345.7, 0.01235)
+    """
+    needed = 0 if value == 0 else 3 - math.floor(math.log10(abs(value)))
+    return round(value, max(decimals, needed))
