@@ -22,9 +22,9 @@ def study(tmp_path):
 def test_deidentify_says_what_it_did(study):
     said = hilum("deidentify", study / "study", "-o", study / "out", "--key", study / "key")
     assert said.code == 0
-    assert "3 files written, 0 failed" in said.text
-    assert "no identifying one was found again" in said.text
-    assert "This is no proof that nobody can be recognised" in said.text
+    assert "3 files written, none failed. Options: --dates shift." in said.text
+    assert "none that identifies somebody was found" in said.text
+    assert "This does not prove that nobody can be recognised" in said.text
     assert str(study / "out_report") in said.out.replace("\n", "")
     assert (study / "out_report" / "report.md").is_file()
     assert "SYN-0001" in (study / "out_report" / "report.json").read_text()
@@ -49,7 +49,7 @@ def test_failed_file_gives_exit_code_3(study):
     said = hilum("deidentify", study / "study", "-o", study / "out", "--key", study / "key")
     assert said.code == 3
     assert "Not de-identified: slice.dcm: no DICOM file" in said.text
-    assert "Not copied, as no DICOM files: 1." in said.text
+    assert "1 file not copied: not DICOM." in said.text
 
 
 def test_nested_folders_give_exit_code_2(study):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from deid_planted import Planter, base, plant_nested, plant_private, write
+from deid_planted import Planter, base, plant_nested, plant_private, plant_study, write
 from pydicom.dataset import Dataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
@@ -25,6 +26,7 @@ from hilum import (
 )
 from hilum.deidentification.coding import Coding, elements, end_of, items, read_head
 from hilum.deidentification.dataset import take_apart
+from hilum.deidentification.dicomdir import NAME as DIRECTORY
 from hilum.deidentification.key import Key
 from hilum.deidentification.workers import FirstPass
 from hilum.errors import HilumError
@@ -362,3 +364,44 @@ def test_real_series_read_as_the_same_volumes(real_data, tmp_path):
         np.testing.assert_array_equal(before.geometry.affine, after.geometry.affine)
         equal += 1
     assert equal >= 5
+
+
+def test_an_archive_is_de_identified_as_its_folder_is(tmp_path):
+    plant_study(tmp_path / "in")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        media = FileSet()
+        media.add(tmp_path / "in" / "Qwertz_Zappa" / "9.dcm")
+        media.write(tmp_path / "in")
+        media._stage["t"].cleanup()
+    archive = shutil.make_archive(str(tmp_path / "Qwertz"), "zip", tmp_path / "in")
+    report = deidentify(archive, tmp_path / "zipped", key=tmp_path / "key")
+    other = deidentify(tmp_path / "in", tmp_path / "out", key=tmp_path / "key")
+    assert report.files == other.files
+    assert DIRECTORY in {one.output for one in report.files}
+    names = sorted(one.output for one in report.files if one.output)
+    assert len(names) >= 6
+    for name in set(names) - {DIRECTORY}:  # its own UID is random
+        assert (tmp_path / "zipped" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert Path(archive).exists()
+
+
+def test_archives_within_a_folder_are_named(tmp_path):
+    write(base(Planter(), "1.2.3.4.5"), tmp_path / "in" / "a.dcm")
+    shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "in")
+    (tmp_path / "b.zip").rename(tmp_path / "in" / "b.zip")
+    report = run(tmp_path)
+    remarks = {one.source: one.remark for one in report.files}
+    assert remarks == {"a.dcm": "", "b.zip": "zip archive: not opened; de-identify it by itself"}
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    write(base(Planter(), "1.2.3.4.5"), tmp_path / "in" / "a.dcm")
+    archive = Path(shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "in"))
+    raw = bytearray(archive.read_bytes())
+    raw[60:90] = bytes(30)
+    archive.write_bytes(raw)
+    with pytest.raises(FormatError, match="the archive cannot be unpacked"):
+        deidentify(archive, tmp_path / "out", key=tmp_path / "key")
+    assert not (tmp_path / "out").exists()

@@ -1,22 +1,31 @@
 """Transfer syntaxes: each gives the numbers that the uncompressed file gives."""
 
 import base64
+import struct
 import subprocess
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 from io_support import write_series
 from pydicom.data import get_testdata_file
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import UID
 
+from hilum.dicom.codecs import decode_frame, size_of
 from hilum.errors import FormatError
 from hilum.io import read_volume
 from hilum.volume import Geometry, Volume
 from programs import require
 
+JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"
 HTJ2K = base64.b64decode(
     "/0//UQApQAAAAAAUAAAAGAAAAAAAAAAAAAAAFAAAABgAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBE"
     "AB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAWYAAf+TwAAm0foF"
@@ -149,3 +158,109 @@ def test_pixels_that_cannot_be_decoded_name_the_syntax_and_the_cure(tmp_path, sm
     data.save_as(files[1])
     with pytest.raises(FormatError, match=r"(?s)pixels in JPEG 2000.*export the series uncompr"):
         read_volume(tmp_path)
+
+
+def test_frames_that_are_cut_short_are_refused(tmp_path, smooth):
+    """JPEG-LS without its end keeps its decoder busy for ever; JPEG gives some image."""
+    (file, *_) = write_series(tmp_path, smooth, syntax=JPEG_LS)
+    data = pydicom.dcmread(file)
+    (frame,) = generate_frames(data.PixelData, number_of_frames=1)
+    assert frame.endswith((b"\xff\xd9", b"\xff\xd9\0"))
+    data.PixelData = encapsulate([frame[: len(frame) // 2]])
+    data.save_as(file)
+    with pytest.raises(FormatError, match="cut short: it has no end of image"):
+        read_volume(file)
+
+
+def test_damage_within_a_frame_is_told_by_the_decoder(tmp_path, smooth):
+    (file, *_) = write_series(tmp_path, smooth, syntax=JPEG_LS)
+    data = pydicom.dcmread(file)
+    (frame,) = generate_frames(data.PixelData, number_of_frames=1)
+    data.PixelData = encapsulate([frame[:200] + frame[260:]])
+    data.save_as(file)
+    with pytest.raises(FormatError, match="pixels in JPEG-LS"):
+        read_volume(file)
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LS, "1.2.840.10008.1.2.4.90"])
+def test_frames_of_another_size_than_the_header_are_refused(tmp_path, smooth, syntax):
+    (file, *_) = write_series(tmp_path, smooth, syntax=syntax)
+    data = pydicom.dcmread(file)
+    data.Rows, data.Columns = data.Columns, data.Rows
+    data.save_as(file)
+    with pytest.raises(FormatError, match="a compressed frame of 48 x 40 pixels"):
+        read_volume(file)
+
+
+@pytest.mark.parametrize(
+    ("encode", "syntax"),
+    [
+        (imagecodecs.jpegls_encode, JPEG_LS),
+        (partial(imagecodecs.jpeg8_encode, lossless=True, predictor=1), "1.2.840.10008.1.2.4.70"),
+        (partial(imagecodecs.jpeg8_encode, lossless=True, predictor=6), "1.2.840.10008.1.2.4.57"),
+        (partial(imagecodecs.jpeg2k_encode, reversible=True, codecformat="j2k"), JPEG_2000),
+    ],
+)
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_each_number_of_bits_is_decoded(encode, syntax, bits):
+    pixels = (np.indices((24, 20)).sum(0) ** 3 % (1 << bits)).astype(f"u{1 if bits == 8 else 2}")
+    runner = SimpleNamespace(
+        transfer_syntax=UID(syntax), rows=24, columns=20, samples_per_pixel=1, set_option=Mock()
+    )
+    options = {} if encode is imagecodecs.jpegls_encode else {"bitspersample": bits}
+    decoded = decode_frame(bytes(encode(pixels, **options)), runner)
+    np.testing.assert_array_equal(np.frombuffer(decoded, pixels.dtype), pixels.ravel())
+    runner.set_option.assert_called_once_with("bits_allocated", 8 if bits == 8 else 16)
+
+
+def damaged(frame, rng):
+    """Cut a frame, or change, remove or insert bytes."""
+    data, at = bytearray(frame), int(rng.integers(len(frame)))
+    match rng.integers(5):
+        case 0:
+            return bytes(data[:at])
+        case 1:  # in its header
+            data[int(rng.integers(2, 80))] = int(rng.integers(256))
+        case 2:
+            for place in rng.integers(len(data), size=8):
+                data[place] = int(rng.integers(256))
+        case 3:
+            del data[at : at + 50]
+        case 4:
+            data[at:at] = rng.bytes(20)
+    return bytes(data)
+
+
+@pytest.mark.timeout(120, method="thread")
+@pytest.mark.parametrize(
+    ("encode", "syntax"),
+    [
+        (imagecodecs.jpegls_encode, JPEG_LS),
+        (partial(imagecodecs.jpeg8_encode, lossless=True), "1.2.840.10008.1.2.4.70"),
+        (partial(imagecodecs.jpeg2k_encode, reversible=True, codecformat="j2k"), JPEG_2000),
+    ],
+)
+def test_no_damaged_frame_keeps_its_decoder_busy(encode, syntax):
+    pixels = (np.indices((24, 20)).sum(0) ** 3 % 4096).astype(np.uint16)
+    frame, rng = bytes(encode(pixels)), np.random.default_rng(0)
+    runner = Mock(transfer_syntax=UID(syntax), rows=24, columns=20, samples_per_pixel=1)
+    for _ in range(300):
+        decoded = b""
+        with suppress(Exception):
+            decoded = decode_frame(damaged(frame, rng), runner)
+        assert len(decoded) in {0, 24 * 20, 24 * 20 * 2, 24 * 20 * 4}
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"),
+    [
+        (b"\xff\xd8\xff\xe0\0\4ab\xff\xc3\0\x0b\x0c\1\2\3\4", (0x0102, 0x0304)),
+        (b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">4L", 50, 70, 10, 20), (50, 40)),
+        (b"\xff\xd8\xff\xe0", None),
+        (b"\xff\xd8" + b"\xff\xe0\0\0" * 9, None),
+        (b"", None),
+        (b"no frame", None),
+    ],
+)
+def test_a_frame_says_its_size(frame, size):
+    assert size_of(frame) == size

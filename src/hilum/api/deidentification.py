@@ -30,7 +30,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
     """De-identify DICOM files by PS3.15 Annex E, then search the output for what was removed.
 
     Args:
-        source: file or folder; never changed.
+        source: file, folder or zip archive; never changed.
         out: folder for the files. Names in it are new ones.
         key: file with the secret from which new UIDs, patient ids and moved dates follow; made
             where there is none. Whoever has it can link them to the old ones.
@@ -38,7 +38,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         report: folder for the report, which holds identifiers; by default beside `out`.
         search: search the output for every removed value.
         uid_map: write old and new UIDs beside the report.
-        workers: number of processes; None for all processors where there are 1,000 files and more.
+        workers: number of processes; None for all processors where the files have 64 MiB and more.
             A script that asks for several must be one that can be imported: its calls stand below
             `if __name__ == "__main__":`.
         progress: called as progress(stage, done, total).

@@ -19,7 +19,9 @@ class Dates(StrEnum):
 
 
 def deidentify(
-    source: Annotated[Path, argument("IN", "DICOM file, or folder with any files below it.")],
+    source: Annotated[
+        Path, argument("IN", "DICOM file, zip archive, or folder with any files below it.")
+    ],
     *,
     out: Annotated[Path, out_option("DIR", "Folder for the files, which get new names.")],
     key: Annotated[
@@ -78,7 +80,7 @@ def deidentify(
         bool, flag("--uid-map", "Write old and new UIDs beside the report.")
     ] = False,
     workers: Annotated[
-        int | None, option("Processes (default: all processors for 1,000 files and more).")
+        int | None, option("Processes (default: all processors for 64 MiB and more).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +117,7 @@ def deidentify(
         print_json(result.model_dump_json(indent=2))
     else:
         typer.echo(with_options(result.summary()))
-        typer.echo(f"Files: {out}")
-        typer.echo(f"Report (holds identifiers): {result.place}")
+        typer.echo(f"Output: {out}")
+        typer.echo(f"Report, with names and numbers of patients: {result.place}")
     if result.failed or result.found:
         raise typer.Exit(3)

@@ -21,8 +21,9 @@ from hilum.deidentification.report import (
     attribute_name,
 )
 from hilum.deidentification.search.second_pass import Question, ask
-from hilum.deidentification.workers import NO_DICOM, first_pass, second_pass
-from hilum.errors import DataError, UsageError
+from hilum.deidentification.workers import NO_DICOM, Workers, processes_for
+from hilum.errors import DataError, UsageError, counted
+from hilum.files.archive import is_zip, unpacked
 from hilum.files.atomic import atomic_write_bytes
 from hilum.files.names import nearest
 from hilum.files.output import OutputFolder, is_output
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 VERB = "deidentify"
 _OF_DICOM = {".dcm", ".ima"}
+_ARCHIVE = "zip archive: not opened; de-identify it by itself"
 
 
 def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
@@ -52,10 +54,10 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> DeidentificationReport:
-    """De-identify a file, or all files below a folder.
+    """De-identify a file, or all files below a folder or in a zip archive.
 
     Args:
-        source: file or folder; never changed.
+        source: file, folder or zip archive; never changed.
         out: folder for the files, named by patient, study, series and instance.
         key: key file; made where there is none.
         options: of the profile.
@@ -67,45 +69,51 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
 
     Raises:
         UsageError: the folders lie in each other, or hold files of other programs.
-        DataError: there is no DICOM file.
+        DataError: there is no DICOM file, or the archive is damaged.
     """
     begun = perf_counter()
     _refuse_nested(source, out, key, report)
-    paths = _files(source)
-    with OutputFolder(out, VERB, inputs=[source]) as written, OutputFolder(report, VERB) as told:
-        told.refuse_foreign(["report.md", "report.json"])
-        secret, note = open_key(key)
-        run = _Run(source if source.is_dir() else source.parent, written, secret, progress)
-        run.media = any(path.name.upper() == DIRECTORY for path in paths)
-        run.write(paths, first_pass(paths, secret, options, workers))
-        if not run.outputs:
-            raise DataError(
-                f"{source}: no file could be de-identified; {_first_reason(run.results)}",
-                needed="DICOM files",
-                cure="name the folder that holds them",
+    with unpacked([source]) as (folder,):
+        paths = _files(folder)
+        with (
+            OutputFolder(out, VERB, inputs=[source]) as written,
+            OutputFolder(report, VERB) as told,
+        ):
+            told.refuse_foreign(["report.md", "report.json"])
+            secret, note = open_key(key)
+            run = _Run(folder if folder.is_dir() else folder.parent, written, secret, progress)
+            run.media = any(path.name.upper() == DIRECTORY for path in paths)
+            with Workers(secret, options, processes_for(paths, workers)) as processes:
+                run.write(paths, processes.first_pass(paths))
+                if not run.outputs:
+                    raise DataError(
+                        f"{source}: no file could be de-identified; {_first_reason(run.results)}",
+                        needed="DICOM files",
+                        cure="name the folder that holds them",
+                    )
+                question = ask(run.removed, times=options.dates == "remove")
+                places = run.search(question, processes) if search else {}
+            result = DeidentificationReport(
+                options=str(options),
+                profile=load_table().edition,
+                key=note,
+                files=tuple(run.results),
+                actions={
+                    f"{action.value} {kind}": number
+                    for (action, kind), number in run.removed.counts.items()
+                },
+                values=_values(question, places),
+                not_searchable={str(kind): number for kind, number in question.common.items()},
+                searched=len(run.outputs) if search else 0,
+                walked=run.walked,
+                seconds=round(perf_counter() - begun, 1),
+                place=str(report),
             )
-        question = ask(run.removed, times=options.dates == "remove")
-        places = run.search(question, workers) if search else {}
-        result = DeidentificationReport(
-            options=str(options),
-            profile=load_table().edition,
-            key=note,
-            files=tuple(run.results),
-            actions={
-                f"{action.value} {kind}": number
-                for (action, kind), number in run.removed.counts.items()
-            },
-            values=_values(question, places),
-            not_searchable={str(kind): number for kind, number in question.common.items()},
-            searched=len(run.outputs) if search else 0,
-            walked=run.walked,
-            seconds=round(perf_counter() - begun, 1),
-            place=str(report),
-        )
-        texts = {"report.md": result.markdown(), "report.json": result.model_dump_json(indent=1)}
-        if uid_map:
-            texts["uid_map.csv"] = _uid_map(run.removed, secret)
-        told.write(texts)
+            texts = {"report.md": result.markdown()}
+            texts["report.json"] = result.model_dump_json(indent=1)
+            if uid_map:
+                texts["uid_map.csv"] = _uid_map(run.removed, secret)
+            told.write(texts)
     return result
 
 
@@ -128,7 +136,8 @@ class _Run:
         for number, (path, result) in enumerate(zip(paths, results, strict=True), start=1):
             name = os.path.relpath(path, self.root)
             if result == NO_DICOM and path.suffix.lower() not in _OF_DICOM:
-                self.results.append(FileResult(source=name, remark=NO_DICOM))
+                remark = _ARCHIVE if is_zip(path) else NO_DICOM
+                self.results.append(FileResult(source=name, remark=remark))
             elif isinstance(result, str):
                 self.results.append(FileResult(source=name, error=result))
             else:
@@ -172,11 +181,11 @@ class _Run:
             self.results.append(FileResult(source="", output=DIRECTORY, remark="made anew"))
         self.results += [FileResult(source=DIRECTORY, error=remark) for remark in remarks]
 
-    def search(self, question: Question, workers: int | None) -> dict[int, list[str]]:
+    def search(self, question: Question, processes: Workers) -> dict[int, list[str]]:
         """Return the places at which values stand in the output, by their numbers."""
         places: dict[int, list[str]] = {}
         paths = list(self.outputs)
-        found = second_pass(paths, question, workers)
+        found = processes.second_pass(paths, question)
         for number, (path, one) in enumerate(zip(paths, found, strict=True), start=1):
             self.walked += one.walked
             shown = path.relative_to(self.folder.path)
@@ -229,7 +238,7 @@ def _refuse_nested(source: Path, out: Path, key: Path, report: Path) -> None:
 def _first_reason(results: list[FileResult]) -> str:
     """Say why the first file was not written."""
     reasons = [one.error for one in results if one.error]
-    return reasons[0] if reasons else f"{len(results)} files are no DICOM files"
+    return reasons[0] if reasons else f"none of {counted(len(results), 'file')} is a DICOM file"
 
 
 def _values(question: Question, places: dict[int, list[str]]) -> tuple[ValueResult, ...]:

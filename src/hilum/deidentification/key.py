@@ -109,9 +109,9 @@ def open_key(path: Path) -> tuple[Key, str]:
         The key, and a sentence that says what was done.
     """
     if path.exists():
-        note = f"The key of {path} was used."
+        note = f"The key in {path} was used."
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            note += " Other users of this machine may read it: chmod 600 it."
+            note += f" Other users of this machine can read it: run chmod 600 {path}."
         return read_key(path), note
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def open_key(path: Path) -> tuple[Key, str]:
             stream.flush()
             os.fsync(stream.fileno())
     return read_key(path), (
-        f"The key {path} was made, readable by you alone. With it new identifiers can be linked to"
-        " the old ones, and without it later studies of these patients get other ones: keep it"
-        " safe, and apart from the output."
+        f"The key {path} was made; only you can read it. Whoever has it can link the new"
+        " identifiers to the old ones, and without it later studies of these patients get other"
+        " identifiers: keep it safe, and apart from the output."
     )

@@ -15,18 +15,29 @@ from hilum.files.names import Readable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SHOWN = 200
+_SHOWN, _NAMED = 200, 3
 IDENTIFYING = ("name", "id", "date", "uid", "address", "institution", "device")
 LIMITS = (
-    "This is no proof that nobody can be recognised: pixels were not read, values that no attribute"
-    " names were not known, and rare findings can identify a patient by themselves. Look at a"
-    " sample of the output before it leaves the hospital."
+    "This does not prove that nobody can be recognised. Pixels were not read, names and numbers"
+    " that stand only within free text were not known, and a rare finding can identify a patient"
+    " by itself. Look at a sample of the output before it leaves the hospital."
 )
-_MUST_SEE = "Identifying: these must be looked at before the output is used."
+_MUST_SEE = "These identify somebody. Look at each place before the output is used:"
 _ALSO_KEPT = (
-    "Descriptions and private texts that are also values of attributes that the profile keeps;"
-    " mostly technical terms."
+    "These are descriptions and private texts, mostly technical terms. They also stand in"
+    " attributes that the profile keeps:"
 )
+_ACTIONS = {
+    "X": "removed",
+    "Z": "emptied",
+    "D": "replaced by a value that says nothing",
+    "U": "replaced by a new UID",
+    "C": "known names and numbers cut out",
+    "moved date": "moved by days",
+    "new patient id": "replaced by the new patient id",
+    "age limited": "limited to 90 years",
+}
+"""Actions in words, by the names in `DeidentificationReport.actions`."""
 
 
 class _Record(BaseModel):
@@ -133,24 +144,32 @@ class DeidentificationReport(_Record):
 
     def summary(self) -> str:
         """Say in a few lines what was done and what is left to do."""
-        written, failed = counted(self.written, "file"), len(self.failed)
-        lines = [f"{written} written, {failed} failed ({self.options}; {self.profile})."]
+        failed = f"{len(self.failed)} failed" if self.failed else "none failed"
+        lines = [f"{counted(self.written, 'file')} written, {failed}. Options: {self.options}."]
         if self.left_aside:
-            lines.append(f"Not copied, as no DICOM files: {self.left_aside}.")
-        lines += [f"Not de-identified: {one.source}: {one.error}" for one in self.failed[:3]]
+            lines.append(f"{counted(self.left_aside, 'file')} not copied: not DICOM.")
+        lines += [f"Not de-identified: {one.source}: {one.error}" for one in self.failed[:_NAMED]]
+        if len(self.failed) > _NAMED:
+            lines.append(f"Not de-identified: {len(self.failed) - _NAMED} more, see the report.")
         lines.append(self._search_result())
-        lines += [f"{kind} ({n}): {MEANINGS[kind]}" for kind, n in self.warnings().items()]
+        lines += [
+            f"Warning of {counted(n, 'file')}: {kind}. {MEANINGS[kind]}"
+            for kind, n in self.warnings().items()
+        ]
         lines += [self.key, LIMITS]
         return "\n".join(lines)
 
     def _search_result(self) -> str:
         if not self.searched:
             return "The output was not searched for removed values."
-        looked = f"{counted(len(self.values), 'removed value')} searched for in"
-        where = f" {counted(self.searched, 'file')}"
+        values = counted(len(self.values), "removed value")
+        searched = f"The {counted(self.searched, 'file')} written were searched for {values}"
         if not self.found:
-            return f"{looked}{where}: no identifying one was found again."
-        return f"{looked}{where}: {len(self.found)} FOUND AGAIN, see the report."
+            return f"{searched}: none that identifies somebody was found."
+        return (
+            f"{searched}: {len(self.found)} FOUND that may identify somebody. Look at them in the"
+            " report before the output is used."
+        )
 
     def markdown(self) -> str:
         """Write the report for people."""
@@ -167,45 +186,47 @@ def attribute_name(tag: int) -> str:
 
 def _markdown(report: DeidentificationReport) -> Iterator[str]:
     yield "# De-identification\n"
-    yield "**This report holds names and numbers of patients. Keep it with the key, and never with"
-    yield "the output.**\n"
+    yield "**This report holds names and numbers of patients. Keep it with the key, apart from the"
+    yield "output.**\n"
     yield report.summary().replace("\n", "\n\n") + "\n"
+    yield f"Rules: DICOM PS3.15 Annex E, {report.profile}.\n"
     yield "## What was done\n"
-    yield "| action | kind of information | attributes |\n|---|---|---|"
+    yield "| kind of information | what was done | attributes |\n|---|---|--:|"
     for name, number in sorted(report.actions.items()):
         action, _, kind = name.rpartition(" ")
-        yield f"| {action} | {kind} | {number} |"
-    yield "\nX removed, Z emptied, D replaced by a dummy, U new UID, C cleaned of known words."
+        yield f"| {kind} | {_ACTIONS.get(action, action)} | {number} |"
     yield from _found(report)
     yield from _list(report)
     yield from _files(report)
 
 
 def _found(report: DeidentificationReport) -> Iterator[str]:
-    yield "\n## Removed values that stand in the output\n"
+    yield "\n## Removed values that were found in the output\n"
     if not report.searched:
         yield "Not searched."
     elif not report.found and not report.also_kept:
         yield "None."
     for title, values in ((_MUST_SEE, report.found), (_ALSO_KEPT, report.also_kept)):
         if values:
-            yield f"{title}\n\n| value | was in | found | at |\n|---|---|---|---|"
+            yield f"{title}\n\n| value | was in | times found | first place |\n|---|---|--:|---|"
         for one in values[:_SHOWN]:
             yield (
                 f"| {_cell(one.value)} | {one.attribute} | {len(one.places)} |"
-                f" {_cell('; '.join(one.places[:3]))} |"
+                f" {_cell(one.places[0])} |"
             )
         if len(values) > _SHOWN:
             yield f"\nand {len(values) - _SHOWN} more in report.json."
-    yield f"\n{RULE}\n"
+        if values:
+            yield ""
+    yield f"{RULE}\n"
     if report.not_searchable:
-        yield "| not searched for | values |\n|---|---|"
+        yield "| kind of information | values not searched for |\n|---|--:|"
         yield from (f"| {kind} | {n} |" for kind, n in sorted(report.not_searchable.items()))
 
 
 def _list(report: DeidentificationReport) -> Iterator[str]:
     values = [one for one in report.values if one.identifies]
-    yield f"\n## Identifying values that were removed ({len(values)})\n"
+    yield f"\n## Removed values that may identify somebody ({len(values)})\n"
     yield "| kind | value | was in |\n|---|---|---|"
     for one in values[:_SHOWN]:
         yield f"| {one.kind} | {_cell(one.value)} | {one.attribute} |"

@@ -20,18 +20,19 @@ DATES = "no dates"
 CAMERA = "photograph"
 
 MEANINGS = {
-    BURNED_IN: "the pixels may show names or numbers: the file says so, or is of a kind that often"
-    " does and does not say that it shows none. Look at the images; hilum does not clean pixels.",
-    FACE: "a volume of the head: a face can be rebuilt from it. Remove the face (e.g. with"
-    " mri_deface or a mask) before the images leave the hospital.",
-    DOCUMENT: "an encapsulated document (PDF, CDA, model): its content was replaced by zeros.",
-    REPORT: "a structured report whose texts were kept and cleaned of known words: read them.",
-    OVERLAY: "an overlay is stored in unused bits of the pixels and was not removed.",
-    WEIGHT: "PET without the patient's weight (the basic profile removes it): no SUV can be"
-    " computed. Set retain_patient=True if SUV is needed.",
-    DATES: "PET without dates and times: no decay correction and no SUV can be computed. Set"
-    " dates='shift' instead.",
-    CAMERA: "visible light: photographs may show a face, a tattoo, jewellery or a label.",
+    BURNED_IN: "The pixels may show names or numbers: the file says that they do, or images of its"
+    " kind often do and it does not say that it shows none. Look at them: hilum changes no pixels.",
+    FACE: "A face can be rebuilt from a volume of the head. Remove the face (for example with"
+    " mri_deface) before the images leave the hospital.",
+    DOCUMENT: "The content of an encapsulated document (PDF, CDA, 3D model) was replaced by zeros.",
+    REPORT: "The texts of a structured report were kept, without known names and numbers. Read"
+    " them.",
+    OVERLAY: "An overlay in unused bits of the pixels was not removed. Look at it.",
+    WEIGHT: "The patient's weight was removed from PET, so that SUV cannot be computed. Where SUV"
+    " is needed, set retain_patient=True.",
+    DATES: "Dates and times were removed from PET, so that neither decay nor SUV can be computed."
+    " Where SUV is needed, set dates='shift'.",
+    CAMERA: "A photograph may show a face, a tattoo, jewellery or a label. Look at it.",
 }
 
 _MODALITY, _BURNED, _BODY = (

@@ -7,9 +7,9 @@ import struct
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from hilum.deidentification.one_file import Deidentified, Deidentifier
 from hilum.deidentification.plans import Plans
@@ -18,16 +18,17 @@ from hilum.dicom.start import data_start
 from hilum.errors import HilumError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from hilum.deidentification.key import Key
     from hilum.deidentification.profile import Options
     from hilum.deidentification.search.second_pass import Question
 
 R = TypeVar("R")
-_WORTH_IT = 1000
-"""Number of files from which starting processes pays: with 120 it made the whole slower."""
+_WORTH_IT = 64 << 20
+"""Bytes of files from which starting processes pays."""
 _AHEAD = 2
 NO_DICOM = "no DICOM file"
 _DAMAGE = (HilumError, struct.error, IndexError, ValueError, OSError, RecursionError)
@@ -96,57 +97,76 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def first_pass(
-    paths: list[Path], key: Key, options: Options, workers: int | None
-) -> Iterator[Deidentified | str]:
-    """Yield the result for each path, in order."""
-    if _processes(paths, workers) < 2:
-        yield from map(FirstPass(key, options), paths)
-        return
-    with ProcessPoolExecutor(
-        _processes(paths, workers), get_context("spawn"), _begin_first, (key, options)
-    ) as pool:
-        yield from _in_order(pool, _first, paths, _processes(paths, workers))
+class Workers:
+    """Processes that go through files twice; one is this process.
+
+    Each has its own queue, so that every one of them can be told what the second pass searches for.
+
+    Args:
+        key: the user's.
+        options: of the profile.
+        number: of processes.
+    """
+
+    def __init__(self, key: Key, options: Options, number: int) -> None:
+        self._first = FirstPass(key, options)
+        context = get_context("spawn")
+        self._pools = tuple(
+            ProcessPoolExecutor(1, context, _begin, (key, options))
+            for _ in range(number if number > 1 else 0)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for pool in self._pools:
+            pool.shutdown(cancel_futures=True)
+
+    def first_pass(self, paths: list[Path]) -> Iterator[Deidentified | str]:
+        """Yield the result for each path, in order."""
+        return self._in_order(_first, paths) if self._pools else map(self._first, paths)
+
+    def second_pass(self, paths: list[Path], question: Question) -> Iterator[Found]:
+        """Yield what was found in each path, in order."""
+        if not self._pools:
+            return map(SecondPass(question), paths)
+        for told in [pool.submit(_ask, question) for pool in self._pools]:
+            told.result()
+        return self._in_order(_second, paths)
+
+    def _in_order(self, work: Callable[[Path], R], paths: list[Path]) -> Iterator[R]:
+        """Yield results in order, a few ahead: they are as large as the files."""
+        left, pools = iter(paths), cycle(self._pools)
+        ahead = islice(left, _AHEAD * len(self._pools))
+        waiting = deque(next(pools).submit(work, path) for path in ahead)
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(next(pools).submit(work, path) for path in islice(left, 1))
 
 
-def second_pass(paths: list[Path], question: Question, workers: int | None) -> Iterator[Found]:
-    """Yield what was found in each path, in order."""
-    if _processes(paths, workers) < 2:
-        yield from map(SecondPass(question), paths)
-        return
-    with ProcessPoolExecutor(
-        _processes(paths, workers), get_context("spawn"), _begin_second, (question,)
-    ) as pool:
-        yield from _in_order(pool, _second, paths, _processes(paths, workers))
-
-
-def _processes(paths: list[Path], workers: int | None) -> int:
+def processes_for(paths: list[Path], workers: int | None) -> int:
     """Return the number of processes; 1 where starting them costs more than they save."""
     if workers is not None:
         return min(workers, max(1, len(paths)))
-    return processors() if len(paths) >= _WORTH_IT else 1
-
-
-def _in_order(
-    pool: ProcessPoolExecutor, work: Callable[[Path], R], paths: Iterable[Path], workers: int
-) -> Iterator[R]:
-    """Yield results in order, a few ahead: they are as large as the files."""
-    left = iter(paths)
-    waiting = deque(pool.submit(work, path) for path in islice(left, _AHEAD * workers))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(work, path) for path in islice(left, 1))
+    worth_it = sum(path.stat().st_size for path in paths) >= _WORTH_IT
+    return min(processors(), len(paths)) if worth_it else 1
 
 
 _passes: dict[str, FirstPass | SecondPass] = {}
-"""The pass of this process, made once."""
+"""The passes of this process, made once."""
 
 
-def _begin_first(key: Key, options: Options) -> None:
+def _begin(key: Key, options: Options) -> None:
     _passes["first"] = FirstPass(key, options)
 
 
-def _begin_second(question: Question) -> None:
+def _ask(question: Question) -> None:
     _passes["second"] = SecondPass(question)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dicom.codecs import decoder_of
 from hilum.dicom.header import read_file
 from hilum.errors import FormatError
 from hilum.files.record import damage_refused, plain_array, refuse_size
@@ -206,10 +207,9 @@ def _decoded(
 
     `settings` are pydicom's own.
     """
-    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import as_pixel_options
 
-    decoder = get_decoder(data.file_meta.TransferSyntaxUID)
+    decoder = decoder_of(data.file_meta.TransferSyntaxUID)
     options = {} if plain is None else as_pixel_options(data, pixel_keyword="PixelData")
     options |= settings
     source = data if plain is None else plain

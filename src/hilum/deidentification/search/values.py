@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _LEAST_DIFFERENT = 2
 LEAST_NAME, LEAST_ID, LEAST_TEXT, LEAST_DIGITS = 3, 4, 6, 6
 RULE = (
-    f"Not searched for: parts of names under {LEAST_NAME} letters and titles (Dr, van); numbers"
-    f" under {LEAST_DIGITS} digits; ids under {LEAST_ID} and other texts under {LEAST_TEXT}"
-    " characters; one repeated character; numbers of private attributes; dates that are also moved"
-    " dates of another study; times of day, unless all times were removed; UIDs of the standard"
-    " itself; binary values. They are too common to mean anything when found. Pixels that are not"
+    "Some values are not searched for, as they stand in any file: parts of names under"
+    f" {LEAST_NAME} letters and titles (Dr, van); numbers under {LEAST_DIGITS} digits; ids under"
+    f" {LEAST_ID} and other texts under {LEAST_TEXT} characters; one repeated character; numbers in"
+    " private attributes; dates that are also moved dates of another study; times of day, unless"
+    " all times were removed; UIDs of the standard itself; binary values. Pixels that are not"
     " compressed are not searched."
 )
 """The rule of what is searched for, in words."""
