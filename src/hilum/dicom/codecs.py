@@ -120,5 +120,5 @@ def _by_pydicom(syntax: UID) -> Callable[[bytes, DecodeRunner], bytes | bytearra
     from pydicom.pixels.decoders import pyjpegls, pylibjpeg
 
     is_ls = syntax in {JPEGLSLossless, JPEGLSNearLossless}
-    module = pyjpegls if is_ls else pylibjpeg
-    return module._decode_frame  # noqa: SLF001  (the entry that pydicom documents for decoders)
+    # the entries that pydicom documents for its decoders
+    return pyjpegls._decode_frame if is_ls else pylibjpeg._decode_frame  # noqa: SLF001
