@@ -23,6 +23,7 @@ from hilum.io import read_volume
 from hilum.volume import Geometry, Volume
 
 TABLE = REPOSITORY / "docs" / "explanation" / "dicom-verdicts.md"
+DAMAGED = "## Damaged files"
 CT = DATA / "liver_ct" / "imagesTr" / "ircadb_17.nii.gz"
 SYNTAXES = {
     "uncompressed": ExplicitVRLittleEndian,
@@ -42,7 +43,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if options.table:
-        TABLE.write_text(verdict_table(), encoding="utf-8")
+        _, mark, damaged = TABLE.read_text(encoding="utf-8").partition(DAMAGED)  # measured apart
+        TABLE.write_text(f"{verdict_table()}\n{mark}{damaged}", encoding="utf-8")
         print(TABLE.read_text(encoding="utf-8"))
         return
     result = {}

@@ -234,6 +234,16 @@ def test_study_without_annotation_is_unlabelled_unless_it_has_several_series(stu
     assert "1 study of several series and no annotation left out" in dataset.notes
 
 
+def test_copies_of_a_study_in_another_folder_are_a_case_of_their_own(studies):
+    shutil.copytree(studies / "case0", studies / "again")
+    dataset = open_dataset(studies)
+    assert [case.id for case in dataset.cases] == ["again", "case0", "case1", "case2", "case3"]
+    assert [case.fault for case in dataset.cases] == [None] * 5
+    again, first = dataset.cases[:2]
+    assert again.images["CT"].is_relative_to(studies / "again")
+    assert again.annotation.source == again.images["CT"] != first.images["CT"]
+
+
 def test_annotation_finds_its_volume_among_several_of_a_series(tmp_path):
     """Two acquisitions with one SeriesInstanceUID, each outlined by itself."""
     root = tmp_path / "data" / "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,44 @@ def test_two_frames_of_reference_that_suit_equally_are_no_choice():
 def test_ranks_have_the_best_first():
     scores = rank([volume(1, modality="MR"), volume(2, "MIP"), volume(3)], CT)
     assert [one.volume.number for one in scores] == ["3", "2", "1"]
+
+
+PHASES = {
+    2: ("Abdomen nativ 5.0", "native"),
+    3: ("Abdomen arterial 5.0", "arterial"),
+    4: ("Abdomen portalvenous 5.0", "portal"),
+}
+
+
+def phases(*numbers):
+    return [volume(n, PHASES[n][0], phase=PHASES[n][1], kernel="B30f") for n in numbers]
+
+
+def test_a_phase_that_nothing_asks_for_is_not_guessed():
+    with pytest.raises(DataError) as caught:
+        chosen(phases(2, 4), CT)
+    assert "2 series suit channel CT equally well" in caught.value.found
+    assert "native phase" in caught.value.found
+    assert "portal phase" in caught.value.found
+    assert "series='phase=native' or series='phase=portal'" in caught.value.cure
+    assert chosen(phases(2, 4), CT, rule="phase=portal") == [4]
+
+
+@pytest.mark.parametrize(("channel", "number"), [("CT native", 2), ("CT_arterial", 3), ("pv", 4)])
+def test_the_phase_that_the_channel_is_named_by_is_taken(channel, number):
+    assert chosen(phases(2, 3, 4), replace(CT, name=channel)) == [number]
+
+
+def test_of_two_series_of_one_phase_the_cure_names_no_phase():
+    with pytest.raises(DataError) as caught:
+        chosen([*phases(4), volume(5, "portal", phase="portal", kernel="B30f")], CT)
+    assert "series='4'" in caught.value.cure
+
+
+def test_series_that_fulfil_no_rule_are_listed_without_points():
+    refused = volume(4, fault=FormatError("study#series/1.2.4: a localizer (scout)"))
+    with pytest.raises(DataError, match="no series fulfils '99'") as caught:
+        chosen([*phases(2), refused], CT, rule="99")
+    assert "points" not in caught.value.found
+    assert "4: CT series 4, 100 slices: a localizer (scout)" in caught.value.found
+    assert "series='2'" in caught.value.cure

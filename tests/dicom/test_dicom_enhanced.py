@@ -70,7 +70,7 @@ def test_phases_of_an_enhanced_file_are_read_by_key(tmp_path, volume):
 
     path = write_enhanced(tmp_path / "e.dcm", files, edit=time)
     with pytest.raises(
-        FormatError, match=r"(?s)several volumes in one series, 2\n.*  t1: 4 images"
+        FormatError, match=r"(?s)several volumes in one series, 2\n.*  t1: 4 slices"
     ):
         read_volume(path)
     np.testing.assert_array_equal(read_volume(f"{path}#series/1.2.3.7/t1").array, volume.array)

@@ -194,7 +194,7 @@ def test_a_screen_in_a_series_of_slices_is_left_aside(tmp_path, volume):
     ).rename(tmp_path / "s" / "screen")
     np.testing.assert_array_equal(read_volume(tmp_path / "s").array, volume.array)
     notes = inspect_file(tmp_path / "s").notes
-    assert notes == ("1 image left aside: a picture without a place in the patient",)
+    assert notes == ("1 image left out: a picture without a place in the patient",)
 
 
 @pytest.mark.parametrize("allocated", [63536, -2000])

@@ -264,6 +264,40 @@ def test_picture_without_position_is_read_as_one(tmp_path):
     assert any("do not say where they lie" in note for note in inspect_file(path).notes)
 
 
+def lose(path, change):
+    """Damage a file in one element."""
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d: d.PerFrameFunctionalGroupsSequence.pop(), "3 frames, and 2 items that describe"),
+        (
+            lambda d: d.PerFrameFunctionalGroupsSequence[1].pop("PlanePositionSequence"),
+            "frames that do not say where they lie",
+        ),
+        (
+            lambda d: d.SharedFunctionalGroupsSequence[0].pop("PlaneOrientationSequence"),
+            "frames that do not say where they lie",
+        ),
+        (
+            lambda d: [
+                one.pop("PlanePositionSequence") for one in d.PerFrameFunctionalGroupsSequence
+            ],
+            "frames that do not say where they lie",
+        ),
+    ],
+)  # fmt: skip
+def test_frames_that_lost_their_place_are_refused(tmp_path, labels, change, found):
+    path = write_seg(tmp_path / "seg.dcm", labels.geometry, frames_of(labels), [LIVER, TUMOUR])
+    with pytest.raises(FormatError, match=found):
+        read_labels(lose(path, change))
+
+
 def test_annotation_is_no_image(tmp_path, labels, volume):
     path = write_seg(tmp_path / "seg.dcm", labels.geometry, frames_of(labels), [LIVER, TUMOUR])
     assert is_dicom_annotation(path)

@@ -6,6 +6,7 @@ import pytest
 from dicom_series import items
 from io_support import write_series
 
+from hilum.dicom.study import read_studies
 from hilum.errors import FormatError
 from hilum.io import inspect_file, read_volume
 
@@ -142,3 +143,39 @@ def test_uptake_that_cannot_be_computed_names_what_is_missing(tmp_path, volume, 
     write_pet(tmp_path, volume, drug=drug, **tags)
     with pytest.raises(FormatError, match=rf"{text}.*no SUV can be computed"):
         inspect_file(tmp_path)
+
+
+def with_series_time(folder, time):
+    """Write a text as SeriesTime that pydicom would not write."""
+    for file in folder.iterdir():
+        stored = file.read_bytes()
+        assert b"100000.000000" in stored
+        file.write_bytes(stored.replace(b"100000.000000", time.ljust(13)))
+
+
+@pytest.mark.parametrize("time", [b"10h", b"1", b"-inf"])
+def test_a_start_that_is_no_time_is_not_passed_over(tmp_path, volume, time):
+    write_pet(tmp_path, volume)
+    with_series_time(tmp_path, time)
+    with pytest.raises(FormatError, match=f"SeriesTime {time.decode()},"):
+        read_volume(tmp_path)
+
+
+def test_a_time_as_it_was_before_dicom_is_read(tmp_path, volume):
+    activity = write_pet(tmp_path, volume)
+    with_series_time(tmp_path, b"10:00:00")
+    assert np.allclose(read_volume(tmp_path).array, activity * 70000 / DECAYED, rtol=1e-5)
+
+
+def test_files_of_several_starts_are_refused(tmp_path, volume):
+    write_pet(tmp_path, volume, SeriesTime=lambda n: f"1{n}0000")
+    with pytest.raises(FormatError, match="disagree about SeriesDate and SeriesTime"):
+        read_volume(tmp_path)
+
+
+def test_listing_refuses_fields_that_are_no_numbers(tmp_path, volume):
+    write_pet(tmp_path, volume)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"6586.2", b"6586.x"))
+    ((one,),) = (study.volumes for study in read_studies(tmp_path).studies)
+    assert "cannot be read as PET in DICOM" in one.refused

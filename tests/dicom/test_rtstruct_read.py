@@ -258,3 +258,34 @@ def test_damaged_structure_sets_are_refused(study, grid):
     path = write(study, structure(1, "Liver", [broken]))
     with pytest.raises(FormatError, match="cannot be read as an RT structure set"):
         read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d: d.pop("ROIContourSequence"), "a structure set without ROIContourSequence"),
+        (lambda d: d.pop("StructureSetROISequence"), "without StructureSetROISequence"),
+        (
+            lambda d: d.StructureSetROISequence.pop(),
+            r"contours of structures that it does not describe \(2\)",
+        ),
+        (
+            lambda d: setattr(
+                d.ROIContourSequence[0].ContourSequence[0], "NumberOfContourPoints", 5
+            ),
+            "a contour of 4 points that states 5",
+        ),
+        (
+            lambda d: d.ROIContourSequence[0].ContourSequence[0].pop("ContourData"),
+            "a contour of 0 points that states 4",
+        ),
+    ],
+)  # fmt: skip
+def test_lost_structures_contours_and_points_are_refused(study, grid, change, found):
+    drawn = [contour(on_slice(grid, 3, box(0.5, 1.5, 8.5, 14.5)))]
+    path = write(study, structure(1, "Liver", drawn), structure(2, "Tumour", drawn))
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(path)
+    with pytest.raises(FormatError, match=found):
+        read_labels(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dicom_frames import AXIAL, CORONAL, SAGITTAL, frame
 
-from hilum.dicom.split import split
+from hilum.dicom.split import mixture_notes, split
 
 DEPTHS = (0.0, 5.0, 10.0, 15.0, 20.0)
 
@@ -74,6 +74,52 @@ def test_one_stack_is_not_divided_whatever_its_headers_say():
     ]
     (group,) = split(frames).groups
     assert (group.key, group.label, len(group.frames)) == ("", "", 5)
+
+
+def in_turn(name, *values, count=6, **more):
+    """Slices of even distances that take turns in the values of a fact."""
+    return [
+        frame(5.0 * n, n, **{name: values[n % len(values)]}, **more) for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("b_value", (0.0, 1000.0), {"b0", "b1000"}),
+        ("echo_number", (1, 2), {"echo1", "echo2"}),
+        ("echo_time", (4.9, 7.4), {"te4.9", "te7.4"}),
+        ("kernel", ("B30f", "B70f"), {"kernel-b30f", "kernel-b70f"}),
+        ("temporal_position", (1, 2), {"t1", "t2"}),
+        ("image_type", (("ORIGINAL", "PRIMARY", "M"), ("ORIGINAL", "PRIMARY", "P")), {"m", "p"}),
+    ],
+)
+def test_even_slices_that_take_turns_are_several_volumes(name, values, expected):
+    assert keys(in_turn(name, *values)) == dict.fromkeys(expected, 3)
+
+
+def test_even_slices_that_take_turns_in_two_facts_are_four_volumes():
+    frames = [
+        frame(5.0 * n, n, b_value=(0.0, 800.0)[n % 2], echo_number=1 + n // 2 % 2)
+        for n in range(16)
+    ]
+    assert keys(frames) == dict.fromkeys(("echo1-b0", "echo1-b800", "echo2-b0", "echo2-b800"), 4)
+
+
+def test_packages_of_interleaved_slices_are_one_volume():
+    """Acquisitions and trigger times take turns in one volume of interleaved slices."""
+    assert keys(in_turn("number", "1", "2")) == {"": 6}
+    assert keys(in_turn("trigger_time", 40.0, 80.0)) == {"": 6}
+
+
+def test_slices_of_one_volume_that_differ_are_said_to():
+    frames = [frame(5.0 * n, n, kernel="B30f" if n < 4 else "B70f") for n in range(7)]
+    assert keys(frames) == {"": 7}
+    assert mixture_notes(frames) == (
+        "slices of one volume differ in kernel: B30f (4), B70f (3)",
+    )  # fmt: skip
+    measured = [frame(5.0 * n, n, echo_time=4.9 + n / 100) for n in range(7)]
+    assert mixture_notes(measured) == ()
 
 
 def test_phases_of_the_heart_are_ranked_at_each_place():

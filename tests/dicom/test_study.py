@@ -6,7 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from hilum.dicom.study import NO_DICOM, read_studies
+from hilum.dicom.study import DAMAGED, NO_DICOM, read_studies
+from hilum.errors import FormatError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.io import read_volume
 from hilum.volume import Geometry, Volume
@@ -104,6 +105,25 @@ def test_a_damaged_slice_spoils_its_series(tmp_path):
     found = read_studies(tmp_path)
     assert count(found) == 10
     assert sum(bool(one.refused) for one in found.studies[0].volumes) == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "found_at"),
+    [(140, "a file without its data"), (175, "a file without its data"), (400, "an image w")],
+)
+def test_a_file_of_no_readable_series_spoils_those_of_its_folder(tmp_path, left, found_at):
+    files = write(tmp_path / "s")
+    write(tmp_path / "t", 3)
+    files[4].write_bytes(files[4].read_bytes()[:left])
+    found = read_studies(tmp_path)
+    assert count(found) == 10
+    (study,) = found.studies
+    assert found.aside == {files[4]: DAMAGED}
+    first, second = study.volumes
+    assert first.refused.startswith(f"0005.dcm: {found_at}")
+    assert (first.fault.cure, second.refused) == ("export it again", "")
+    with pytest.raises(FormatError, match=found_at):
+        read_volume(first.source)
 
 
 def test_missing_slices_are_refused_with_the_reason(tmp_path):

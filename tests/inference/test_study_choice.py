@@ -106,7 +106,7 @@ def test_studies_and_patients_are_a_case_each(tmp_path):
     assert len(found.choices) == 4
 
 
-def test_studies_in_one_folder_are_told_apart(tmp_path):
+def test_studies_in_one_folder_are_told_apart(tmp_path, caplog):
     folder = mixed(
         tmp_path / "flat",
         *(
@@ -117,10 +117,57 @@ def test_studies_in_one_folder_are_told_apart(tmp_path):
         ),
     )  # fmt: skip
     found = find([folder], ["CT"])
-    assert len(found.cases) == 2
-    assert all(case.id.startswith("study_") for case in found.cases)
+    assert [case.id for case in found.cases] == ["P1", "P2"]
+    assert "2 DICOM studies lie in one folder" in caplog.text
+    assert "named after its patient: P1, P2" in caplog.text
     assert all(read_volume(case.images["CT"]).array.max() == 2 for case in found.cases)
     assert found.files.taken == 18
+
+
+def test_single_series_of_patients_and_dates_in_one_folder_are_named_by_both(tmp_path):
+    written = [
+        write(tmp_path / f"{patient}{year}", 2, patient=patient, study_date=f"{year}0101")
+        for patient, year in (("P1", 2019), ("P1", 2020), ("P2", 2020))
+    ]
+    found = find([mixed(tmp_path / "flat", *written)], ["CT"])
+    names = [case.id for case in found.cases]
+    assert [name[:9] for name in names] == ["P1_study_", "P1_study_", "P2"]
+    assert len({*names}) == 3
+
+
+def test_a_table_chooses_among_the_volumes_of_one_series(tmp_path):
+    written = [
+        write(tmp_path / f"b{b}", 2, volume=image(value=b), acquisition=n, modality="MR",
+              attributes={"DiffusionBValue": float(b)})
+        for n, b in ((1, 0), (2, 800))
+    ]  # fmt: skip
+    mixed(tmp_path / "study", *written)
+    table = tmp_path / "cases.csv"
+    table.write_text("case,image_DWI,label\na,study,x\nb,study,y\n")
+    dataset = open_dataset(table)
+    assert [case.fault for case in dataset.cases] == [None, None]
+    assert (read_case(dataset.cases[0]).array == 800).all()
+    uid = str(dataset.cases[0].images["DWI"]).rpartition("/")[0]
+    table.write_text(f"case,image_DWI,label\na,{uid},x\nb,{uid},y\n")
+    assert open_dataset(table).cases[0].images == dataset.cases[0].images
+
+
+def test_channels_of_one_frame_of_reference_are_no_finding(tmp_path):
+    for patient in ("a", "b"):
+        write(tmp_path / patient / "ct", 2, patient=patient)
+        write(tmp_path / patient / "pet", 3, patient=patient, volume=image(5, z=4.0))
+    table = tmp_path / "cases.csv"
+    rows = "".join(f"{p},{p}/ct,{p}/pet,{n}\n" for n, p in enumerate("ab"))
+    table.write_text(f"case,image_CT,image_PET,label\n{rows}")
+    dataset = open_dataset(table)
+    assert "channel-grid" not in {one.kind for one in check(dataset)}
+    assert read_case(dataset.cases[0]).channels == 2
+
+
+def test_dicom_images_without_annotation_are_sent_to_series(study):
+    with pytest.raises(DataError, match="holds DICOM images, and no mask") as caught:
+        open_dataset(study)
+    assert f"`hilum series {study}`" in caught.value.cure
 
 
 def test_one_of_two_acquisitions_is_chosen_by_rule(tmp_path):

@@ -18,19 +18,19 @@ pytestmark = pytest.mark.real_data
         (
             "ct_ge_tilt_two_thicknesses_one_folder",
             FormatError,
-            r"(?s)several volumes in one series, 2.*thick4: 4 images.*thick7: 4 images",
+            r"(?s)several volumes in one series, 2.*thick4: 4 slices.*thick7: 4 slices",
         ),
         (
             "ct_irregular_increment_ge",
             GeometryError,
             "1 slice missing, first gap between IM-0001-0009",
         ),
-        ("ct_not_a_volume", FormatError, "(?s)several volumes in one series, 4.*acq15: 1 image"),
+        ("ct_not_a_volume", FormatError, "(?s)several volumes in one series, 4.*acq15: 1 slice"),
         ("ct_philips_localizer", FormatError, "a localizer"),
         (
             "mr_mixed_orientation",
             FormatError,
-            "(?s)several volumes in one series, 2.*sagittal: 2 images.*axial: 2 images",
+            "(?s)several volumes in one series, 2.*sagittal: 2 slices.*axial: 2 slices",
         ),
         ("seg_labelmap", FormatError, "no DICOM image"),
         ("highdicom_tests", FormatError, "(?s)2 series in one folder.*CT .*DX CHEST"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from hilum.dataset.layouts.patients import (
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.study_folders import with_chosen_series
 from hilum.dataset.layouts.table import table_file
+from hilum.dicom.series import series_header
+from hilum.dicom.sources import files_below
 from hilum.errors import DataError, UsageError, find_named, some
 from hilum.files import is_output, nearest
 from hilum.files.text import refuse_spreadsheet
@@ -46,6 +49,7 @@ DESCRIPTIONS = (
 )
 """Files in a data set's folder that say something about it."""
 _CERTAIN = {"nnunet", "decathlon", "table", "medmnist"}  # layouts that a file proves
+_LOOKED_AT = 200  # files of a folder without layout, to tell whether they are DICOM images
 _TRIED = 50  # neighbours of a path that is no data set, to suggest one of them
 
 
@@ -189,6 +193,15 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
         name = "class-folders"  # of one class it says what is missing
     if name is None and (root / "cases.csv").is_file():
         name = "table"  # which says what its columns are
+    if name is None and _holds_images_of_dicom(root):
+        raise DataError(
+            f"{root} holds DICOM images, and no mask, annotation or label of them",
+            needed="a SEG or RTSTRUCT that refers to each series, or a table",
+            cure=(
+                f"`hilum series {root}` lists the series with a verdict each; to learn from them"
+                f" {WRITE_TABLE}; an image is a study's folder; to predict, the folder will do"
+            ),
+        )
     if name is None and holds_folders(root):
         raise no_classes(root)
     if name is None:
@@ -201,6 +214,12 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
             cure=f"give {meant[0]}, which has one" if meant else WRITE_TABLE,
         )
     return find_named("layout", "layout", name, LAYOUTS)
+
+
+def _holds_images_of_dicom(root: Path) -> bool:
+    """Return True if a DICOM image is among the first files below a folder."""
+    headers = map(series_header, islice(files_below(root), _LOOKED_AT)) if root.is_dir() else ()
+    return any(header is not None and header.image for header in headers)
 
 
 @dataclass(frozen=True)

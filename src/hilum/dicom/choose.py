@@ -2,7 +2,7 @@
 
 Each volume of a study has points for a channel (`hilum.dicom.score`). Equal points are no
 choice: `judge`, the model's own check of an image, decides between the best, or the user does by a
-rule.
+rule. So it is with phases of a contrast agent, unless the channel's name says which is wanted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hilum.dicom.phase import WITH_CONTRAST
 from hilum.dicom.score import Score, may_be, rank
 from hilum.errors import DataError, counted
 
@@ -92,7 +93,9 @@ def choose(
         damaged = any(one.fault is not None and not one.modality for one in volumes)
         what = "no series that can be read fulfils" if damaged else NONE_FULFILS
         raise _error(
-            f"{where}: {what} {rule.text if rule else ''!r}", [Score(volume) for volume in volumes]
+            f"{where}: {what} {rule.text if rule else ''!r}",
+            [Score(volume, excluded=volume.refused) for volume in volumes],
+            scored=False,
         )
     if len(wanted) == 1:
         choice = _choose_one(kept, wanted[0], where, judge)
@@ -147,7 +150,8 @@ def _choose_one(
         )
         best = [one for one, other in zip(scores, judged, strict=False) if other[0] == judged[0][0]]
     if len(best) > 1:
-        raise _error(f"{where}: {len(best)} series suit channel {wanted.name} equally well", scores)
+        found = f"{where}: {len(best)} series suit channel {wanted.name} equally well"
+        raise _error(found, scores, cure=_by_phase(best))
     if len(volumes) == 1:
         because = "it is the only one"
     elif len(suited) == 1:
@@ -157,19 +161,38 @@ def _choose_one(
     return Choice(wanted.name, best[0].volume, because, scores)
 
 
-def _error(found: str, scores: Sequence[Score]) -> DataError:
-    """Make an error that lists candidates, and says how to choose."""
+def _by_phase(best: Sequence[Score]) -> str:
+    """Say how to choose between series that differ in the phase of the contrast agent; "" else.
+
+    Which phase a model wants is nowhere stated but in the name of its channel, so none is taken.
+    """
+    phases = [one.volume.phase for one in best]
+    if len({*phases} - {"", WITH_CONTRAST}) < len(phases):
+        return ""
+    rules = " or ".join(f"series={f'phase={phase}'!r}" for phase in phases)
+    return f"choose the phase: {rules}; a channel of the model that is named so takes it by itself"
+
+
+def _error(
+    found: str, scores: Sequence[Score], *, scored: bool = True, cure: str = ""
+) -> DataError:
+    """Make an error that lists candidates, with their points where they have some."""
     lines = [
         f"  {one.volume.choice}: {one.volume.modality or '?'} {one.volume.title},"
         f" {counted(one.volume.slices, 'slice')}"
-        + (f": {one.excluded}" if one.excluded else f", {one.points:.3g} points: {one.words}")
+        + (f": {one.excluded}" if one.excluded else "")
+        + (f", {one.points:.3g} points: {one.words}" if scored and not one.excluded else "")
         for one in scores
     ]
     usable = next((one.volume for one in scores if not one.excluded), None)
     return DataError(
         "\n".join([found, *lines]),
         needed="one series that suits clearly",
-        cure="export the series again, or use a model for what is there"
-        if usable is None
-        else f"choose one: series={usable.choice!r}, or a rule such as series='description~WORD'",
+        cure=cure
+        or (
+            "export the series again, or use a model for what is there"
+            if usable is None
+            else f"choose one: series={usable.choice!r}, or a rule such as"
+            " series='description~WORD'"
+        ),
     )

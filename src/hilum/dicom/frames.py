@@ -42,7 +42,14 @@ _TAGS: tuple[str | int, ...] = (
     *("SeriesNumber", "SeriesDescription", "InstanceNumber", "ImageType", "Manufacturer"),
     *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "ContentTime"),
     *("TemporalPositionIdentifier", "TriggerTime", "EchoTime", "EchoNumbers", "ConvolutionKernel"),
-    *("ContrastBolusAgent", "BodyPartExamined", "ProtocolName", "StudyDescription", "PatientID"),
+    *(
+        "ContrastBolusAgent",
+        "ContrastBolusStartTime",
+        "BodyPartExamined",
+        "ProtocolName",
+        "StudyDescription",
+        "PatientID",
+    ),
     *("StudyDate", "InversionTime", "DiffusionGradientOrientation", "KVP"),
     *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
@@ -205,16 +212,11 @@ def read_image_file(path: Path) -> ImageFile | None:
     Raises:
         FormatError: the file is damaged, or holds an image without size.
     """
-    from pydicom.uid import UID
-
     with damage_refused(path, "DICOM"):
         header, pixels_at = read_to_pixels(path, _TAGS)
-        kind = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")
-        if "Rows" not in header and "Image Storage" in UID(str(kind)).name:
-            raise FormatError(
-                f"{path}: an image without size", needed="a complete file", cure="export it again"
-            )
         modality = text_of(header, "Modality")
+        if "Rows" not in header:
+            _refuse_rest(path, header, modality)
         if "Rows" not in header or modality in COMPANIONS:
             return None
         signed = number_of(header, "PixelRepresentation") == 1
@@ -236,6 +238,22 @@ def read_image_file(path: Path) -> ImageFile | None:
             inverted=text_of(header, "PhotometricInterpretation") == "MONOCHROME1"
             or text_of(header, "PresentationLUTShape") == "INVERSE",
         )
+
+
+def _refuse_rest(path: Path, header: Dataset, modality: str) -> None:
+    """Raise at what is left of an image that lost its end, or of a file that nothing is known of.
+
+    DICOMDIR and objects that belong to no series are no images and state no modality.
+    """
+    from pydicom.uid import UID
+
+    kind = UID(
+        str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "")
+    )
+    unknown = kind.name == kind and not modality and path.name.upper() != "DICOMDIR"
+    if unknown or "Image Storage" in kind.name:
+        found = "a file without its data" if unknown else "an image without size"
+        raise FormatError(f"{path}: {found}", needed="a complete file", cure="export it again")
 
 
 def frames_of(file: ImageFile) -> tuple[Frame, ...]:

@@ -8,13 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dicom.frames import frames_of
 from hilum.dicom.header import keep_quiet, read_file, text_of
 from hilum.dicom.series import Series, series_in
-from hilum.dicom.sources import image_files
-from hilum.dicom.split import split
 from hilum.dicom.start import is_dicom_file
-from hilum.errors import DataError, FormatError
+from hilum.dicom.study import read_volumes, volume_of_instances
+from hilum.errors import FormatError
 from hilum.files.names import SERIES_MARK, file_of, image_suffix
 
 if TYPE_CHECKING:
@@ -126,18 +124,11 @@ def volume_of(series: Series, reference: Reference) -> Path:
     """
     if not 0 < len(reference.instances) < len(series.files):
         return series.source
-    with suppress(DataError), keep_quiet():  # reading the images says what is wrong with them
-        images, _ = image_files(series.source)
-        frames = [frame for image in images for frame in frames_of(image) if frame.placed]
-        named = {
-            group.key: sum(frame.instance in reference.instances for frame in group.frames)
-            for group in split(frames).groups
-        }
-        most = [key for key, count in named.items() if count == max(named.values()) > 0]
-        if len(named) > 1 and len(most) == 1:
-            place = file_of(series.source)
-            return Path(f"{place}{SERIES_MARK}{series.uid}/{most[0]}")
-    return series.source
+    volumes, _ = read_volumes(series.files)
+    found = volume_of_instances(volumes, reference.instances)
+    if found is None or not found.key:
+        return series.source
+    return Path(f"{file_of(series.source)}{SERIES_MARK}{series.uid}/{found.key}")
 
 
 def series_of(folder: Path) -> tuple[Series, ...]:

@@ -44,6 +44,7 @@ FACTS = {
     "orientation": "axial, coronal, sagittal, oblique",
     "kernel": "of the CT reconstruction",
     "contrast": "name of the contrast agent; none where none was given",
+    "phase": "of the contrast agent in CT: native, arterial, portal, delayed; contrast: not known",
     "echo": "number of the echo",
     "bvalue": "s/mm2",
     "slices": "how many",

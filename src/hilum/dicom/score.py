@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hilum.dicom.phase import PHASES, WITH_CONTRAST, phase_in
 from hilum.errors import counted
 from hilum.volume import reorient_geometry
 
@@ -137,7 +138,7 @@ def score(volume: SeriesVolume, wanted: Wanted) -> Score:
     if known:
         found = found.plus(1, f"modality {volume.modality}")
     for reasons_of in (
-        *(_of_weighting, _of_contrast, _of_making, _of_kernel, _of_grid, _of_slices),
+        *(_of_weighting, _of_contrast, _of_phase, _of_making, _of_kernel, _of_grid, _of_slices),
     ):
         found = reasons_of(found, wanted)
     return found
@@ -184,6 +185,20 @@ def _of_contrast(found: Score, wanted: Wanted) -> Score:
     if _weighting(name) == "t1" and enhanced:
         return found.plus(-2, "with contrast, where the channel's name says none")
     return found
+
+
+def _of_phase(found: Score, wanted: Wanted) -> Score:
+    """Compare the phase of CT that the channel's name says with that of the series.
+
+    Where the name says none, the phase speaks neither for nor against a series.
+    """
+    own, theirs = phase_in(wanted.name), found.volume.phase
+    words = f"{theirs} phase" if theirs in PHASES else "contrast agent, phase not known"
+    if not theirs or not own:
+        return found.plus(0, words) if theirs else found
+    if theirs == WITH_CONTRAST:
+        return found.plus(-3 if own == "native" else 1, words)
+    return found.plus(3 if own == theirs else -3, words)
 
 
 def _of_making(found: Score, wanted: Wanted) -> Score:

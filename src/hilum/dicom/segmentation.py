@@ -209,6 +209,7 @@ class SegmentationFrames:
         with keep_quiet(), damage_refused(header.path, _NAME, cure=_CURE):
             self._data = read_file(header.path)
             self._frames = tuple(self._read_frames())
+            _refuse_unplaced(header.path, self._frames)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -221,12 +222,19 @@ class SegmentationFrames:
         groups = _items(self._data, "PerFrameFunctionalGroupsSequence")
         if not groups:
             raise _no_segment(self.header.path)
+        count = int(number_of(self._data, "NumberOfFrames") or 1)
+        if len(groups) != count:
+            raise FormatError(
+                f"{self.header.path}: {count} frames, and {len(groups)} items that describe frames",
+                needed="one item of PerFrameFunctionalGroupsSequence for each frame",
+                cure=_CURE,
+            )
         for group in groups:
             holders = [group, *shared]
             number = None
             if self.header.kind != "LABELMAP":
                 number = _segment_number(holders, self.header.path)
-            yield _Frame(number, _plane(holders, self.header.shape))
+            yield _Frame(number, _plane(holders, self.header))
 
     def own_grid(self) -> tuple[Geometry, tuple[str, ...]]:
         """Build the grid that the frames span; see `placing.own_grid`.
@@ -342,6 +350,21 @@ def _segment_number(holders: Sequence[Dataset], path: Path) -> int:
     return int(stated.ReferencedSegmentNumber)
 
 
+def _refuse_unplaced(path: Path, frames: Sequence[_Frame]) -> None:
+    """Raise where only some frames have a place, or two of one segment have none."""
+    unplaced = [frame.number for frame in frames if frame.plane is None]
+    if unplaced and (len(unplaced) < len(frames) or len({*unplaced}) < len(unplaced)):
+        raise _no_place(path)
+
+
+def _no_place(path: Path) -> FormatError:
+    return FormatError(
+        f"{path}: frames that do not say where they lie",
+        needed="position, orientation and pixel spacing of each frame",
+        cure=_CURE,
+    )
+
+
 def _no_segment(path: Path) -> FormatError:
     return FormatError(
         f"{path}: frames that do not say which segment they are of",
@@ -367,16 +390,18 @@ def _group(holders: Sequence[Dataset], keyword: str) -> Dataset | None:
     return next((item for one in holders for item in _items(one, keyword)), None)
 
 
-def _plane(holders: Sequence[Dataset], shape: tuple[int, int]) -> Plane | None:
-    """Read where a frame lies; None of a picture."""
+def _plane(holders: Sequence[Dataset], header: Segmentation) -> Plane | None:
+    """Read where a frame lies; None of a picture, which states no position."""
     position = _group(holders, "PlanePositionSequence")
     orientation = _group(holders, "PlaneOrientationSequence")
     measures = _group(holders, "PixelMeasuresSequence")
-    if position is None or orientation is None or measures is None:
+    if position is None:
         return None
+    if orientation is None or measures is None:
+        raise _no_place(header.path)
     spacing = numbers_of(measures, "PixelSpacing")
     return Plane(
-        shape=shape,
+        shape=header.shape,
         position=np.array(numbers_of(position, "ImagePositionPatient")).reshape(3),
         orientation=np.array(numbers_of(orientation, "ImageOrientationPatient")).reshape(2, 3),
         pixel_spacing=(spacing[0], spacing[1]),

@@ -62,7 +62,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
-    """Read the headers of a source's images, with notes on files that were left aside.
+    """Read the headers of a source's images, with notes on files that were left out.
 
     Raises:
         FormatError: there is none, or a file that is named like a slice cannot be read.
@@ -96,7 +96,7 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
             needed="a folder of one CT or MR series",
             cure="name the series' own folder",
         )
-    notes = [f"left aside, as no DICOM image: {counted(aside, 'file')}"] if aside else []
+    notes = [f"{counted(aside, 'file')} left out: no DICOM image"] if aside else []
     if bare:
         known = "recognised by their first data elements, without DICOM's preamble or prefix"
         notes.append(f"{known}: {counted(bare, 'file')}")

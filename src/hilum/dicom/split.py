@@ -2,8 +2,8 @@
 
 A series often holds several volumes: acquisitions, time points, cardiac phases, echoes, b-values,
 magnitude and phase, orientations, two thicknesses. They are told apart by what the headers state,
-never by the order of files. A series that lies evenly as a whole is not divided, whatever its
-headers say.
+never by the order of files. A series that lies evenly as a whole is divided only where its slices
+take turns in what makes an image another one (echo, b-value, kernel, time point, ...).
 """
 
 from __future__ import annotations
@@ -67,27 +67,30 @@ class _Fact:
         key: the beginning of its part of a group's key.
         words: the same for people.
         ranked: whether only the order of its values counts, as they differ from slice to slice.
+        makes: whether another value makes an image of other numbers, so that slices that differ in
+            it are of several volumes, or are said to be mixed.
     """
 
     of: Callable[[Frame], Hashable]
     key: str
     words: str
     ranked: bool = False
+    makes: bool = False
 
 
 _FACTS: tuple[_Fact, ...] = (
     _Fact(lambda f: f.acquisition.stack or None, "stack", "stack"),
-    _Fact(lambda f: f.acquisition.echo_number, "echo", "echo"),
-    _Fact(lambda f: f.acquisition.echo_time, "te", "echo time"),
-    _Fact(lambda f: f.acquisition.b_value, "b", "b-value"),
-    _Fact(lambda f: f.acquisition.inversion_time, "ti", "inversion time"),
-    _Fact(lambda f: f.acquisition.kernel or None, "kernel-", "kernel"),
-    _Fact(lambda f: f.acquisition.kvp, "kvp", "kVp"),
-    _Fact(lambda f: f.acquisition.contrast or None, "contrast-", "contrast"),
+    _Fact(lambda f: f.acquisition.echo_number, "echo", "echo", makes=True),
+    _Fact(lambda f: f.acquisition.echo_time, "te", "echo time", makes=True),
+    _Fact(lambda f: f.acquisition.b_value, "b", "b-value", makes=True),
+    _Fact(lambda f: f.acquisition.inversion_time, "ti", "inversion time", makes=True),
+    _Fact(lambda f: f.acquisition.kernel or None, "kernel-", "kernel", makes=True),
+    _Fact(lambda f: f.acquisition.kvp, "kvp", "kVp", makes=True),
+    _Fact(lambda f: f.acquisition.contrast or None, "contrast-", "contrast", makes=True),
     _Fact(lambda f: f.thickness, "thick", "thickness"),
-    _Fact(lambda f: "-".join(f.acquisition.image_type) or None, "", "image type"),
+    _Fact(lambda f: "-".join(f.acquisition.image_type) or None, "", "image type", makes=True),
     _Fact(lambda f: f.acquisition.number or None, "acq", "acquisition"),
-    _Fact(lambda f: f.acquisition.temporal_position, "t", "time point"),
+    _Fact(lambda f: f.acquisition.temporal_position, "t", "time point", makes=True),
     _Fact(lambda f: f.acquisition.gradient or None, "dir", "diffusion direction", ranked=True),
     _Fact(lambda f: f.acquisition.trigger_time, "phase", "phase of the heart", ranked=True),
     _Fact(
@@ -116,6 +119,28 @@ def split(frames: Sequence[Frame]) -> Split:
     parts = [part for one in _by_grid(kept) for part in _divide(one)]
     parts.sort(key=len, reverse=True)
     return Split(_named(parts), tuple(aside))
+
+
+def kind_of(reason: str) -> str:
+    """Return the reason of a frame that is set apart without the name of the other file in it."""
+    return reason.partition(" as ")[0]
+
+
+def mixture_notes(frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Note in what the slices of one volume differ although it makes an image another one.
+
+    What differs from slice to slice, as an echo time that is measured, is none of it.
+    """
+    notes = []
+    for fact in _FACTS if len(frames) > 1 else ():
+        counts = Counter(fact.of(frame) for frame in frames) if fact.makes else Counter()
+        if len(counts) > 1 and len(counts) <= len(frames) / 2:
+            listed = ", ".join(
+                f"{'not stated' if value is None else _in_words(value)} ({count})"
+                for value, count in counts.items()
+            )
+            notes.append(f"slices of one volume differ in {fact.words}: {listed}")
+    return tuple(notes)
 
 
 def plane_of(frame: Frame) -> str:
@@ -198,7 +223,8 @@ def _divide(frames: list[Frame]) -> list[list[Frame]]:
     """
     most = _most_at_one_place(frames)
     if _is_even(frames):
-        return [frames]
+        turns = _by_turns(frames)
+        return [part for one in turns for part in _divide(one)] if turns else [frames]
     facts = [fact for fact in _FACTS if len({fact.of(frame) for frame in frames}) > 1]
     sets = list(chain.from_iterable(combinations(facts, count) for count in (1, 2, 3)))
     distinct: list[list[Frame]] | None = None
@@ -211,6 +237,23 @@ def _divide(frames: list[Frame]) -> list[list[Frame]]:
             if distinct is None and most > 1 and _is_plausible(parts, most):
                 distinct = parts if all(_most_at_one_place(p) == 1 for p in parts) else None
     return distinct or _by_sweep(frames, most) or _by_step(frames, most) or [frames]
+
+
+def _by_turns(frames: list[Frame]) -> list[list[Frame]]:
+    """Divide even slices that take turns in a fact which makes an image another one.
+
+    Each part is even too, and they reach over the same places: b-values 0, 1000, 0, 1000, ...
+    [] where no fact does so.
+    """
+    for fact in _FACTS:
+        parts = _by_value(frames, [fact]) if fact.makes else []
+        if not 2 <= len(parts) <= min(map(len, parts), default=0) or not all(map(_is_even, parts)):
+            continue
+        normal = frames[0].normal
+        depths = [[float(frame.position @ normal) for frame in part] for part in parts]
+        if max(map(min, depths)) < min(map(max, depths)):
+            return parts
+    return []
 
 
 def _is_plausible(parts: Sequence[Sequence[Frame]], most: int) -> bool:

@@ -11,10 +11,11 @@ from hilum.dicom.grid import stack
 from hilum.dicom.header import keep_quiet
 from hilum.dicom.shear import lay_straight, tilt_back
 from hilum.dicom.sources import image_files, parts_of
-from hilum.dicom.split import split
+from hilum.dicom.split import kind_of, mixture_notes, split
 from hilum.dicom.suv import suv_factors
 from hilum.errors import FormatError, counted, some
 from hilum.files.names import SERIES_MARK
+from hilum.files.record import damage_refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,15 +104,17 @@ def stack_frames(frames: Sequence[Frame], source: Path) -> OpenedStack:
     with keep_quiet():
         where = f"{source} ({_series_words(frames[0].file)})"
         _refuse_partial_rescaling(frames, where)
-        frames, uptake = _as_uptake(frames, where)
+        with damage_refused(frames[0].path, "PET in DICOM"):
+            frames, uptake = _as_uptake(frames, where)
     built = stack(frames, where)
     shown = [note for frame in frames for note in frame.notes]
-    every = (*dict.fromkeys(shown), *_pixel_notes(frames), *uptake, *built.notes)
+    mixed = mixture_notes(frames)
+    every = (*dict.fromkeys(shown), *_pixel_notes(frames), *uptake, *mixed, *built.notes)
     return OpenedStack(source, built.frames, built.geometry, every, built.offsets)
 
 
 def _choose_group(frames: Sequence[Frame], source: Path) -> tuple[Sequence[Frame], tuple[str, ...]]:
-    """Return the frames of the one volume that a source names, and notes on those left aside."""
+    """Return the frames of the one volume that a source names, and notes on those left out."""
     place, _, key = parts_of(source)
     placed = [frame for frame in frames if frame.placed]
     if not placed:
@@ -129,18 +132,23 @@ def _choose_group(frames: Sequence[Frame], source: Path) -> tuple[Sequence[Frame
         )
     if len(named) != 1:
         words = f"no volume {key!r} among" if key else "several volumes in one series,"
+        file = frames[0].file
         listed = "\n".join(
-            f"  {group.key}: {counted(len(group.frames), 'image')}, {group.label or 'the only one'}"
+            f"  {'/'.join(filter(None, (file.series_number, group.key)))}:"
+            f" {counted(len(group.frames), 'slice')}, {group.label or 'the only one'}"
             for group in found.groups
         )
-        uid = frames[0].file.series
+        uid = file.series
         raise FormatError(
             f"{source}: {words} {len(found.groups)}\n{listed}",
             needed="the key of one of them",
-            cure=f"name it, e.g. {place}{SERIES_MARK}{uid}/{found.groups[0].key}",
+            cure=(
+                f"name it, e.g. {place}{SERIES_MARK}{uid}/{found.groups[0].key};"
+                " `hilum series FOLDER` lists them"
+            ),
         )
-    kinds = Counter(reason.partition(":")[0] for reason in reasons)
-    aside = tuple(f"{counted(n, 'image')} left aside: {kind}" for kind, n in kinds.items())
+    kinds = Counter(map(kind_of, reasons))
+    aside = tuple(f"{counted(n, 'image')} left out: {kind}" for kind, n in kinds.items())
     return named[0].frames, aside
 
 

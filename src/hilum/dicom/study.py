@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom.frames import frames_of, read_image_file
 from hilum.dicom.header import keep_quiet, text_of
+from hilum.dicom.phase import phase_of
 from hilum.dicom.series import series_header
 from hilum.dicom.sources import files_below
-from hilum.dicom.split import Group, plane_of, split
+from hilum.dicom.split import Group, kind_of, plane_of, split
 from hilum.dicom.stack import stack_frames
 from hilum.dicom.start import data_start
 from hilum.errors import FormatError, HilumError, readable
@@ -25,11 +26,13 @@ from hilum.files.names import SERIES_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from hilum.dicom.frames import Frame, ImageFile
     from hilum.volume import Geometry
 
 NO_DICOM = "no DICOM file"
+DAMAGED = "a damaged DICOM file, which spoils the series of its folder"
 _UNPLACED = "a picture without a place in the patient"
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -56,6 +59,7 @@ class SeriesVolume:
         plane: axial, coronal, sagittal, oblique.
         kernel: of the CT reconstruction.
         contrast: the contrast agent.
+        phase: of the agent in CT; see `phase_of`.
         echo: number of the echo, None where it is not stated.
         b_value: s/mm2.
         slices: number of frames.
@@ -63,6 +67,7 @@ class SeriesVolume:
         pixel_mm: (rows, columns), None where it is not stated.
         frame_of_reference: UID.
         files: its files.
+        instances: SOPInstanceUID of each of its images.
         fault: why it cannot be read as a volume; None where it can.
         notes: what had to be assumed or mended.
         shares_number: whether another series of the study has the same number.
@@ -84,6 +89,7 @@ class SeriesVolume:
     plane: str = ""
     kernel: str = ""
     contrast: str = ""
+    phase: str = ""
     echo: int | None = None
     b_value: float | None = None
     slices: int = 0
@@ -91,9 +97,15 @@ class SeriesVolume:
     pixel_mm: tuple[float, float] | None = None
     frame_of_reference: str | None = None
     files: tuple[Path, ...] = ()
+    instances: frozenset[str] = frozenset()
     fault: HilumError | None = None
     notes: tuple[str, ...] = ()
     shares_number: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The deepest folder that holds all its files."""
+        return common_folder(self.files)
 
     @property
     def spacing_mm(self) -> float | None:
@@ -102,12 +114,15 @@ class SeriesVolume:
 
     @property
     def refused(self) -> str:
-        """Reason why it cannot be read, without the place that stands first; "" where it can."""
+        """Reason why it cannot be read; "" where it can.
+
+        The place that stands first is left out, but for the name of one of several files.
+        """
         text = "" if self.fault is None else self.fault.found
-        for place in map(readable, (self.source, *self.files)):
+        for place in map(readable, (self.source, *(self.files if len(self.files) == 1 else ()))):
             if text.startswith(place):
                 return text[len(place) :].partition(": ")[2] or text
-        return text
+        return text.removeprefix(f"{readable(self.folder)}{os.sep}")
 
     @property
     def left_out(self) -> str:
@@ -143,6 +158,7 @@ class SeriesVolume:
             "orientation": self.plane,
             "kernel": self.kernel,
             "contrast": self.contrast,
+            "phase": self.phase,
             "echo": None if self.echo is None else float(self.echo),
             "bvalue": self.b_value,
             "slices": float(self.slices),
@@ -197,31 +213,17 @@ def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[
     Returns:
         The volumes, by series' numbers, and the reason for each file that belongs to none.
     """
-    aside: dict[Path, str] = {}
-    images: dict[str, list[ImageFile]] = defaultdict(list)
-    faults: dict[str, HilumError] = {}
-    broken: dict[str, list[Path]] = defaultdict(list)
     with keep_quiet():
-        for file in files:
-            if data_start(file) is None:
-                aside[file] = NO_DICOM
-                continue
-            try:
-                image = read_image_file(file)
-            except HilumError as error:
-                header = series_header(file)
-                uid = header.uid if header is not None else ""
-                faults.setdefault(uid, error)
-                broken[uid].append(file)
-                continue
-            if image is None:
-                aside[file] = _reason(file)
-            else:
-                images[image.series].append(image)
+        images, broken, aside = _headers(files)
+        faults = _faults(images, broken, aside)
+        damaged: dict[str, list[Path]] = defaultdict(list)
+        for one in broken:
+            if one.file not in aside:
+                damaged[one.series].append(one.file)
         volumes = [
             volume
-            for uid in {**images, **broken}
-            for volume in _volumes(images[uid], faults.get(uid), broken[uid], aside)
+            for uid in {**images, **damaged}
+            for volume in _volumes(images.get(uid, ()), faults.get(uid), damaged[uid], aside)
         ]
     owners: dict[tuple[str, str], set[str]] = defaultdict(set)
     for volume in volumes:
@@ -231,6 +233,60 @@ def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[
         for volume in sorted(volumes, key=_order)
     ]
     return tuple(volumes), aside
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A file that cannot be read, the series that it still states, and the error."""
+
+    file: Path
+    series: str
+    error: HilumError
+
+
+def _headers(
+    files: Iterable[Path],
+) -> tuple[dict[str, list[ImageFile]], list[_Broken], dict[Path, str]]:
+    """Read every header: images by series, files that cannot be read, reasons for the others."""
+    images: dict[str, list[ImageFile]] = {}
+    broken: list[_Broken] = []
+    aside: dict[Path, str] = {}
+    for file in files:
+        if data_start(file) is None:
+            aside[file] = NO_DICOM
+            continue
+        try:
+            image = read_image_file(file)
+        except HilumError as error:
+            header = series_header(file)
+            broken.append(_Broken(file, header.uid if header is not None else "", error))
+            continue
+        if image is None:
+            aside[file] = _reason(file)
+        else:
+            images.setdefault(image.series, []).append(image)
+    return images, broken, aside
+
+
+def _faults(
+    images: Mapping[str, Sequence[ImageFile]], broken: Sequence[_Broken], aside: dict[Path, str]
+) -> dict[str, HilumError]:
+    """Find the series that a file spoils: its own, or where it states none, all of its folder.
+
+    Any of those may lack it. Such files are added to `aside`.
+    """
+    faults: dict[str, HilumError] = {}
+    for one in broken:
+        beside = [
+            uid
+            for uid, held in images.items()
+            if not one.series and any(image.path.parent == one.file.parent for image in held)
+        ]
+        if beside:
+            aside[one.file] = DAMAGED
+        for uid in beside or [one.series]:
+            faults.setdefault(uid, one.error)
+    return faults
 
 
 def group_studies(volumes: Sequence[SeriesVolume]) -> tuple[Study, ...]:
@@ -244,6 +300,21 @@ def group_studies(volumes: Sequence[SeriesVolume]) -> tuple[Study, ...]:
         )
         for (patient, uid), held in by_study.items()
     )
+
+
+def volume_of_instances(
+    volumes: Sequence[SeriesVolume], instances: AbstractSet[str]
+) -> SeriesVolume | None:
+    """Find the volume of which the most images are named by their SOPInstanceUIDs.
+
+    Returns:
+        None where that is none, or several; the only volume where there is one.
+    """
+    if len(volumes) == 1:
+        return volumes[0]
+    named = [len(volume.instances & instances) for volume in volumes]
+    most = max(named, default=0)
+    return volumes[named.index(most)] if most and named.count(most) == 1 else None
 
 
 def common_folder(files: Iterable[Path]) -> Path:
@@ -275,8 +346,23 @@ def _volumes(
     Files of no volume are added to `aside`.
     """
     if not images:
-        place = common_folder(broken)
-        return [SeriesVolume(place, "", files=tuple(broken), fault=fault, slices=len(broken))]
+        known = series_header(broken[0])
+        bare = SeriesVolume(
+            common_folder(broken), "", files=tuple(broken), fault=fault, slices=len(broken)
+        )
+        if known is None:
+            return [bare]
+        return [
+            replace(
+                bare,
+                uid=known.uid,
+                study=known.study,
+                patient=known.patient,
+                modality=known.modality,
+                number=known.number,
+                description=known.description,
+            )
+        ]
     series = _of_series(images[0], [*(image.path for image in images), *broken])
     frames: list[Frame] = []
     for image in images:
@@ -291,7 +377,7 @@ def _volumes(
     if not placed:
         return [_of_picture(series, frame, alone=len(frames) == 1) for frame in frames]
     parts = split(placed)
-    reasons = {frame.path: reason.partition(" as ")[0] for frame, reason in parts.aside}
+    reasons = {frame.path: kind_of(reason) for frame, reason in parts.aside}
     reasons |= dict.fromkeys((frame.path for frame in frames if not frame.placed), _UNPLACED)
     if not parts.groups:
         found = "; ".join(dict.fromkeys(reasons.values()))
@@ -351,15 +437,24 @@ def _described(series: SeriesVolume, frames: Sequence[Frame]) -> SeriesVolume:
     made, first = [frame.acquisition for frame in frames], frames[0]
     kinds = dict.fromkeys(word for one in made for word in one.image_type)
     echoes, b_values = {one.echo_number for one in made}, {one.b_value for one in made}
+    agent = " ".join(dict.fromkeys(one.contrast for one in made if one.contrast))
+    phase = phase_of(
+        f"{series.description} {series.protocol}",
+        agent,
+        bolus=text_of(first.file.header, "ContrastBolusStartTime"),
+        acquired=min(one.acquisition_time for one in made),
+    )
     return replace(
         series,
         image_type=tuple(kinds),
         plane=plane_of(first) if first.placed else "",
         kernel=" ".join(dict.fromkeys(one.kernel for one in made if one.kernel)),
-        contrast=" ".join(dict.fromkeys(one.contrast for one in made if one.contrast)),
+        contrast=agent,
+        phase=phase if series.modality == "CT" else "",
         echo=next(iter(echoes)) if len(echoes) == 1 else None,
         b_value=next(iter(b_values)) if len(b_values) == 1 else None,
         slices=len(frames),
+        instances=frozenset(frame.instance for frame in frames),
         pixel_mm=first.pixel_spacing,
         frame_of_reference=first.frame_of_reference,
     )

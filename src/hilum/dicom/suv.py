@@ -139,7 +139,7 @@ def _scan_start(files: Sequence[ImageFile], source: Path | str) -> datetime:
         for file in files
         if (moment := _moment(file.header, "AcquisitionDateTime", "Acquisition")) is not None
     ]
-    series = _moment(files[0].header, "", "Series")
+    series = _series_start(files, source)
     if series is not None and (not acquired or series <= min(acquired)):
         return series
     stated = text_of(files[0].header, "Manufacturer").upper().startswith("GE")
@@ -151,6 +151,20 @@ def _scan_start(files: Sequence[ImageFile], source: Path | str) -> datetime:
             source, "PET without SeriesTime and AcquisitionTime", "the time at which the scan began"
         )
     return min(acquired)
+
+
+def _series_start(files: Sequence[ImageFile], source: Path | str) -> datetime | None:
+    """Return the series' own date and time; None where it does not state both."""
+    stated = {
+        (text_of(file.header, "SeriesDate"), text_of(file.header, "SeriesTime")) for file in files
+    }
+    if len(stated) > 1:
+        _refuse(source, "PET files that disagree about SeriesDate and SeriesTime", "one of each")
+    date, time = stated.pop()
+    moment = _parsed(date + time)
+    if date and time and moment is None:
+        _refuse(source, f"PET of SeriesDate {date} and SeriesTime {time}", "a date and a time")
+    return moment if date and time else None
 
 
 def _injection(drug: Dataset, files: Sequence[ImageFile], source: Path | str) -> datetime:
@@ -180,7 +194,7 @@ def _moment(header: Dataset, whole: str, prefix: str) -> datetime | None:
 
 def _parsed(text: str) -> datetime | None:
     """Parse YYYYMMDDHHMMSS.FFFFFF, minutes and seconds left out or not; None of anything else."""
-    whole, _, fraction = text.partition("+")[0].partition("-")[0].partition(".")
+    whole, _, fraction = text.replace(":", "").partition("+")[0].partition("-")[0].partition(".")
     try:
         # DICOM's local time of the scanner
         moment = datetime.strptime(whole, _FORMS[len(whole)])  # noqa: DTZ007

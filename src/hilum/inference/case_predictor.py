@@ -201,7 +201,7 @@ class CasePredictor(ABC, Generic[P]):
         channels = self.model.plan.channels
         study = Case(case_id(source), None, dict.fromkeys(channels, Path(source)))
         choice = choice_of_plan(self.model.plan, rule=None, judge=self.judge)
-        chosen = choose_series(study, choice, thorough=True)
+        chosen = choose_series(study, choice)
         for words in describe_choices(chosen.choices):
             _log.warning("%s: %s", study.id, words)
         if chosen.case.fault is not None:

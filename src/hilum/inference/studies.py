@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Plan
 
 _log = logging.getLogger("hilum")
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 def choice_of_plan(plan: Plan, *, rule: str | None, judge: Judge | None) -> SeriesChoice:
@@ -142,10 +144,39 @@ def study_cases(
         studies[str(one.source), one.series.study or f"#{number}"].append(one)
     apart = [held for together in studies.values() for held in _without_copies(together)]
     folders = [common_folder(file for one in held for file in one.series.files) for held in apart]
+    names = _names_of_studies([held[0] for held in apart], folders)
     return tuple(
-        _study_case(held, folder, channels, choice, alone=folders.count(folder) == 1)
-        for held, folder in zip(apart, folders, strict=True)
+        _study_case(held, folder, channels, choice, name=name)
+        for held, folder, name in zip(apart, folders, names, strict=True)
     )
+
+
+def _names_of_studies(firsts: Sequence[FoundSeries], folders: Sequence[Path]) -> list[str]:
+    """Name the studies that share a folder after their patients; "" for each that has its own.
+
+    Args:
+        firsts: a series of each study.
+        folders: of each study.
+    """
+    names = [""] * len(firsts)
+    for folder in dict.fromkeys(folders):
+        together = [number for number, own in enumerate(folders) if own == folder]
+        stated = [number for number in together if firsts[number].series.study]
+        patients = {n: firsts[n].series.study.rpartition(" ")[0] for n in stated}
+        for number in stated if len(together) > 1 else ():
+            patient = patients[number]
+            alone = patient and list(patients.values()).count(patient) == 1
+            uid = f"study_{firsts[number].series.study.rpartition('.')[2]}"
+            names[number] = _UNSAFE.sub("_", patient if alone else f"{patient}_{uid}".strip("_"))
+        if len(together) > 1 and stated:
+            _log.warning(
+                "%d DICOM studies lie in one folder (%s): each is a case, named after its patient:"
+                " %s",
+                len(together),
+                readable(folder),
+                some(names[number] for number in stated),
+            )
+    return names
 
 
 def _without_copies(held: Sequence[FoundSeries]) -> list[list[FoundSeries]]:
@@ -174,7 +205,7 @@ def _study_case(
     channels: Sequence[str],
     choice: SeriesChoice,
     *,
-    alone: bool,
+    name: str,
 ) -> StudyCase:
     """Make the case of a study's series.
 
@@ -183,16 +214,14 @@ def _study_case(
         folder: the deepest one that holds all.
         channels: of the model.
         choice: how its series are chosen.
-        alone: whether no other study has this folder.
+        name: of a study whose folder others have too; "" else.
     """
-    first, name = held[0], ""
+    first = held[0]
     files = [file for one in held for file in one.series.files]
     volumes, reasons = read_volumes(files)
     aside = {file: reason for file, reason in reasons.items() if reason != NO_DICOM}
-    if len(held) == 1:
+    if len(held) == 1 and not name:
         name, folder = first.series.name, first.folder
-    elif not alone:
-        name = f"study_{first.series.study.rpartition('.')[2]}"
     parts = (*folder.relative_to(first.source).parts, *([name] if name else []))
     own = name or folder.absolute().name
     if len(held) == 1 and (given := first.case or first.annotated):

@@ -299,28 +299,46 @@ def _on_shared_frame(path: Path, volume: Volume, first_path: Path, first: Volume
     """Resample a volume onto the first one's grid, where DICOM states one frame of reference.
 
     Raises:
-        GeometryError: it holds less than half of the first one's middle.
+        GeometryError: see :func:`shares_frame`.
     """
-    frame, own = first.geometry.frame_of_reference, volume.geometry
-    if frame is None or own.frame_of_reference != frame or own.is_close(first.geometry):
+    same = volume.geometry.is_close(first.geometry)
+    if same or not shares_frame(path, volume.geometry, first_path, first.geometry):
         return volume
-    thirds = np.linspace(0.25, 0.75, 3)
-    points = [
-        [share * (size - 1) for share, size in zip(shares, first.geometry.shape, strict=True)]
-        for shares in product(thirds, repeat=3)
-    ]
-    places = np.array([own.world_to_index(first.geometry.index_to_world(one)) for one in points])
-    inside = ((places > -1) & (places < np.array(own.shape))).all(axis=1)
-    if inside.mean() < 0.5:
-        raise GeometryError(
-            f"{path} ({_grid(own)}) and {first_path} ({_grid(first.geometry)}) show different parts"
-            " of one patient",
-            needed="channels that show the same part",
-            cure="choose other series of the study; `hilum series FOLDER` lists them",
-        )
     note = "resampled onto the grid of the first channel, with which it shares a frame of reference"
     _log_notes(path, Decoded(volume, (note,)))
     return resample_onto(volume, first.geometry, order=1, fill=float(volume.array.min()))
+
+
+def shares_frame(path: Path, own: Geometry, first_path: Path, first: Geometry) -> bool:
+    """Return True for a channel that is resampled onto the first one's grid when they are read.
+
+    Args:
+        path: of the channel, for errors.
+        own: its grid.
+        first_path: of the first channel.
+        first: the grid of that.
+
+    Raises:
+        GeometryError: it holds less than half of the first one's middle.
+    """
+    frame = first.frame_of_reference
+    if frame is None or own.frame_of_reference != frame:
+        return False
+    thirds = np.linspace(0.25, 0.75, 3)
+    points = [
+        [share * (size - 1) for share, size in zip(shares, first.shape, strict=True)]
+        for shares in product(thirds, repeat=3)
+    ]
+    places = np.array([own.world_to_index(first.index_to_world(one)) for one in points])
+    inside = ((places > -1) & (places < np.array(own.shape))).all(axis=1)
+    if inside.mean() < 0.5:
+        raise GeometryError(
+            f"{path} ({_grid(own)}) and {first_path} ({_grid(first)}) show different parts of one"
+            " patient",
+            needed="channels that show the same part",
+            cure="choose other series of the study; `hilum series FOLDER` lists them",
+        )
+    return True
 
 
 def _grid(geometry: Geometry) -> str:

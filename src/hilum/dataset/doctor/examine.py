@@ -15,10 +15,11 @@ from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.dicom.annotation import read_annotation
-from hilum.errors import DataError, HilumError, LabelError, ResourceError, counted
+from hilum.errors import DataError, GeometryError, HilumError, LabelError, ResourceError, counted
 from hilum.files import image_suffix
 from hilum.files.names import PICTURE_SUFFIXES
 from hilum.io import in_colours, inspect_file, palette_of, read_labels, read_volume
+from hilum.io.dispatch import shares_frame
 from hilum.volume import MOST_LABELS
 
 if TYPE_CHECKING:
@@ -139,11 +140,18 @@ class _Examiner:
                 self.add("channel-count", f"{path.name} {found}")
             first = first or volume.geometry
             if not volume.geometry.is_close(first):
-                self._channel_grid(path, volume.geometry, first)
+                self._channel_grid(path, volume.geometry, files[0], first)
         usable = complete and not constant
         return first, together(looks, digest.hexdigest()) if usable else None
 
-    def _channel_grid(self, path: Path, grid: Geometry, first: Geometry) -> None:
+    def _channel_grid(self, path: Path, grid: Geometry, other: Path, first: Geometry) -> None:
+        """Report a channel on another grid, unless it is resampled when it is read."""
+        try:
+            if shares_frame(path, grid, other, first):
+                return
+        except GeometryError as error:
+            self.unreadable(error)
+            return
         unplaced = compare_grids(first, grid) is Grids.UNPLACED
         self.add(
             "channel-grid",

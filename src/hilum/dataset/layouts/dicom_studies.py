@@ -14,13 +14,14 @@ from hilum.dataset.case import Case, Dataset, Orphan
 from hilum.dataset.channels import plain_name
 from hilum.dataset.labels import table_of
 from hilum.dataset.layouts.naming import stated_labels
-from hilum.dicom.studies import find_studies, holds_annotations
+from hilum.dicom.annotated import holds_annotations, read_annotated
 from hilum.errors import DataError, LabelError, counted, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.dicom.studies import AnnotationFile, Studies, StudySeries
+    from hilum.dicom.annotated import AnnotatedStudies, AnnotationFile
+    from hilum.dicom.study import SeriesVolume
     from hilum.volume import LabelTable
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -30,11 +31,15 @@ OTHER_SERIES = "a series that no annotation refers to"
 
 @dataclass(frozen=True)
 class _Study:
-    """A volume of a series with the annotations that were drawn on it; () where there is none."""
+    """A volume with the annotations that were drawn on it; () where there is none."""
 
-    series: StudySeries
-    source: Path
+    volume: SeriesVolume
     annotations: tuple[AnnotationFile, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """The source that `read_volume` reads."""
+        return self.volume.source
 
 
 def recognises(path: Path) -> bool:
@@ -60,7 +65,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no annotation refers to a series that is there.
         LabelError: the label file names none of the structures.
     """
-    found = find_studies(path)
+    found = read_annotated(path)
     studies = _studies(found)
     annotated = [study for study in studies if study.annotations]
     if values and not annotated:
@@ -72,7 +77,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     names = _names(path, studies)
     table, notes = _labels(path, annotated) if values else (None, ())
-    modalities = Counter(study.series.modality for study in annotated or studies)
+    modalities = Counter(study.volume.modality for study in annotated or studies)
     channel = next(iter(modalities)) if len(modalities) == 1 else ""
     cases = [
         _case(path, names[study.source], study, channel or "image", table) for study in studies
@@ -90,26 +95,26 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         orphans=tuple(
             Orphan(one.path.stem, one.path, "orphan-annotation")
             for one in found.annotations
-            if one.series is None
+            if one.volume is None
         ),
         reasons=_reasons(found, studies),
     )
 
 
-def _studies(found: Studies) -> list[_Study]:
-    """List the series that are cases: those with an annotation, and the only one of a study."""
+def _studies(found: AnnotatedStudies) -> list[_Study]:
+    """List the volumes that are cases: those with an annotation, and the only one of a study."""
     drawn_on: dict[Path, list[AnnotationFile]] = defaultdict(list)
-    series_of: dict[Path, StudySeries] = {}
+    volume_of: dict[Path, SeriesVolume] = {}
     for one in found.annotations:
-        if one.series is not None and one.source is not None:
-            drawn_on[one.source].append(one)
-            series_of[one.source] = one.series
-    referred = {series.study for series in series_of.values()}
-    alone = Counter(one.study for one in found.series)
-    bare = [one for one in found.series if one.study not in referred and alone[one.study] == 1]
+        if one.volume is not None:
+            drawn_on[one.volume.source].append(one)
+            volume_of[one.volume.source] = one.volume
+    referred = {volume.study for volume in volume_of.values()}
+    alone = Counter(one.study for one in found.volumes)
+    bare = [one for one in found.volumes if one.study not in referred and alone[one.study] == 1]
     return [
-        *(_Study(series_of[source], source, tuple(held)) for source, held in drawn_on.items()),
-        *(_Study(one, one.source) for one in bare),
+        *(_Study(volume_of[source], tuple(held)) for source, held in drawn_on.items()),
+        *(_Study(one) for one in bare),
     ]
 
 
@@ -117,17 +122,17 @@ def _names(root: Path, studies: Sequence[_Study]) -> dict[Path, str]:
     """Name the cases after the folder of series and annotation, the patient, or the series."""
     parts: dict[Path, tuple[str, ...]] = {}
     for study in studies:
-        folders = [study.series.folder, *(one.path.parent for one in study.annotations)]
+        folders = [study.volume.folder, *(one.path.parent for one in study.annotations)]
         common = Path(os.path.commonpath(folders))
         parts[study.source] = common.relative_to(root).parts if common != root else ()
     tops = Counter(own[:1] for own in parts.values())
     often = Counter(parts.values())
     names: dict[Path, str] = {}
     for study in studies:
-        series, own = study.series, parts[study.source]
+        volume, own = study.volume, parts[study.source]
         words = own[:1] if own and tops[own[:1]] == 1 else own
         if not own or often[own] > 1:  # several series of one folder
-            words = (*own, series.patient or f"study_{series.study.rpartition('.')[2]}")
+            words = (*own, volume.patient or f"study_{volume.study.rpartition('.')[2]}")
         names[study.source] = _UNSAFE.sub("_", "__".join(words)).strip("_.") or "study"
     return _distinct(names, studies)
 
@@ -136,8 +141,8 @@ def _distinct(names: Mapping[Path, str], studies: Sequence[_Study]) -> dict[Path
     """Add the series' number, the end of its UID, or the volume's key to names that are not one."""
     distinct = dict(names)
     endings = (
-        {one.source: one.series.number for one in studies},
-        {one.source: one.series.series.uid.rpartition(".")[2] for one in studies},
+        {one.source: one.volume.number for one in studies},
+        {one.source: one.volume.uid.rpartition(".")[2] for one in studies},
         {one.source: one.source.name for one in studies},  # key of a volume in a series
     )
     for ending in endings:
@@ -192,8 +197,7 @@ def _labels(root: Path, studies: Sequence[_Study]) -> tuple[LabelTable, tuple[st
 
 def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable | None) -> Case:
     """Make a case; one of several annotations has a fault, for nothing says which is meant."""
-    series = study.series
-    case = Case(name, series.patient or None, {channel: study.source})
+    case = Case(name, study.volume.patient or None, {channel: study.source})
     if not study.annotations:
         return case
     first = study.annotations[0]
@@ -234,12 +238,12 @@ def _mixture(modalities: Mapping[str, int]) -> tuple[str, ...]:
     return (f"series of several modalities are read as one channel: {counts}",)
 
 
-def _notes(found: Studies, studies: Sequence[_Study]) -> tuple[str, ...]:
+def _notes(found: AnnotatedStudies, studies: Sequence[_Study]) -> tuple[str, ...]:
     """Note annotations without images, and studies without annotation."""
-    faults = [f"{one.path.name} ({one.fault})" for one in found.annotations if one.series is None]
+    faults = [f"{one.path.name} ({one.fault})" for one in found.annotations if one.volume is None]
     bare = sum(not study.annotations for study in studies)
-    taken = {study.series.study for study in studies}
-    unclear = {one.study for one in found.series} - taken
+    taken = {study.volume.study for study in studies}
+    unclear = {one.study for one in found.volumes} - taken
     return (
         f"annotations that are left out: {some(faults, shown=_SHOWN)}" if faults else "",
         f"{counted(bare, 'study')} without annotation counted as unlabelled" if bare else "",
@@ -249,18 +253,16 @@ def _notes(found: Studies, studies: Sequence[_Study]) -> tuple[str, ...]:
     )
 
 
-def _reasons(found: Studies, studies: Sequence[_Study]) -> dict[Path, str]:
+def _reasons(found: AnnotatedStudies, studies: Sequence[_Study]) -> dict[Path, str]:
     """Say of the files of series that are no case why they are left out."""
-    taken = {study.series.source for study in studies}
+    taken = {file for study in studies for file in study.volume.files}
     used = {one.path for study in studies for one in study.annotations[:1]}
     reasons = {
-        file: OTHER_SERIES
-        for one in found.series
-        if one.source not in taken
-        for file in one.series.files
+        file: OTHER_SERIES for volume in found.volumes for file in volume.files if file not in taken
     }
-    return reasons | {
+    others = {
         one.path: one.fault or "one of several annotations of a case"
         for one in found.annotations
         if one.path not in used
     }
+    return {**found.aside, **reasons, **others}

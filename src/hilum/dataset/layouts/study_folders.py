@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.channels import named_kind
 from hilum.dicom.choose import SeriesChoice, choose
 from hilum.dicom.score import Wanted
-from hilum.dicom.series import series_header
-from hilum.dicom.sources import files_below, files_of, series_folder
+from hilum.dicom.sources import files_below, files_of, parts_of, series_folder
 from hilum.dicom.study import read_volumes
 from hilum.errors import DataError, counted
 from hilum.files.names import SERIES_MARK
@@ -68,22 +67,20 @@ def with_chosen_series(dataset: Dataset) -> tuple[Dataset, tuple[Path, ...]]:
     return replace(whole, reasons={**dataset.reasons, **reasons}), taken
 
 
-def choose_series(case: Case, choice: SeriesChoice, *, thorough: bool = False) -> ChosenCase:
-    """Choose a series in each folder that holds several.
+def choose_series(case: Case, choice: SeriesChoice) -> ChosenCase:
+    """Choose a volume in each folder that holds several series, or a series of several volumes.
 
     Args:
         case: of a data set.
         choice: with what is wanted of each of its channels, in their order or by name.
-        thorough: also look for several volumes in one series, for which every header is read.
     """
     channels: dict[Path, list[str]] = {}
     for name, path in case.images.items():
-        if path.is_dir() and SERIES_MARK not in str(path):
+        place, _, key = parts_of(path)
+        if place.is_dir() and not key:
             channels.setdefault(path, []).append(name)
     found = ChosenCase(case)
     for path, names in channels.items():
-        if not thorough and not _holds_several(path):
-            continue
         wanted = [_wanted(name, list(case.images), choice) for name in names]
         found = _choose_in(path, names, wanted, choice, found)
     return found
@@ -97,8 +94,10 @@ def _choose_in(
     found: ChosenCase,
 ) -> ChosenCase:
     """Choose the series of a folder for the channels that name it."""
-    volumes, aside = read_volumes(_files_in(path))
-    if len(volumes) < 2 and series_folder(path) is not None:
+    place, uid, _ = parts_of(path)
+    every, aside = read_volumes(_files_in(path))
+    volumes = [volume for volume in every if uid in {"", volume.uid}]
+    if not every or (len(volumes) < 2 and (uid or series_folder(place) is not None)):
         return found  # it is read as it is
     studies = {(one.patient, one.study) for one in volumes}
     if len(studies) > 1:
@@ -125,21 +124,10 @@ def _choose_in(
     )
 
 
-def _holds_several(path: Path) -> bool:
-    """Return True if a folder holds images of several series, or of one in several folders."""
-    places = set()
-    for file in _files_in(path):
-        header = series_header(file)
-        if header is not None and header.image:
-            places.add((file.parent, header.uid))
-            if len(places) > 1:
-                return True
-    return False
-
-
 def _files_in(path: Path) -> list[Path]:
     """List the files of a study: those of the folder if DICOM lies in it, else all below it."""
-    return files_below(path) if series_folder(path) is None else files_of(path)
+    named = SERIES_MARK in str(path)
+    return files_of(path) if named or series_folder(path) is not None else files_below(path)
 
 
 def _wanted(name: str, names: Sequence[str], choice: SeriesChoice) -> Wanted:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dicom.header import keep_quiet, numbers_of, read_file, text_of
+from hilum.dicom.header import keep_quiet, numbers_of, read_file, text_of, whole_of
 from hilum.dicom.painting import Layer, paint
 from hilum.dicom.referenced import Reference
 from hilum.dicom.rtstruct.structure import Remarks, fill_structure
 from hilum.dicom.segmentation import one_name_note
-from hilum.errors import some
+from hilum.errors import FormatError, counted, some
 from hilum.files.record import Segment, damage_refused, refuse_size
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def read_structures(path: Path) -> StructureSet:
 def _read(path: Path, *_: int) -> StructureSet:
     with keep_quiet(), damage_refused(path, _NAME, cure=_CURE):
         data = read_file(path)
+        _refuse_incomplete(path, data)
         contours = {
             int(item.ReferencedROINumber): item for item in _items(data, "ROIContourSequence")
         }
@@ -124,7 +125,7 @@ def _read(path: Path, *_: int) -> StructureSet:
             for item in _items(data, "RTROIObservationsSequence")
         }
         found = [
-            _structure(item, contours.get(int(item.ROINumber)), observations)
+            _structure(path, item, contours.get(int(item.ROINumber)), observations)
             for item in _items(data, "StructureSetROISequence")
         ]
         reference = _reference(data)
@@ -135,6 +136,26 @@ def _read(path: Path, *_: int) -> StructureSet:
 def _items(data: Dataset, keyword: str) -> Sequence[Dataset]:
     """Return the items of a sequence; () where it is absent."""
     return data.get(keyword) or ()
+
+
+def _refuse_incomplete(path: Path, data: Dataset) -> None:
+    """Raise where structures or contours are lost, as of a file without its end."""
+    lost = [name for name in ("StructureSetROISequence", "ROIContourSequence") if name not in data]
+    described = {int(one.ROINumber) for one in _items(data, "StructureSetROISequence")}
+    drawn = {int(one.ReferencedROINumber) for one in _items(data, "ROIContourSequence")}
+    faults = {
+        f"a structure set without {' and '.join(lost)}": lost,
+        f"contours of structures that it does not describe ({some(map(str, drawn - described))})": (
+            drawn - described
+        ),
+    }
+    for found, holds in faults.items():
+        if holds:
+            raise FormatError(
+                f"{path}: {found}",
+                needed="every structure with its name, its contours and their points",
+                cure=_CURE,
+            )
 
 
 def _reference(data: Dataset) -> Reference:
@@ -161,7 +182,7 @@ def _reference(data: Dataset) -> Reference:
 
 
 def _structure(
-    item: Dataset, contours: Dataset | None, observations: Mapping[int, Dataset]
+    path: Path, item: Dataset, contours: Dataset | None, observations: Mapping[int, Dataset]
 ) -> Structure:
     """Read one structure."""
     number = int(item.ROINumber)
@@ -169,7 +190,7 @@ def _structure(
     others: Counter[str] = Counter()
     for contour in () if contours is None else _items(contours, "ContourSequence"):
         kind = text_of(contour, "ContourGeometricType")
-        points = _points(contour)
+        points = _points(contour, path)
         if kind not in _CLOSED:
             others[kind or "not stated"] += 1
         elif len(np.unique(points, axis=0)) < 3:
@@ -189,13 +210,26 @@ def _structure(
     return Structure(segment, text_of(item, "ReferencedFrameOfReferenceUID"), tuple(closed), others)
 
 
-def _points(contour: Dataset) -> NDArray[np.float64]:
-    """Read the points of a contour, (N, 3); as text at once, for there may be a million numbers."""
+def _points(contour: Dataset, path: Path) -> NDArray[np.float64]:
+    """Read the points of a contour, (N, 3); as text at once, for there may be a million numbers.
+
+    Raises:
+        FormatError: there are not as many as it states, or they lie nowhere.
+    """
     element = contour.get_item("ContourData")
     if element is None or not isinstance(element.value, bytes):
-        return np.array(numbers_of(contour, "ContourData")).reshape(-1, 3)
-    texts = element.value.decode("ascii").rstrip("\0 ").split("\\")
-    return np.array(texts if texts != [""] else [], dtype=np.float64).reshape(-1, 3)
+        points = np.array(numbers_of(contour, "ContourData")).reshape(-1, 3)
+    else:
+        texts = element.value.decode("ascii").rstrip("\0 ").split("\\")
+        points = np.array(texts if texts != [""] else [], dtype=np.float64).reshape(-1, 3)
+    stated = whole_of(contour, "NumberOfContourPoints")
+    if stated not in {None, len(points)} or not np.isfinite(points).all():
+        raise FormatError(
+            f"{path}: a contour of {counted(len(points), 'point')} that states {stated}",
+            needed="as many points as NumberOfContourPoints says, three numbers each",
+            cure=_CURE,
+        )
+    return points
 
 
 def _code(observation: Dataset | None) -> tuple[str, str, str] | None:

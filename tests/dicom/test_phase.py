@@ -1,0 +1,48 @@
+"""The phase of a CT series, by its words, by the start of the contrast agent, or not at all."""
+
+import pytest
+
+from hilum.dicom.phase import phase_in, phase_of
+
+
+@pytest.mark.parametrize(
+    ("words", "phase"),
+    [
+        ("Abdomen nativ 5.0 B30f", "native"),
+        ("LIVER_NON-CONTRAST_2.5", "native"),
+        ("Thorax w/o contrast", "native"),
+        ("NCCT head", "native"),
+        ("Abd late arterial 1.25", "arterial"),
+        ("AX ART", "arterial"),
+        ("Portal Venous 5.0", "portal"),
+        ("abdomen pv 3mm", "portal"),
+        ("Leber portalvenös", "portal"),
+        ("urogram delayed 10 min", "delayed"),
+        ("arterial and portal", ""),
+        ("cartilage", ""),
+        ("ventral hernia", ""),
+        ("Abdomen 5.0", ""),
+    ],
+)
+def test_words_name_a_phase(words, phase):
+    assert phase_in(words) == phase
+
+
+@pytest.mark.parametrize(
+    ("bolus", "acquired", "phase"),
+    [
+        ("101500", "101000", "native"),
+        ("101500.00", "101530.5", "arterial"),
+        ("101500", "101610", "portal"),
+        ("101500", "102000", "delayed"),
+        ("", "102000", "contrast"),
+        ("1015", "102000", "contrast"),
+    ],
+)
+def test_the_start_of_the_agent_tells_where_words_do_not(bolus, acquired, phase):
+    assert phase_of("Abdomen", "Ultravist", bolus=bolus, acquired=acquired) == phase
+    assert phase_of("Abdomen nativ", "Ultravist", bolus=bolus, acquired=acquired) == "native"
+
+
+def test_an_agent_that_is_not_stated_says_nothing():
+    assert phase_of("Abdomen", "", bolus="", acquired="101500") == ""
