@@ -1,10 +1,15 @@
 """The node as a whole, without other programs: predicting, stopping, logs, status, TLS."""
 
+import ctypes
 import errno
 import itertools
+import os
 import re
+import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from node_samples import RunningNode, fetch, make_study, send, study_uid, wait_until
@@ -84,6 +89,18 @@ def test_a_stop_in_mid_prediction_goes_on_later(tmp_path, model):
     assert again.stop() == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are found in /proc")
+def test_a_signal_that_another_thread_gets_stops_it_too(tmp_path, model):
+    """The system may give it to any thread, which Python tells the main one when that wakes."""
+    node = RunningNode(tmp_path / "node", "--model", model, "--format", "nifti")
+    pid = node.process.pid
+    wait_until(lambda: "No destination" in node.log.read_text())
+    tasks = (int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    other = next(task for task in tasks if task != pid)
+    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+    assert node.process.wait(40) == 0
+
+
 def test_what_crashes_the_worker_is_given_up_and_receiving_goes_on(start, tmp_path, model):
     make_study(tmp_path / "study")
     models = [{"name": "toy", "folder": model, "formats": ("nifti",)}]
@@ -92,8 +109,6 @@ def test_what_crashes_the_worker_is_given_up_and_receiving_goes_on(start, tmp_pa
 
     def kill_worker():
         import contextlib
-        import os
-        import signal
 
         with contextlib.suppress(TypeError, ProcessLookupError):
             os.kill(node.worker_pid, signal.SIGKILL)

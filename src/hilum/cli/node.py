@@ -2,7 +2,7 @@
 
 import logging
 import signal
-import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,9 @@ from hilum.cli.output import MessageFormatter
 
 if TYPE_CHECKING:
     from hilum.node import Node
+
+
+_TICK_SECONDS = 0.25
 
 
 def node(
@@ -83,15 +86,16 @@ def node(
 
 def _run_until_stopped(running: "Node") -> None:
     """Wait for a signal, then stop the node."""
-    stopped = threading.Event()
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda came, _: signals.append(came))
     config = running.config
     typer.echo(f"{config.title} listens on port {running.port}; folder: {config.folder}")
     if running.status_port is not None:
         typer.echo(f"Status page: http://{config.status_host}:{running.status_port}/")
     if not config.destinations:
         typer.echo("No destination: results stay in the folder.")
-    stopped.wait()
+    while not signals:  # one that another thread got does not end a wait for a lock
+        time.sleep(_TICK_SECONDS)
     running.stop()
     typer.echo("Stopped.")
