@@ -16,13 +16,8 @@ from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.exchange import export as exporting
 from hilum.files import OutputFolder, is_output
 from hilum.inference import Facts, TrainedModel, load_runnable
-from hilum.inference.exported import (
-    EXPORT,
-    VECTORS,
-    ExportedModel,
-    ExportManifest,
-    TestVectors,
-)
+from hilum.inference.export_manifest import EXPORT, VECTORS, ExportManifest
+from hilum.inference.exported import ExportedModel, TestVectors
 from hilum.inference.manifest import hash_files
 from hilum.io import read_labels, write_volume
 from hilum.plan.plan import Normalisation

@@ -22,7 +22,8 @@ from hilum.exchange.quantise import (
 )
 from hilum.files import atomic_write_text
 from hilum.inference import Facts
-from hilum.inference.exported import LabelQuality, Quantisation, TestVectors
+from hilum.inference.export_manifest import LabelQuality, Quantisation
+from hilum.inference.exported import TestVectors
 from hilum.io import write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume

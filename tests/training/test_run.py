@@ -14,12 +14,14 @@ from training_samples import small_plan, write_boxes
 
 from hilum.dataset import make_folds, open_dataset
 from hilum.errors import UsageError
+from hilum.evaluation import load_evaluation
 from hilum.inference import Predictor, RunReport, TrainedModel
 from hilum.inference.manifest import UNSAVED
 from hilum.io import read_labels
 from hilum.pipelines.segmentation import Segmentation
 from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
+from hilum.plan.data_card import DataCard
 from hilum.training import Listener, TrainOptions, make_plan_for
 
 
@@ -101,6 +103,17 @@ def test_two_busy_processes_choose_and_answer_alike(trained, data, tmp_path):
     for case in one.cases:
         a, b = (read_labels(tmp_path / name / f"{case.case}.nii.gz").array for name in ("a", "b"))
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_data_set_and_the_held_out_scores_are_kept(trained):
+    model, out, _, _ = trained
+    card = TrainedModel.load(out, device="cpu").data_card
+    assert card == model.data_card == DataCard.load(out / "data_card.json")
+    assert (card.cases, card.patients, card.measured) == (10, 5, None)  # the plan was given
+    held_out = load_evaluation(out / "training" / "out_of_fold")
+    assert {score.case for score in held_out.scores} == model.facts.cases_for("validation")
+    measured = {m.region: m.mean for m in model.metrics.metrics if m.name == "dice"}
+    assert {r.region: r.metrics["dice"].mean for r in held_out.summary.regions} == measured
 
 
 def test_what_was_done_is_written_down(trained):
@@ -229,6 +242,8 @@ def test_the_time_is_divided_and_said_before(data, tmp_path):
     )
     assert model.plan.hardware.minutes == 0.15
     assert any("minutes of training, about" in sentence for sentence in said)
+    assert model.data_card.measured.cases == 8  # those of the training
+    assert [one.name for one in model.data_card.labels] == ["large", "small"]
 
 
 def test_minutes_size_the_network_by_measuring(data):

@@ -54,7 +54,7 @@ _DESCRIPTION = {
 
 def role_of(name: str) -> Role:
     """Return the role of a column by its name; see the table above."""
-    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    words = words_of(name)
     joined = re.sub("[^a-z]", "", name.lower())
     if words & _SPLIT:
         return "split"
@@ -65,6 +65,11 @@ def role_of(name: str) -> Role:
     if name.lower() in _IDENTIFIER_NAMES or any(map(_IDENTIFIER.fullmatch, words)):
         return "identifier"
     return "description" if words & _DESCRIPTION else ""
+
+
+def words_of(name: str) -> frozenset[str]:
+    """Return the words of a column's name in small letters: PatientAge is patient and age."""
+    return frozenset(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name))
 
 
 def number(text: str) -> float:

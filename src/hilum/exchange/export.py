@@ -19,16 +19,14 @@ from hilum.engines.choose import ENGINES, EngineOptions, make_engine
 from hilum.engines.convert import to_openvino, write_onnx
 from hilum.errors import ResourceError, UsageError, find_named
 from hilum.files import OutputFolder, atomic_path, holds_files
-from hilum.inference.exported import (
+from hilum.inference.export_manifest import (
     README,
     REQUIREMENTS,
     VECTORS,
-    ExportedModel,
     ExportManifest,
     Quantisation,
-    TestVectors,
-    engine_source,
 )
+from hilum.inference.exported import ExportedModel, TestVectors, engine_source
 from hilum.inference.manifest import (
     UNSAVED,
     ModelMetrics,
@@ -36,6 +34,7 @@ from hilum.inference.manifest import (
     hilum_version,
 )
 from hilum.inference.model_card import markdown_template, model_texts
+from hilum.plan.data_card import DATA_CARD
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -313,6 +312,7 @@ def _write_rest(
         created=created,
         confidence=model.confidence,
     ) | {
+        **({} if model.data_card is None else {DATA_CARD: model.data_card.as_json()}),
         REQUIREMENTS: requirements(tuple(files)),
         README: readme.rstrip("\n") + "\n",
     }

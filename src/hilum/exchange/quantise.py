@@ -23,7 +23,7 @@ from hilum.dataset.folds import make_folds
 from hilum.engines.openvino_engine import OpenVINOEngine
 from hilum.engines.openvino_library import ov
 from hilum.errors import ModelError, UsageError, counted
-from hilum.inference.exported import LabelQuality, Quantisation
+from hilum.inference.export_manifest import LabelQuality, Quantisation
 from hilum.inference.predict_cases import predict_cases, spread_evenly
 from hilum.inference.predictor import Predictor
 from hilum.inference.sliding_window import cut_patch

@@ -22,21 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
 
 from hilum.engines.choose import EngineOptions, EngineSource, make_engine
-from hilum.errors import ModelError, UsageError, counted, damaged_model
-from hilum.inference.manifest import (
-    CARD,
-    LABELS,
-    METRICS,
-    PLAN,
-    Manifest,
-    ModelMetrics,
-    read_model_folder,
-)
+from hilum.errors import ModelError, UsageError, damaged_model
+from hilum.inference.export_manifest import EXPORT, VECTORS, ExportManifest
+from hilum.inference.manifest import Manifest, ModelMetrics, read_model_folder
 from hilum.inference.voxel_calibration import CONFIDENCE, VoxelCalibration
-from hilum.plan.plan import Record
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -48,104 +39,12 @@ if TYPE_CHECKING:
     from hilum.inference.manifest import Facts
     from hilum.inference.trained_model import TrainedModel
 
-EXPORT, VECTORS = "export.json", "test_vectors.npz"
-README, REQUIREMENTS = "README.md", "requirements.txt"
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """By what a network is computed in, how far its logits may be from those of the test vectors: see
 `difference`."""
 STORED_TOLERANCES = {"float32": 0.0, "float16": 1e-2, "int8": 0.0}
 """Tolerance added for weights stored in a lower precision. An int8 model's test vectors are
 its own."""
-
-
-class LabelQuality(Record):
-    """Cost of int8 for one label or region: mean Dice over the validation cases that define it.
-
-    Args:
-        region: its name.
-        reference: of the float32 network against the annotation; None where no case has the label.
-        int8: of the int8 network against the annotation.
-        agreement: of the two networks' predictions with each other.
-        cases: how many define it.
-    """
-
-    region: str
-    reference: float | None
-    int8: float | None
-    agreement: float | None
-    cases: int
-
-    @property
-    def in_words(self) -> str:
-        """The figures for people."""
-        if self.reference is None:
-            return f"{self.region}: in no validation case"
-        return (
-            f"{self.region}: Dice {self.reference:.4f} in float32, {self.int8:.4f} in int8,"
-            f" agreement {self.agreement:.4f}"
-        )
-
-
-class Quantisation(Record):
-    """Record of an int8 model: how it was made, and what was measured before it was accepted.
-
-    Args:
-        dataset: its name.
-        calibrated_on: cases whose patches set the ranges.
-        patches: how many of them.
-        validated_on: annotated cases on which it was compared with the float32 network.
-        gate: Dice that a label may lose at most.
-        labels: what was measured.
-        patients: of the cases in `validated_on`; one that is not known counts for each case.
-        distance: of the quantised logits from those of the float32 networks on the test vectors;
-            see `TestVectors.difference`.
-        method: NNCF's version and settings.
-        notes: what a reader must know ("the training's own cases: the model does not say which it
-            did not see").
-    """
-
-    dataset: str
-    calibrated_on: tuple[str, ...]
-    patches: int
-    validated_on: tuple[str, ...]
-    patients: int
-    distance: float
-    gate: float
-    labels: tuple[LabelQuality, ...]
-    method: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def in_words(self) -> str:
-        """Describe the measurements for people."""
-        return (
-            f"on {counted(len(self.validated_on), 'case')} of {counted(self.patients, 'patient')}: "
-            + "; ".join(one.in_words for one in self.labels)
-        )
-
-
-class ExportManifest(Manifest):
-    """export.json.
-
-    Args:
-        source: id of the model that was exported.
-        stored: precision of the weights: float32, float16, or int8 (weights and convolutions).
-        engines: by engine, the files of its members.
-        differences: by engine, how far the written files' logits were from the test vectors', which
-            are torch's in float32, or of int8 those of the quantised networks as they were
-            accepted; see `TestVectors.difference`.
-        quantisation: of an int8 model.
-    """
-
-    file_name: ClassVar[str] = EXPORT
-    made_by: ClassVar[str] = "hilum export MODEL -o FOLDER"
-    always: ClassVar[tuple[str, ...]] = (PLAN, LABELS, METRICS, CARD, VECTORS, README, REQUIREMENTS)
-
-    source: str
-    stored: str
-    engines: dict[str, tuple[str, ...]] = Field(min_length=1)
-    differences: dict[str, float]
-    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
     assurance.*           of a classifier: calibration, prediction sets, when to refuse
     confidence.json       of a segmentation: calibrated voxels, intervals of volumes, expected Dice
     MODEL_CARD.md         the same for people
+    data_card.json        the training's data set in numbers
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from hilum.inference.model_card import model_texts
 from hilum.inference.voxel_calibration import CONFIDENCE, VoxelCalibration
 from hilum.networks import build_network
 from hilum.plan import Plan
+from hilum.plan.data_card import DATA_CARD, DataCard
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
 
-MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, CONFIDENCE, MANIFEST)
+MODEL_FILES = (*(PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, CONFIDENCE, DATA_CARD, MANIFEST),)
 """Files that a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)
 PlanT_co = TypeVar("PlanT_co", bound=Plan, default=Plan, covariant=True)
@@ -75,6 +77,7 @@ class TrainedModel(Generic[PlanT_co]):
         facts: what it was trained on and how.
         assurance: what lets a classifier say how sure it is; None where that was not learnt.
         confidence: the same of a segmentation.
+        data_card: the data set that it was trained on, in numbers; None where that is not known.
         id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all
             its files.
     """
@@ -86,6 +89,7 @@ class TrainedModel(Generic[PlanT_co]):
     facts: Facts | None = None
     assurance: Assurance | None = None
     confidence: VoxelCalibration | None = None
+    data_card: DataCard | None = None
     id: str = UNSAVED
 
     def __post_init__(self) -> None:
@@ -175,6 +179,10 @@ class TrainedModel(Generic[PlanT_co]):
             assurance=self.assurance,
             confidence=self.confidence,
         )
+        if self.data_card is not None:
+            texts |= {DATA_CARD: self.data_card.as_json()}
+        else:
+            out.remove(DATA_CARD)  # of another model that was here before
         out.write(texts)
         learnt = [one for one in (self.assurance, self.confidence) if one is not None]
         more = tuple(name for one in learnt for name in one.save(folder))
@@ -222,6 +230,7 @@ class TrainedModel(Generic[PlanT_co]):
             facts=manifest.facts,
             assurance=assurance,
             confidence=VoxelCalibration.load(folder) if CONFIDENCE in manifest.files else None,
+            data_card=DataCard.load(folder / DATA_CARD) if DATA_CARD in manifest.files else None,
             id=manifest.id,
         )
 

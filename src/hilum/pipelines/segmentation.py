@@ -15,6 +15,7 @@ from hilum.training.benchmark_step import (
     time_while,
 )
 from hilum.training.fit_confidence import confidence_after_training
+from hilum.training.out_of_fold import write_out_of_fold_scores
 from hilum.training.steps import SegmentationStep
 from hilum.training.task import Task
 from hilum.training.time_plan import segmentation_needs
@@ -109,3 +110,11 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
     ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
         """Fit calibration, expected Dice, contours and intervals of volumes out of fold."""
         return confidence_after_training(folds)
+
+    def write_report(
+        self, folds: TrainedFolds[SegmentationPlan, CaseStore, Score]
+    ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
+        """Write the scores of every case, out of fold, as an evaluation."""
+        if folds.scores:
+            write_out_of_fold_scores(folds)
+        return folds

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hilum.engines import describe_device
 from hilum.errors import counted
 from hilum.inference import Facts, ModelMetrics, TrainedModel
+from hilum.plan.data_card import DATA_CARD, DataCard
 from hilum.training.log import loss_still_falls
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def assemble_model(
         facts=facts,
         assurance=trained.assurance,
         confidence=trained.confidence,
+        data_card=DataCard.load(trained.work / DATA_CARD),
     )
 
 

@@ -12,7 +12,9 @@ import torch
 
 from hilum.engines import host_memory, resolve_device
 from hilum.errors import ResourceError
+from hilum.files import atomic_write_text
 from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, save_plan
+from hilum.plan.data_card import DATA_CARD, make_data_card
 from hilum.training.benchmark_step import time_step
 from hilum.training.given_plan import PLAN
 from hilum.training.init_network import find_pretrained, new_network
@@ -21,11 +23,12 @@ from hilum.training.premises import Premises
 from hilum.training.time_plan import LOOKS_TO_PREPROCESS, TRIAL_SHARE, Pace, TimePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hilum.dataset import Case, Dataset, Fold
     from hilum.files import OutputFolder
     from hilum.networks import Weights
+    from hilum.plan import Fingerprint
     from hilum.training.task import P, S, StoreT, Task
 
 _TIMING = "timing networks"
@@ -40,6 +43,7 @@ def make_plan_for(
     listener: Listener,
     cases: Sequence[str] | None = None,
     overrides: Overrides | None = None,
+    measured: Callable[[Fingerprint], None] = lambda _: None,
 ) -> tuple[P, Pace | None]:
     """Look at the data, measure the device, decide.
 
@@ -50,6 +54,7 @@ def make_plan_for(
         listener: is told what happens.
         cases: ids to look at; all annotated cases if None.
         overrides: what is not for the planner to decide.
+        measured: is called with the fingerprint.
 
     Returns:
         The plan, and its pace on the device where there is a time limit.
@@ -64,6 +69,7 @@ def make_plan_for(
         progress=lambda done, total, case: listener.advance("measuring cases", done, total, case),
     )
     looked = time.perf_counter() - started
+    measured(fingerprint)
     hardware = Hardware(
         device=device.type,
         memory_gb=options.memory_gb or _memory_gb(device, listener),
@@ -134,9 +140,16 @@ def prepare_plan(
         if len(folds) == 1
         else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
     )
+    fingerprints: list[Fingerprint] = []
     if given is None:
         plan, pace = make_plan_for(
-            dataset, task, options, listener=listener, cases=looked_at, overrides=options.overrides
+            dataset,
+            task,
+            options,
+            listener=listener,
+            cases=looked_at,
+            overrides=options.overrides,
+            measured=fingerprints.append,
         )
     else:
         plan, device = given, resolve_device(options.device)
@@ -153,6 +166,9 @@ def prepare_plan(
     )  # only now: a mistyped path or plan leaves no folder that refuses the next try
     premises.save(work)
     path = work / PLAN
+    if given is None or not (work / DATA_CARD).is_file():
+        card = make_data_card(dataset, fingerprints[0] if fingerprints else None)
+        atomic_write_text(work / DATA_CARD, card.as_json())
     source = options.plan
     own = isinstance(source, Path) and path.exists() and path.samefile(source)
     if given is None or (source is not None and not own):  # not over the file it was read from
