@@ -367,6 +367,10 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
     told = hilum("report", work.folder / "evaluation", "-o", tmp_path / "report.html")
     assert told.code == 0
     assert f"Open {tmp_path / 'report.html'} in a browser." in told.out
+    for source in ("model", "predictions"):
+        assert hilum("report", work.folder / source, "-o", tmp_path / f"{source}.html").code == 0
+    assert "This model finds" in (tmp_path / "model.html").read_text("utf-8")
+    assert "predicted 2 of 2 cases" in (tmp_path / "predictions.html").read_text("utf-8")
     same = [work.folder / "evaluation"] * 2
     assert "Shown to be equivalent: Dice of" in hilum("compare", *same, "--margin", "dice=0.1").out
     refused(hilum("compare", *same, "--margin", "dice"), 2, "margin 'dice'", "dice=0.01")

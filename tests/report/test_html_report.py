@@ -332,7 +332,9 @@ def test_names_in_a_report_are_escaped(data, tmp_path):
 
 
 def test_what_is_no_evaluation_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"neither summary\.json nor comparison\.json"):
+    with pytest.raises(
+        UsageError, match=r"neither summary\.json, comparison\.json, model\.json nor run\.json"
+    ):
         write_report(tmp_path, tmp_path / "out" / "report.html")
     (tmp_path / "comparison.json").write_text("{}")
     with pytest.raises(DataError, match=r"comparison\.json is damaged"):

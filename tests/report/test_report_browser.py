@@ -2,6 +2,7 @@
 
 import base64
 import io
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +21,32 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def browser(data, tmp_path_factory):  # noqa: F811
+@contextmanager
+def open_window(page, profile):
+    """A window of Chromium that shows a page; `profile` is an empty folder."""
     chromium, driver = require("chromium"), require("chromedriver")
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
     options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    write_report(data / "evaluation", data / "browser.html")
     window = Chrome(options=options, service=Service(driver))
-    window.set_window_size(1200, 900)
-    window.get((data / "browser.html").resolve().as_uri())
-    yield window
-    window.quit()
+    try:
+        window.set_window_size(1200, 900)
+        window.get(page.resolve().as_uri())
+        yield window
+    finally:
+        window.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(data, tmp_path_factory):  # noqa: F811
+    write_report(data / "evaluation", data / "browser.html")
+    with open_window(data / "browser.html", tmp_path_factory.mktemp("browser")) as window:
+        yield window
 
 
 def pixels(browser, canvas):

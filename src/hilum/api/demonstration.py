@@ -108,6 +108,7 @@ def _demo_segmentation(
     _predict(model, studies, out / "predictions", "predicting", listener)
     made = evaluations.evaluate_folder(out / "predictions", data / "labelsTs", out / "evaluation")
     report(out / "evaluation", out / "report.html", images=data / "dicomTs")
+    report(out / "model", out / "model_report.html")
     return model, made
 
 
@@ -132,6 +133,7 @@ def _demo_classification(
         out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling
     )
     report(out / "nodule_evaluation", out / "nodule_report.html")
+    report(out / "nodule_model", out / "nodule_model_report.html")
     if not isinstance(made, evaluations.ClassEvaluation):
         raise ModelError(
             f"{out / 'nodule_predictions'} holds no classes",

@@ -139,17 +139,17 @@ def report(
     images: Path | str | None = None,
     plots: Path | str | None = None,
 ) -> None:
-    """Write an evaluation or a comparison as one HTML file that needs no network.
+    """Write one HTML file of a model, a prediction run, an evaluation or a comparison.
 
     Args:
-        source: a folder that `evaluate` or `compare` wrote.
-        out: the HTML file.
-        images: where the images of the cases are, of references in a plain folder: found as
-            `predict` finds them.
+        source: a folder that `train`, `predict`, `evaluate` or `compare` wrote.
+        out: the HTML file, which needs no network.
+        images: where the images of the cases are, of predictions and of references in a plain
+            folder: found as `predict` finds them.
         plots: folder for the plots as PNG and SVG and the tables as CSV and LaTeX; None for none.
 
     Raises:
-        HilumError: the folder is neither, or a file that no report wrote is in the way.
+        HilumError: the folder is none of these, or a file that no report wrote is in the way.
     """
     from hilum.inference import find_cases
     from hilum.report import write_report

@@ -92,8 +92,8 @@ def demo(
     print_curves(out / "model")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}")
     typer.echo(f"Model card: {out / 'model' / 'MODEL_CARD.md'}")
-    for page in ("report.html", "nodule_report.html"):
-        typer.echo(f"Open in a browser: {(out / page).resolve().as_uri()}")
+    for page in ("report", "model_report", "nodule_report", "nodule_model_report"):
+        typer.echo(f"Open in a browser: {(out / f'{page}.html').resolve().as_uri()}")
     name = program_name()
     typer.echo(f"Next, with your data: {name} check DATA, {name} train DATA -o MODEL --minutes 20")
 

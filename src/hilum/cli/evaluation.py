@@ -175,15 +175,20 @@ def compare(
 
 def report(
     source: Annotated[
-        Path, argument("EVALUATION", "Folder that `hilum evaluate` or `hilum compare` wrote.")
+        Path,
+        argument(
+            "FOLDER",
+            "Model, predictions, evaluation or comparison: a folder that `hilum train`, `predict`,"
+            " `evaluate` or `compare` wrote.",
+        ),
     ],
     *,
     out: Annotated[Path, out_option("FILE", "HTML file to write.")],
     images: Annotated[
         Path | None,
         option(
-            "Images of the cases, where the references are a plain folder: data set, folder of"
-            " images or of DICOM series.",
+            "Images of the cases, of predictions or where the references are a plain folder:"
+            " data set, folder of images or of DICOM series.",
             metavar="FOLDER",
         ),
     ] = None,
@@ -197,7 +202,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write an evaluation or a comparison as one HTML file that opens without a network."""
+    """Write a model, predictions, an evaluation or a comparison as one HTML file.
+
+    It opens without a network.
+    """
     from hilum import api
 
     api.report(source, out, images=images, plots=plots)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hilum.evaluation import Evaluation, Score, summarise
 from hilum.evaluation.segmentation.evaluation import EvaluationRecord
 from hilum.evaluation.segmentation.proposal import propose
+from hilum.evaluation.segmentation.subgroups import label_map_subgroups
 from hilum.inference.manifest import hilum_version
 from hilum.training.tuning.after_training import POSTPROCESSED
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 OUT_OF_FOLD = "out_of_fold"
 _TOLERANCE_MM = 2.0
 """Tolerance of `score_labels`, by which the validator scores."""
+_MOST_REGIONS = 20
+"""Subgroups are estimated of so many regions at most: of a hundred they would take minutes."""
 
 
 def write_out_of_fold_scores(folds: TrainedFolds[SegmentationPlan, CaseStore, Score]) -> None:
@@ -46,5 +49,10 @@ def write_out_of_fold_scores(folds: TrainedFolds[SegmentationPlan, CaseStore, Sc
         notes=("each case was predicted by a network that was not trained on it",),
         proposals=propose(folds.scores, summary.regions, instances=False),
         summary=summary,
+        subgroups=(
+            label_map_subgroups(folds.scores, {case.id: case.columns for case in dataset.cases})
+            if len(plan.labels.scored) <= _MOST_REGIONS
+            else ()
+        ),
     )
     Evaluation(folds.scores, record).save(folds.work / OUT_OF_FOLD)

@@ -268,7 +268,10 @@ class ScoredFiles:
         against = open_reference(Path(record.reference), record.labels, folder, {})
         if not record.instances:
             against = match_ids(against, folder)
-        return cls(find_label_maps(folder), against)
+        # `training/` of a cross-validation holds the label maps in the folders of its folds
+        folders = sorted(folder.glob("fold_*/validation"), reverse=True) or [folder]
+        maps = {case: file for one in folders for case, file in find_label_maps(one).items()}
+        return cls(maps, against)
 
     def labels(self, case: str) -> tuple[Volume, Volume]:
         """Read prediction and reference (1, Z, Y, X) of a case, on the reference's grid."""

@@ -29,6 +29,7 @@ class Table:
         head: names of its columns.
         rows: cells of each row.
         links: anchor in the page by text of a row's first cell.
+        wrap: whether cells are sentences, which may take several lines.
     """
 
     kind: ClassVar[str] = "table"
@@ -36,6 +37,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     links: Mapping[str, str] = field(default_factory=dict)
+    wrap: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,46 @@ class Plot:
         """Data URI of the picture."""
         coded = base64.b64encode(svg_text(self.canvas).encode()).decode("ascii")
         return f"data:image/svg+xml;base64,{coded}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is there already.
+
+    Args:
+        title: short, above it.
+        image: data URI.
+        text: what it shows, in words.
+    """
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    image: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing in the page itself, in the page's colours.
+
+    Args:
+        title: short, above it.
+        svg: an element whose texts are escaped, with a label for who does not see it.
+        text: what it shows, in words.
+    """
+
+    kind: ClassVar[str] = "drawing"
+    title: str
+    svg: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Text with headings, lists and tables, as HTML that is safe to show."""
+
+    kind: ClassVar[str] = "prose"
+    html: str
 
 
 @dataclass(frozen=True)
@@ -180,7 +222,7 @@ class Viewer:
     layer: str = "outlines"
 
 
-Block = Table | Plot | Viewer
+Block = Table | Plot | Picture | Drawing | Prose | Viewer
 
 
 @dataclass(frozen=True)

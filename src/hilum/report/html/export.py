@@ -74,12 +74,16 @@ def _blocks(document: Document) -> Iterator[tuple[str, Plot | Table]]:
 
 def latex_table(table: Table) -> str:
     """Return a table for LaTeX with the package booktabs."""
+    count = len(table.head)
+    columns = "l" + "r" * (count - 1)
+    if table.wrap:
+        columns = rf"p{{{0.9 / count:.2f}\linewidth}}" * count
     head, *rows = (" & ".join(map(_escaped, cells)) + r" \\" for cells in (table.head, *table.rows))
     lines = (
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_escaped(table.caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         head,
         r"\midrule",

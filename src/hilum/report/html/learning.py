@@ -1,0 +1,72 @@
+"""The learning curve of one fold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.report.canvas import new_canvas
+from hilum.report.html.document import Plot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.report.html.model_folder import CurveRow
+
+_BLUE, _ORANGE, _PALE = "#0072B2", "#B34700", "#9EC9E2"
+_MOST = 600
+"""Points of a curve; more would not be told apart."""
+_WINDOW = 0.05
+"""Part of the rows over which the bold line of the loss is averaged."""
+
+
+def learning_curves(name: str, rows: Sequence[CurveRow]) -> Plot:
+    """Draw loss and held-out score over the steps.
+
+    Args:
+        name: of the fold.
+        rows: of its log, at least one.
+    """
+    steps = np.array([row.step for row in rows])
+    losses = np.array([row.loss for row in rows])
+    scored = [(row.step, row.score) for row in rows if row.score is not None]
+    canvas = new_canvas(7.0, 3.4)
+    axes = canvas.subplots()
+    thin = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int))
+    axes.plot(steps[thin], losses[thin], color=_PALE, linewidth=1, marker=_marker(len(rows)))
+    axes.plot(steps[thin], _running_mean(losses)[thin], color=_BLUE, linewidth=2)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss of training", color=_BLUE)
+    text = (
+        f"Loss of training from {losses[0]:.3g} at step {steps[0]} to {losses[-1]:.3g} at step"
+        f" {steps[-1]} (blue; the bold line is its running mean)."
+    )
+    if scored:
+        right = axes.twinx()
+        right.plot(*zip(*scored, strict=True), color=_ORANGE, linewidth=1.8, marker="o")
+        right.set_ylabel("score of held-out cases", color=_ORANGE)
+        best = max(scored, key=lambda pair: pair[1])
+        text += (
+            f" Score of held-out cases (orange): last {scored[-1][1]:.3f}, best {best[1]:.3f} at"
+            f" step {best[0]}."
+        )
+    else:
+        text += " No held-out case was scored during the training."
+    return Plot(f"Learning curve, {name}", canvas, text)
+
+
+def _marker(rows: int) -> str:
+    """Return the marker of a curve: of a single point a line shows nothing."""
+    return "." if rows < 40 else ""
+
+
+def _running_mean(
+    values: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the mean of the values around each."""
+    half = int(_WINDOW * len(values) / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    return np.asarray((sums[last] - sums[first]) / (last - first))
