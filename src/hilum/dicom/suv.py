@@ -66,7 +66,7 @@ def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[fl
         _refuse(
             source,
             "PET files that disagree about dose, weight or start",
-            "one injection in all files of a series",
+            "the same dose, weight and start in all files of a series",
         )
     return factors, "activity (Bq/ml) was converted to SUV by body weight"
 
@@ -98,10 +98,10 @@ def _of_activity(header: Dataset, files: Sequence[ImageFile], source: Path | str
     drug = next(iter(header.get("RadiopharmaceuticalInformationSequence") or ()), None)
     weight = _needed(header, "PatientWeight", source)
     if drug is None:
-        _refuse(source, "PET without RadiopharmaceuticalInformationSequence", "it")
+        _refuse(source, "PET without RadiopharmaceuticalInformationSequence", "dose and time in it")
     dose = _needed(drug, "RadionuclideTotalDose", source)
     if dose < _LEAST_DOSE:
-        _refuse(source, f"RadionuclideTotalDose {dose:g}", "the injected dose in Bq")
+        _refuse(source, f"RadionuclideTotalDose {dose:g}, too small for Bq", "the dose in Bq")
     match text_of(header, "DecayCorrection"):
         case "ADMIN":
             decayed = dose
@@ -206,7 +206,7 @@ def _parsed(text: str) -> datetime | None:
 def _refuse(source: Path | str, found: str, needed: str) -> NoReturn:
     """Raise at a series whose uptake cannot be computed."""
     raise FormatError(
-        f"{source}: {found}, so that no SUV can be computed",
+        f"{source}: {found}; no SUV can be computed",
         needed=needed,
         cure=(
             "write the missing fields into the files; or convert the series to NIfTI in the unit"
