@@ -157,7 +157,7 @@ def with_series_time(folder, time):
 def test_a_start_that_is_no_time_is_not_passed_over(tmp_path, volume, time):
     write_pet(tmp_path, volume)
     with_series_time(tmp_path, time)
-    with pytest.raises(FormatError, match=f"SeriesTime {time.decode()},"):
+    with pytest.raises(FormatError, match=f"SeriesTime {time.decode()};"):
         read_volume(tmp_path)
 
 
