@@ -287,3 +287,39 @@ def test_impossible_questions_are_refused() -> None:
         delong_interval([1, 2], [0, 1], groups=[1, 2, 3])
     with pytest.raises(UsageError, match="positive has shape"):
         delong_test([1, 2], [1, 2, 3], [0, 1])
+
+
+POOR, GOOD = 41, 72
+"""Patients of the aSAH data by outcome (Turck et al., Intensive Care Med 36, 2010)."""
+S100B = (
+    (41, 0), (40, 0), (40, 5), (40, 8), (40, 10), (37, 16), (36, 22), (34, 28), (32, 35), (31, 39),
+    (30, 39), (28, 42), (27, 46), (27, 50), (26, 53), (26, 55), (26, 56), (26, 58), (25, 58),
+    (24, 58), (24, 59), (23, 59), (22, 59), (21, 59), (21, 60), (20, 60), (19, 61), (18, 62),
+    (18, 63), (17, 63), (17, 64), (16, 64), (16, 65), (14, 65), (14, 66), (14, 67), (14, 69),
+    (13, 70), (12, 70), (12, 72), (11, 72), (10, 72), (9, 72), (8, 72), (6, 72), (5, 72), (4, 72),
+    (3, 72), (2, 72), (1, 72), (0, 72),
+)  # fmt: skip
+WFNS = ((41, 0), (39, 37), (27, 57), (26, 60), (18, 68), (0, 72))
+"""Published ROC curves: at each threshold the poor outcomes above it and the good ones below."""
+
+
+@pytest.mark.parametrize(
+    ("curve", "area", "variance", "interval"),
+    [
+        (S100B, 0.73136856368563685, 0.00266868245717244, (0.6301, 0.8326)),
+        (WFNS, 0.82367886178861793, 0.00146991470882363, (0.7485, 0.8988)),
+    ],
+)
+def test_the_published_areas_of_proc(curve, area, variance, interval) -> None:
+    """R's pROC on its data aSAH: Robin et al., BMC Bioinformatics 12 (2011), and its own tests."""
+    scores: list[int] = []
+    positive: list[bool] = []
+    for step, (before, after) in enumerate(itertools.pairwise(curve)):
+        poor, good = before[0] - after[0], after[1] - before[1]
+        scores += [step] * (poor + good)
+        positive += [True] * poor + [False] * good
+    assert (sum(positive), len(positive)) == (POOR, POOR + GOOD)
+    found = delong_interval(scores, positive, transform="plain")
+    assert found.estimate == pytest.approx(area, abs=1e-12)
+    assert found.standard_error**2 == pytest.approx(variance, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(interval, abs=6e-5)

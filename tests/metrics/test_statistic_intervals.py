@@ -56,6 +56,10 @@ def example(function: object) -> tuple[object, tuple[np.ndarray, ...]]:
     if function is confusion_statistic:
         probabilities, index = several()
         return partial(function, statistic=mcc, classes=3), (index, probabilities.argmax(axis=1))
+    if function is metrics.mean_of_columns:
+        values = np.random.default_rng(0).normal(size=(N, 3))
+        values[4:9, 1] = np.nan
+        return function, (values,)
     if function is macro_auroc:
         probabilities, index = several()
         return function, (probabilities, metrics.indicator(index, 3))
@@ -185,6 +189,30 @@ def test_differences_are_paired() -> None:
     assert difference.high - difference.low < 0.7 * (alone.high - alone.low)
     same = bootstrap_difference(auroc, (scores, positive), (scores, positive), None)
     assert (same.estimate, same.method) == (0, "none")
+
+
+def test_pseudo_values_of_a_mean_are_the_patients_and_of_an_area_delongs() -> None:
+    values = np.random.default_rng(1).normal(size=(30, 1))
+    request = IntervalRequest(metrics.mean_of_columns, (values,))
+    np.testing.assert_allclose(metrics.pseudo_values([request], None)[0], values[:, 0])
+    scores, positive = cases(300)
+    area = metrics.pseudo_values([IntervalRequest(auroc, (scores, positive))], None)[0]
+    assert area.mean() == pytest.approx(auroc(scores, positive), abs=1e-3)
+    error = delong_interval(scores, positive).standard_error
+    assert area.std(ddof=1) / math.sqrt(300) == pytest.approx(error, rel=0.03)
+
+
+def test_resampled_metrics_are_aligned() -> None:
+    scores, positive = cases()
+    requests = [IntervalRequest(auroc, (one, positive)) for one in (scores, scores * 2, -scores)]
+    found = metrics.resampled_statistics(requests, [i // 2 for i in range(N)], resamples=50)
+    assert found.shape == (3, 50)
+    np.testing.assert_allclose(found[0], found[1])
+    np.testing.assert_allclose(found[0], 1 - found[2])
+    percentile = bootstrap_statistic(
+        auroc, (scores, positive), [i // 2 for i in range(N)], method="percentile", resamples=50
+    )
+    assert percentile.low == pytest.approx(np.quantile(found[0], 0.025))
 
 
 def test_same_seed_same_interval() -> None:

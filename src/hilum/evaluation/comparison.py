@@ -26,7 +26,7 @@ from hilum.evaluation.metric_table import (
 )
 from hilum.evaluation.records import Number, Record
 from hilum.files import OutputFolder
-from hilum.metrics.bootstrap import LEVEL
+from hilum.metrics.resampling import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

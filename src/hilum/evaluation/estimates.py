@@ -11,12 +11,12 @@ from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_s
 
 from hilum.evaluation.page import decimals, span
 from hilum.evaluation.records import Number, Record
-from hilum.metrics.bootstrap import IntervalMethod
+from hilum.metrics.resampling import IntervalMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Method = IntervalMethod | Literal["delong", "pairs", "wilson"]
+Method = IntervalMethod | Literal["delong", "pairs"]
 
 
 class Estimate(Record):
@@ -32,8 +32,9 @@ class Estimate(Record):
         low: lower end of its interval, patients resampled; NaN where no interval is defined.
         high: upper end.
         method: how the interval was made. An AUROC has DeLong's, or the exact bound of independent
-            pairs where the classes are separated perfectly. All else is bootstrapped; a share of 0
-            or 1, which no resample changes, has Wilson's of the patients. A calibration error is
+            pairs where the classes are separated perfectly; a share of cases (accuracy,
+            sensitivity, specificity, coverage) Wilson's, see
+            `hilum.metrics.proportion_interval`. All else is bootstrapped. A calibration error is
             larger in a sample than it is in truth, so that its corrected interval may lie below it;
             it is widened until it reaches it.
         n: the cases that it is about: of a sensitivity those with the class, of label maps those

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from hilum import errors
-from hilum.metrics.bootstrap import NO_INTERVAL
+from hilum.metrics.resampling import NO_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN
-from hilum.metrics.bootstrap import NO_INTERVAL
+from hilum.metrics.resampling import NO_INTERVAL
 
 if TYPE_CHECKING:
     from hilum.inference.assurance import Assurance

@@ -8,13 +8,14 @@ patients. An undefined value is NaN; a table at the head of each module, and
 docs/explanation/metrics.md, say when a value is undefined.
 """
 
-from hilum.metrics.bootstrap import Interval as Interval
 from hilum.metrics.bootstrap import IntervalRequest as IntervalRequest
-from hilum.metrics.bootstrap import Resampling as Resampling
 from hilum.metrics.bootstrap import bootstrap_difference as bootstrap_difference
 from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic
 from hilum.metrics.bootstrap import bootstrap_statistics as bootstrap_statistics
+from hilum.metrics.bootstrap import mean_of_columns as mean_of_columns
+from hilum.metrics.bootstrap import pseudo_values as pseudo_values
+from hilum.metrics.bootstrap import resampled_statistics as resampled_statistics
 from hilum.metrics.boundary import boundary_iou as boundary_iou
 from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
 from hilum.metrics.calibration import calibration_curve as calibration_curve
@@ -24,7 +25,6 @@ from hilum.metrics.calibration import calibration_noise as calibration_noise
 from hilum.metrics.calibration import calibration_slope as calibration_slope
 from hilum.metrics.calibration import expected_calibration_error as expected_calibration_error
 from hilum.metrics.calibration import top_class as top_class
-from hilum.metrics.calibration import wilson_interval as wilson_interval
 from hilum.metrics.centreline import centreline as centreline
 from hilum.metrics.centreline import cldice as cldice
 from hilum.metrics.conformal import SetQuality as SetQuality
@@ -84,6 +84,14 @@ from hilum.metrics.paired import patients_needed as patients_needed
 from hilum.metrics.peers import PeerValue as PeerValue
 from hilum.metrics.peers import Tool as Tool
 from hilum.metrics.peers import peer_values as peer_values
+from hilum.metrics.proportion import proportion_interval as proportion_interval
+from hilum.metrics.proportion import wilson_interval as wilson_interval
+from hilum.metrics.ranking import RankStability as RankStability
+from hilum.metrics.ranking import rank_columns as rank_columns
+from hilum.metrics.ranking import rank_stability as rank_stability
+from hilum.metrics.ranking import resample_runs as resample_runs
+from hilum.metrics.resampling import Interval as Interval
+from hilum.metrics.resampling import Resampling as Resampling
 from hilum.metrics.roc import OperatingPoint as OperatingPoint
 from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
 from hilum.metrics.roc import Roc as Roc
@@ -97,6 +105,10 @@ from hilum.metrics.roc import roc_curve as roc_curve
 from hilum.metrics.roc import sensitivity_at_specificity as sensitivity_at_specificity
 from hilum.metrics.roc import specificity_at_sensitivity as specificity_at_sensitivity
 from hilum.metrics.roc import youden_point as youden_point
+from hilum.metrics.runs import RunsTest as RunsTest
+from hilum.metrics.runs import RunVariance as RunVariance
+from hilum.metrics.runs import run_variance as run_variance
+from hilum.metrics.runs import runs_test as runs_test
 from hilum.metrics.scoring_rules import brier as brier
 from hilum.metrics.scoring_rules import log_loss as log_loss
 from hilum.metrics.scoring_rules import multiclass_brier as multiclass_brier

@@ -21,43 +21,64 @@ statement about the ninth. Ask `wilson_interval` there, or `delong_interval` of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from hilum.errors import UsageError
 from hilum.metrics import calibration, confusion, decision_curve, roc, scoring_rules
-from hilum.metrics.validation import check_level, divide, mean_of_defined, patients_of
+from hilum.metrics.resampling import (
+    BCA_PATIENTS,
+    T_PATIENTS,
+    Block,
+    Interval,
+    ResampledStatistic,
+    Resampler,
+    multinomial_counts,
+    picked_counts,
+)
+from hilum.metrics.validation import ResampledMetric, divide, mean_of_defined, once, patients_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from hilum.metrics.validation import ArrayFunction, Integers, Numbers, ResampledMetric
+    from hilum.metrics.resampling import Resampling
+    from hilum.metrics.validation import ArrayFunction, Integers, Numbers
 
 Statistic = Literal["mean", "median"]
 Ends = Literal["bca", "percentile"]
-IntervalMethod = Literal["bca", "percentile", "t", "order statistics", "none"]
 
-LEVEL, RESAMPLES = 0.95, 2000
-"""Coverage of intervals and number of resamples where none are given."""
+_VALUES_IN_BLOCK = 4_000_000  # of one value a case: 32 MB
+_WEIGHTS_IN_BLOCK = 2**18  # of a metric of all cases: 2 MB, which a processor's cache holds
 
-BCA_PATIENTS = 10
-"""Fewer patients than this get percentile intervals of a metric of all cases: the jackknife's skew
-says little."""
 
-T_PATIENTS = 20
-"""With fewer patients than this a mean gets a t interval: bootstrap intervals then hold the truth
-less often than they say (`scripts/bench coverage`)."""
+def mean_of_columns(values: ArrayLike) -> float:
+    """Mean of the columns' means of values (N, R), undefined ones (NaN) left out.
 
-NO_INTERVAL = "no interval: one patient, or the same in every one"
-"""Text in place of an interval that cannot be computed."""
+    Where it is resampled, as a metric of all cases, no column loses a case with the others.
+    """
+    (rows,) = _columns(values)
+    return float(_means_of_columns(rows, once(rows))[0])
+
+
+def _columns(values: ArrayLike) -> tuple[Numbers]:
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2:
+        raise UsageError(f"the values have shape {rows.shape}", needed="a row a case (N, R)")
+    return (rows,)
+
+
+def _means_of_columns(rows: Numbers, weights: Numbers) -> Numbers:
+    defined = ~np.isnan(rows)
+    sums, counts = weights @ np.where(defined, rows, 0.0), weights @ defined  # (B, R)
+    return mean_of_defined(divide(sums, counts))
+
 
 RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    mean_of_columns: ResampledMetric(_columns, _means_of_columns),
     **roc.RESAMPLED,
     **confusion.RESAMPLED,
     **scoring_rules.RESAMPLED,
@@ -65,48 +86,6 @@ RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
     **decision_curve.RESAMPLED,
 }
 """The metrics that compute all resamples at once."""
-
-_VALUES_IN_BLOCK = 4_000_000  # of one value a case: 32 MB
-_WEIGHTS_IN_BLOCK = 2**18  # of a metric of all cases: 2 MB, which a processor's cache holds
-_ALIKE = 1e-12
-
-
-class Resampling(TypedDict, total=False):
-    """Options of intervals, by keyword; the same in every function that gives some.
-
-    Args:
-        level: coverage aimed at, between 0 and 1; `LEVEL` where it is not given.
-        resamples: how many resamples of the patients; `RESAMPLES`.
-        seed: same seed, same intervals; 0.
-    """
-
-    level: float
-    resamples: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its bootstrap interval.
-
-    Args:
-        estimate: the statistic of the cases; NaN where it is undefined.
-        low: lower end; NaN where no interval is defined.
-        high: upper end.
-        level: coverage aimed at, e.g. 0.95.
-        method: "bca", "percentile", of means "t", of medians "order statistics", or "none" where no
-            interval is defined.
-        n: cases with a defined value.
-        patients: patients (groups) of these cases.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-    method: IntervalMethod
-    n: int
-    patients: int
 
 
 class IntervalRequest(NamedTuple):
@@ -138,16 +117,16 @@ def bootstrap_interval(
         UsageError: lengths that differ, or a level or number of resamples out of range.
     """
     rows, patient, patients = _defined_rows(values, groups)
-    once = _Block(np.ones((1, patients), dtype=np.int64), patient)
-    asked = _Statistic(
-        float(_of_values(rows, statistic, once)[0]) if patients else math.nan,
+    as_is = Block(np.ones((1, patients), dtype=np.int64), patient)
+    asked = ResampledStatistic(
+        float(_of_values(rows, statistic, as_is)[0]) if patients else math.nan,
         partial(_of_values, rows, statistic),
         bca=statistic == "mean" and patients >= T_PATIENTS,
         student=statistic == "mean" and patients < T_PATIENTS,
         constant=True,
     )
     block = max(1, _VALUES_IN_BLOCK // max(1, len(rows)))
-    return _Resampling(patient, patients, **how).intervals([asked], block, _multinomial_counts)[0]
+    return Resampler(patient, patients, **how).intervals([asked], block, multinomial_counts)[0]
 
 
 def bootstrap_statistics(
@@ -171,20 +150,54 @@ def bootstrap_statistics(
     """
     if not requests:
         return ()
-    tables = [_check_arrays(one.arrays) for one in requests]
-    lengths = [len(arrays[0]) for arrays in tables]
-    if len(set(lengths)) > 1:
-        raise UsageError(
-            f"metrics were given arrays of different lengths: {', '.join(map(str, lengths))}",
-            needed="the same cases in each: one row a case",
-        )
-    resampling = _Resampling(*patients_of(groups, lengths[0]), **how)
-    return resampling.of_metrics(
-        [
-            resampling.metric(one.function, arrays, one.method)
-            for one, arrays in zip(requests, tables, strict=True)
-        ]
-    )
+    resampler, asked = _prepare(requests, groups, **how)
+    return resampler.intervals(asked, _block_of(resampler), picked_counts)
+
+
+def resampled_statistics(
+    requests: Sequence[IntervalRequest],
+    groups: Sequence[Hashable] | None,
+    **how: Unpack[Resampling],
+) -> Numbers:
+    """Return several metrics (Q, R) of the same cases in all resamples of the patients.
+
+    NaN where a metric is undefined in a resample.
+
+    Args:
+        requests: the metrics (Q,).
+        groups: (N,) whose case it is; None: each case is a patient.
+        how: see `Resampling`.
+
+    Raises:
+        UsageError: as `bootstrap_statistics`.
+    """
+    resampler, asked = _prepare(requests, groups, **how)
+    values = resampler.resampled(asked, _block_of(resampler), picked_counts)
+    return np.stack([values[one] for one in asked])
+
+
+def pseudo_values(
+    requests: Sequence[IntervalRequest], groups: Sequence[Hashable] | None
+) -> Numbers:
+    """Return each patient's contribution (Q, G) to several metrics of the same cases.
+
+    The jackknife's pseudo-value of a patient is G times the metric minus G - 1 times the metric
+    without the patient. Of a mean of one case a patient it is the patient's value; of an AUROC, a
+    number that can be averaged and compared as if it were one (Dorfman, Berbaum and Metz, Invest
+    Radiol 27, 1992). They are moved so that their mean is the metric itself (Hillis, Berbaum and
+    Metz, Acad Radiol 15, 2008). NaN where the metric is undefined without a patient.
+
+    Args:
+        requests: the metrics (Q,).
+        groups: (N,) whose case it is; None: each case is a patient.
+
+    Raises:
+        UsageError: as `bootstrap_statistics`.
+    """
+    resampler, asked = _prepare(requests, groups)
+    without = resampler.without_each(asked, _block_of(resampler))
+    less = resampler.patients - 1
+    return np.stack([one.estimate + less * (without[one].mean() - without[one]) for one in asked])
 
 
 def bootstrap_statistic(
@@ -239,204 +252,77 @@ def bootstrap_difference(
     Raises:
         UsageError: lengths that differ, a level, method or number of resamples out of range.
     """
-    tables = _check_arrays([*arrays_a, *arrays_b])
-    resampling = _Resampling(*patients_of(groups, len(tables[0])), **how)
-    a, b = (
-        resampling.metric(function, part, method)
-        for part in (tables[: len(arrays_a)], tables[len(arrays_a) :])
-    )
-    change = _Statistic(
+    _check_arrays([*arrays_a, *arrays_b])
+    requests = [IntervalRequest(function, arrays, method) for arrays in (arrays_a, arrays_b)]
+    resampler, (a, b) = _prepare(requests, groups, **how)
+    change = ResampledStatistic(
         a.estimate - b.estimate, lambda block: a.evaluate(block) - b.evaluate(block), a.bca
     )
-    return resampling.of_metrics([change])[0]
+    return resampler.intervals([change], _block_of(resampler), picked_counts)[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Resamples (B,) of the patients, and what metrics of the same arrays share in them.
-
-    Args:
-        times: (B, G) how often each resample has each patient.
-        patient: (N,) whose each case is.
-    """
-
-    times: Integers
-    patient: Integers
-    shared: dict[tuple[object, ...], object] = field(default_factory=dict)
-
-    @cached_property
-    def weights(self) -> Numbers:
-        """(B, N) how often each resample has each case."""
-        own = np.array_equal(self.patient, np.arange(self.times.shape[1]))
-        return (self.times if own else self.times[:, self.patient]).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Statistic:
-    """A statistic of the cases.
-
-    Args:
-        estimate: its value.
-        evaluate: (B,) its values in a block of resamples.
-        bca: BCa intervals instead of percentiles.
-        student: t intervals instead, with the jackknife's standard error.
-        constant: give an interval where all resamples are alike.
-    """
-
-    estimate: float
-    evaluate: Callable[[_Block], Numbers]
-    bca: bool
-    student: bool = False
-    constant: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Resampling:
-    """Patients of the cases (N,), and options of the intervals."""
-
-    patient: Integers
-    patients: int
-    level: float = LEVEL
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_level(self.level)
-        if self.resamples < 1:
-            raise UsageError(f"resamples is {self.resamples}", needed="at least one resample")
-
-    def metric(
-        self, function: ArrayFunction[float], arrays: Sequence[NDArray[np.generic]], method: Ends
-    ) -> _Statistic:
-        """The metric of the cases, and of resamples: all at once where it can, else one by one."""
-        if method not in ("bca", "percentile"):
-            raise UsageError(f"method is {method!r}", needed='"bca" or "percentile"')
-        inner, options = function, dict[str, object]()
-        if isinstance(function, partial) and not function.args:
-            inner, options = function.func, function.keywords
-        bca = method == "bca" and self.patients >= BCA_PATIENTS
-        estimate = float(function(*arrays)) if len(arrays[0]) else math.nan
-        known = RESAMPLED.get(inner)
-        if known is None:
-            return _Statistic(
-                estimate,
-                lambda block: np.array(
-                    [
-                        float(function(*(np.repeat(array, count, axis=0) for array in arrays)))
-                        for count in block.times[:, self.patient]
-                    ]
-                ),
-                bca,
-            )
-        checked, share = known.check(*arrays), known.share
-
-        def evaluate(block: _Block) -> Numbers:
-            if share is None:
-                return known.values(*checked, block.weights, **options)
-            key = (share, *map(id, arrays))  # `arrays` live as long as this function
-            if key not in block.shared:
-                block.shared[key] = share(*checked, block.weights)
-            return known.values(block.shared[key], **options)
-
-        return _Statistic(estimate, evaluate, bca)
-
-    def of_metrics(self, statistics: Sequence[_Statistic]) -> tuple[Interval, ...]:
-        """Return the interval of each metric, all of the same resamples."""
-        block = max(1, _WEIGHTS_IN_BLOCK // max(1, len(self.patient)))
-        return self.intervals(statistics, block, _picked_counts)
-
-    def intervals(
-        self,
-        statistics: Sequence[_Statistic],
-        block: int,
-        counts: Callable[[np.random.Generator, int, int], Integers],
-    ) -> tuple[Interval, ...]:
-        """Return the interval of each statistic; `counts` makes `block` resamples at once."""
-        random = np.random.default_rng(self.seed)
-        values = self._evaluate(
-            [one for one in statistics if self.patients > 1 and not math.isnan(one.estimate)],
-            (
-                counts(random, self.patients, min(block, self.resamples - start))
-                for start in range(0, self.resamples, block)
-            ),
+def _prepare(
+    requests: Sequence[IntervalRequest],
+    groups: Sequence[Hashable] | None,
+    **how: Unpack[Resampling],
+) -> tuple[Resampler, list[ResampledStatistic]]:
+    """Check metrics of the same cases, and make them ready to be resampled."""
+    tables = [_check_arrays(one.arrays) for one in requests]
+    lengths = [len(arrays[0]) for arrays in tables]
+    if len(set(lengths)) > 1:
+        raise UsageError(
+            f"metrics were given arrays of different lengths: {', '.join(map(str, lengths))}",
+            needed="the same cases in each: one row a case",
         )
-        varied = {
-            one: resampled
-            for one, resampled in values.items()
-            if resampled.size and (one.constant or np.ptp(resampled) > _ALIKE * abs(one.estimate))
-        }
-        everyone = np.arange(self.patients)
-        left_out = self._evaluate(
-            [one for one in varied if one.bca or one.student],
-            (
-                (everyone[start : start + block, None] != everyone).astype(np.int64)
-                for start in range(0, self.patients, block)
+    resampler = Resampler(*patients_of(groups, lengths[0]), **how)
+    return resampler, [
+        _metric(resampler, one.function, arrays, one.method)
+        for one, arrays in zip(requests, tables, strict=True)
+    ]
+
+
+def _block_of(resampler: Resampler) -> int:
+    """Count the resamples whose weights fit a processor's cache."""
+    return max(1, _WEIGHTS_IN_BLOCK // max(1, len(resampler.patient)))
+
+
+def _metric(
+    resampler: Resampler,
+    function: ArrayFunction[float],
+    arrays: Sequence[NDArray[np.generic]],
+    method: Ends,
+) -> ResampledStatistic:
+    """Make a metric ready for resamples: all at once where it can, else one by one."""
+    if method not in ("bca", "percentile"):
+        raise UsageError(f"method is {method!r}", needed='"bca" or "percentile"')
+    inner, options = function, dict[str, object]()
+    if isinstance(function, partial) and not function.args:
+        inner, options = function.func, function.keywords
+    bca = method == "bca" and resampler.patients >= BCA_PATIENTS
+    estimate = float(function(*arrays)) if len(arrays[0]) else math.nan
+    known = RESAMPLED.get(inner)
+    if known is None:
+        return ResampledStatistic(
+            estimate,
+            lambda block: np.array(
+                [
+                    float(function(*(np.repeat(array, count, axis=0) for array in arrays)))
+                    for count in block.times[:, resampler.patient]
+                ]
             ),
+            bca,
         )
-        return tuple(self._interval(one, varied, left_out) for one in statistics)
+    checked, share = known.check(*arrays), known.share
 
-    def _evaluate(
-        self, statistics: Sequence[_Statistic], blocks: Iterable[Integers]
-    ) -> dict[_Statistic, Numbers]:
-        """Return the values of each statistic in those resamples (B, G) in which it is defined."""
-        if not statistics:
-            return {}
-        parts: dict[_Statistic, list[Numbers]] = {one: [] for one in statistics}
-        for times in blocks:
-            block = _Block(times, self.patient)
-            for one, part in parts.items():
-                part.append(one.evaluate(block))
-        together = {one: np.concatenate(part) for one, part in parts.items()}
-        return {one: values[np.isfinite(values)] for one, values in together.items()}
+    def evaluate(block: Block) -> Numbers:
+        if share is None:
+            return known.values(*checked, block.weights, **options)
+        key = (share, *map(id, arrays))  # `arrays` live as long as this function
+        if key not in block.shared:
+            block.shared[key] = share(*checked, block.weights)
+        return known.values(block.shared[key], **options)
 
-    @property
-    def _student_quantile(self) -> float:
-        """Number of standard errors that a t interval reaches either way."""
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.patients - 1, (1 + self.level) / 2))
-
-    def _interval(
-        self,
-        one: _Statistic,
-        resampled: Mapping[_Statistic, Numbers],
-        left_out: Mapping[_Statistic, Numbers],
-    ) -> Interval:
-        """Make one statistic's interval: BCa where it can be corrected, else percentiles."""
-        low = high = math.nan
-        method: IntervalMethod = "none"
-        if one in resampled and one.student:
-            method = "t"
-            reach = _standard_error(left_out[one]) * self._student_quantile
-            low, high = one.estimate - reach, one.estimate + reach
-        elif one in resampled:
-            method, tails = "percentile", np.array([(1 - self.level) / 2, (1 + self.level) / 2])
-            corrected = (
-                _bca_tails(resampled[one], one.estimate, left_out[one], tails)
-                if one in left_out
-                else None
-            )
-            if corrected is not None:
-                method, tails = "bca", corrected
-            low, high = map(float, np.quantile(resampled[one], tails))
-        n = len(self.patient)
-        return Interval(one.estimate, low, high, self.level, method, n, self.patients)
-
-
-def _standard_error(left_out: Numbers) -> float:
-    """Return the jackknife's standard error from the values (G,) without each of the patients."""
-    return math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
-
-
-def _multinomial_counts(random: np.random.Generator, patients: int, rows: int) -> Integers:
-    """Return how often (rows, G) each resample has each patient."""
-    return random.multinomial(patients, np.full(patients, 1.0 / patients), size=rows)
-
-
-def _picked_counts(random: np.random.Generator, patients: int, rows: int) -> Integers:
-    """Return the same (rows, G) from other random numbers, which is ten times as fast."""
-    picks = random.integers(patients, size=(rows, patients)) + np.arange(rows)[:, None] * patients
-    return np.bincount(picks.ravel(), minlength=rows * patients).reshape(rows, patients)
+    return ResampledStatistic(estimate, evaluate, bca)
 
 
 def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Numbers, Integers, int]:
@@ -452,7 +338,7 @@ def _defined_rows(values: ArrayLike, groups: Sequence[Hashable]) -> tuple[Number
     return rows[kept], *patients_of([groups[place] for place in kept.tolist()], len(kept))
 
 
-def _of_values(rows: Numbers, statistic: Statistic, block: _Block) -> Numbers:
+def _of_values(rows: Numbers, statistic: Statistic, block: Block) -> Numbers:
     """Return (B,) the statistic of rows (N, R) in each resample."""
     if statistic not in ("mean", "median"):
         raise UsageError(f"statistic is {statistic!r}", needed='"mean" or "median"')
@@ -484,24 +370,6 @@ def _medians(values: Numbers, weights: Integers) -> Numbers:
     lower, upper = ((cumulative < rank).sum(axis=1) for rank in ((total + 1) // 2, total // 2 + 1))
     ranked = np.append(values[order], np.nan)
     return np.where(total[:, 0] > 0, (ranked[lower] + ranked[upper]) / 2, np.nan)
-
-
-def _bca_tails(
-    resampled: Numbers, estimate: float, left_out: Numbers, tails: Numbers
-) -> Numbers | None:
-    """Return the quantiles that correct bias and skew.
-
-    None where the resamples are too alike for the correction to be defined.
-    """
-    below = float((np.mean(resampled < estimate) + np.mean(resampled <= estimate)) / 2)
-    deviations = float(np.mean(left_out)) - left_out
-    spread = float((deviations**2).sum()) ** 1.5
-    if not 0 < below < 1 or not np.isfinite(spread) or spread < np.finfo(np.float64).tiny:
-        return None
-    acceleration = float((deviations**3).sum()) / (6 * spread)
-    bias = ndtri(below)
-    shifted = bias + ndtri(tails)
-    return np.asarray(ndtr(bias + shifted / (1 - acceleration * shifted)))
 
 
 def _check_arrays(arrays: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:

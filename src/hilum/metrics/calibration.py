@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.special import expit, logit, ndtri
+from scipy.special import expit, logit
 
 from hilum.errors import UsageError
+from hilum.metrics.proportion import wilson_interval
 from hilum.metrics.scoring_rules import CLIP
 from hilum.metrics.validation import (
     ResampledMetric,
-    check_level,
     check_probabilities,
     check_probability,
     divide,
@@ -222,28 +222,6 @@ def top_class(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Flag
     values, numbers = check_probabilities(probabilities, index)
     best = values.argmax(axis=1)
     return values[np.arange(len(values)), best], np.asarray(best == numbers)
-
-
-def wilson_interval(
-    hits: ArrayLike, total: ArrayLike, *, level: float = 0.95
-) -> tuple[Numbers, Numbers]:
-    """Lower and upper ends of the interval of shares, hits of total; NaN where the total is 0.
-
-    It is never outside 0..1 and has a width where all or none are hits. Observations are taken as
-    independent.
-
-    Raises:
-        UsageError: a level out of range.
-
-    Source: Wilson, J Am Stat Assoc 22 (1927).
-    """
-    check_level(level)
-    k, n = np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64)
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    share = divide(k, n)  # NaN where the total is 0, and so are the ends
-    centre = (share * n + z2 / 2) / (n + z2)
-    reach = np.sqrt(z2) * np.sqrt(n * share * (1 - share) + z2 / 4) / (n + z2)
-    return np.where(share == 0, 0.0, centre - reach), np.where(share == 1, 1.0, centre + reach)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ import numpy as np
 from scipy.special import expit
 
 from hilum.errors import UsageError
-from hilum.metrics.bootstrap import LEVEL
 from hilum.metrics.calibration import CalibrationCurve, recalibrate_counts
+from hilum.metrics.resampling import LEVEL
 from hilum.metrics.validation import divide, patients_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.bootstrap import LEVEL, Interval
+from hilum.metrics.resampling import LEVEL, Interval
 from hilum.metrics.validation import check_level, patients_of
 
 if TYPE_CHECKING:

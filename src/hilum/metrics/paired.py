@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.bootstrap import LEVEL, Interval, bootstrap_interval
+from hilum.metrics.bootstrap import bootstrap_interval
+from hilum.metrics.resampling import LEVEL, Interval
 from hilum.metrics.validation import patients_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.bootstrap import Resampling
+    from hilum.metrics.resampling import Resampling
     from hilum.metrics.validation import Numbers
 
 EXACT_PATIENTS = 14

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from hilum.metrics.bootstrap import LEVEL
+from hilum.metrics.resampling import LEVEL
 from hilum.metrics.validation import patients_of
 
 if TYPE_CHECKING:

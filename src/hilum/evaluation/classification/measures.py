@@ -61,7 +61,8 @@ class Measure:
         function: gives the metric of the arrays, NaN where it is undefined.
         arrays: each with one row a case.
         question: what is asked, where it is a yes-no question.
-        among: (N,) the cases that a share is a share of; None where it is no share.
+        among: (N,) the cases that a share is a share of; None where it is no share of cases.
+        right: (N,) the cases that count for it; of a share only.
         method: how the ends of its bootstrap interval are made; None for a metric that is given
             without one.
     """
@@ -72,6 +73,7 @@ class Measure:
     arrays: tuple[NDArray[np.generic], ...]
     question: Question | None = None
     among: Flags | None = None
+    right: Flags | None = None
     method: Literal["bca", "percentile"] | None = "bca"
 
 
@@ -189,7 +191,8 @@ def _of_decision(
 ) -> Measure:
     function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
     decisions = (question.positive.astype(np.int64), question.called.astype(np.int64))
-    return Measure(part, metric, function, decisions, question, among)
+    right = question.positive == question.called
+    return Measure(part, metric, function, decisions, question, among, right)
 
 
 def _of_matrix(
@@ -201,7 +204,8 @@ def _of_matrix(
     function = partial(
         metrics.confusion_statistic, statistic=statistic, classes=len(rows.table.names)
     )
-    return Measure("", metric, function, (rows.index, rows.called), among=among)
+    right = rows.index == rows.called
+    return Measure("", metric, function, (rows.index, rows.called), among=among, right=right)
 
 
 def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iterator[Measure]:
@@ -227,14 +231,26 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
     size = Measure("", "set_size", mean, (possible.sum(axis=1),))
     if rows.table.kind == "multilabel":
         held = np.where(rows.members, possible, ~certain)
-        parts = [Measure(n, "coverage", mean, (h,)) for n, h in zip(names, held.T, strict=True)]
+        everyone = np.ones(len(held), dtype=np.bool_)
+        parts = [
+            Measure(name, "coverage", mean, (own,), among=everyone, right=own)
+            for name, own in zip(names, held.T, strict=True)
+        ]
         return (Measure("", "coverage", mean, (held.mean(axis=1),)), size, *parts)
     hit = np.asarray((possible & rows.members).any(axis=1))
     parts = [
-        Measure(name, "coverage", lambda values, among: mean(values[among]), (hit, own), among=own)
+        Measure(
+            name,
+            "coverage",
+            lambda values, among: mean(values[among]),
+            (hit, own),
+            among=own,
+            right=hit,
+        )
         for name, own in zip(names, rows.members.T, strict=True)
     ]
-    return (Measure("", "coverage", mean, (hit,)), size, *parts)
+    everyone = np.ones(len(hit), dtype=np.bool_)
+    return (Measure("", "coverage", mean, (hit,), among=everyone, right=hit), size, *parts)
 
 
 def case_values(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[CaseValue, ...]:

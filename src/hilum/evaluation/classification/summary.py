@@ -15,7 +15,7 @@ from hilum.evaluation.classification.measures import measures, set_measures
 from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.metric_table import CALIBRATION
 from hilum.evaluation.records import Record
-from hilum.metrics.bootstrap import LEVEL, RESAMPLES
+from hilum.metrics.resampling import LEVEL, RESAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -157,7 +157,11 @@ def estimate(
     One set of resamples serves them all.
     """
     everything = tuple(wanted)
-    bootstrapped = [m for m in everything if m.method and m.function is not metrics.auroc]
+    bootstrapped = [
+        m
+        for m in everything
+        if m.method and m.function is not metrics.auroc and (m.among is None or m.right is None)
+    ]
     intervals = metrics.bootstrap_statistics(
         [metrics.IntervalRequest(m.function, m.arrays, m.method or "bca") for m in bootstrapped],
         groups.tolist(),
@@ -181,14 +185,15 @@ def _estimate(
         value, method = area.estimate, _DELONG.get(area.method, "none")
         if method != "none":
             low, high = area.low, area.high
-    elif interval is None:
-        value = measure.function(*measure.arrays)
     else:
-        value, method = interval.estimate, interval.method
-        low, high = min(interval.low, value), max(interval.high, value)
-    if method == "none" and measure.among is not None and value in (0.0, 1.0):
-        ends = metrics.wilson_interval(value * patients, patients, level=level)
-        low, high, method = float(ends[0]), float(ends[1]), "wilson"
+        if measure.among is not None and measure.right is not None:
+            whose = groups[measure.among].tolist()
+            interval = metrics.proportion_interval(measure.right[measure.among], whose, level=level)
+        if interval is None:
+            value = measure.function(*measure.arrays)
+        else:
+            value, method = interval.estimate, interval.method
+            low, high = min(interval.low, value), max(interval.high, value)
     note = ""
     if math.isnan(value):
         note = _why_undefined(measure)

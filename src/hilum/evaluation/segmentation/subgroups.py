@@ -11,7 +11,7 @@ from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.metric_table import LABEL_METRICS
 from hilum.evaluation.subgroups import SMALL, CaseSubgroup, split
 from hilum.metrics import bootstrap_interval
-from hilum.metrics.bootstrap import NO_INTERVAL
+from hilum.metrics.resampling import NO_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.metric_table import DISTANCES, LESION_METRICS, METRICS, metric_of
 from hilum.evaluation.records import Number, Record
 from hilum.metrics import bootstrap_interval, median_interval
-from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES, IntervalMethod
+from hilum.metrics.resampling import LEVEL, NO_INTERVAL, RESAMPLES, IntervalMethod
 from hilum.metrics.validation import mean_of_defined
 
 if TYPE_CHECKING:
