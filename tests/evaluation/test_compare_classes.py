@@ -20,7 +20,7 @@ from hilum.evaluation import (
     compare_classes,
     summarise_classes,
 )
-from hilum.evaluation.comparison import p_of_interval
+from hilum.evaluation.classification.compare import p_of_interval
 
 FAST = {"resamples": 200}
 
@@ -164,9 +164,9 @@ def test_what_the_two_must_agree_on():
     other = scores[0].model_copy(
         update={"reference": "malignant" if scores[0].reference == "benign" else "benign"}
     )
-    with pytest.raises(DataError, match=r"case c000 is '.*' in a and '.*' in b"):
+    with pytest.raises(DataError, match=r"case c000 is '.*' in one and '.*' in another"):
         compare_classes(scores, [other, *scores[1:]], TWO)
-    with pytest.raises(DataError, match="case c000 is of patient p000 in a and of p999 in b"):
+    with pytest.raises(DataError, match="case c000 is of patient p000 and of p999"):
         compare_classes(
             scores, [scores[0].model_copy(update={"patient": "p999"}), *scores[1:]], TWO
         )

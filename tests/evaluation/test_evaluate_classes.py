@@ -30,6 +30,7 @@ from hilum.evaluation import (
     write_predictions,
 )
 from hilum.evaluation.estimates import COLUMNS
+from hilum.evaluation.page import CROSS_VALIDATED
 from hilum.io import write_labels
 from hilum.volume import Geometry, Volume
 
@@ -59,7 +60,8 @@ def test_a_data_set_as_reference(tmp_path):
         evaluation.summary.patients,
         evaluation.summary.threshold,
     ) == (24, 12, 0.4)
-    assert evaluation.record.notes == ("a note",)
+    assert evaluation.record.cross_validated  # each case has a fold
+    assert evaluation.record.notes == (CROSS_VALIDATED, "a note")
     assert {g.column for g in evaluation.record.subgroups} == {"sex", "age", "site"}
     for metric in ("accuracy", "brier", "log_loss"):
         values = [one.value for one in evaluation.case_values if one.metric == metric]
@@ -278,6 +280,7 @@ def test_a_plain_table_as_reference(tmp_path):
     evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
     assert evaluation.summary.cases == evaluation.summary.patients == 23
     assert evaluation.record.notes == (
+        CROSS_VALIDATED,
         "no patient is known: each case counts as one patient",
         "label: 1 of 24 not known (blank), and left out: c000",
     )

@@ -288,6 +288,33 @@ def test_a_comparison_has_a_report(data, tmp_path):
     assert "within 0.02 (p < 0.001)" in text
 
 
+def test_several_models_and_runs_have_a_report(data, tmp_path):
+    folder = data / "evaluation"
+    api.compare(folder, folder, [folder, folder], out=tmp_path / "ranking")
+    api.report(tmp_path / "ranking", tmp_path / "ranking.html")
+    page = Page((tmp_path / "ranking.html").read_text("utf-8"))
+    text = " ".join(page.text.split())
+    assert "Comparison of 3 models" in text
+    assert "who is the best is not settled" in text
+    assert {"ranks", "pairs", "runs", "data-and-methods"} <= set(page.ids)
+    plots = [image["alt"] for image in page.all("img", **{"class": "plot"})]
+    assert any(alt.startswith("Ranks by Dice of liver.") for alt in plots)
+    assert any(alt.startswith("Runs by Dice of liver.") for alt in plots)
+    api.compare(f"{folder},{folder}", out=tmp_path / "runs")
+    api.report(tmp_path / "runs", tmp_path / "runs.html")
+    assert "2 runs of one model" in (tmp_path / "runs.html").read_text("utf-8")
+
+
+def test_cross_validated_figures_are_called_so_first(data, tmp_path):
+    labels = data / "Dataset001_Liver" / "labelsTr"
+    made = api.evaluate(data / "predictions", labels, tmp_path / "e", cross_validated=True)
+    assert made.record.cross_validated
+    assert made.markdown().splitlines()[4].startswith("Attention: these are figures of a cross-val")
+    write_report(tmp_path / "e", tmp_path / "report.html")
+    head = (tmp_path / "report.html").read_text("utf-8").split("<nav")[0]
+    assert "optimistic for new patients" in head
+
+
 def test_references_in_a_plain_folder_take_named_images(data, tmp_path):
     labels = data / "Dataset001_Liver" / "labelsTr"
     plain = tmp_path / "references"

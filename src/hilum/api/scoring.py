@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hilum.api.data import CaseProgress
     from hilum.dataset.open import Labelling
-    from hilum.evaluation import ClassEvaluation, Comparison, Scoring
+    from hilum.evaluation import ClassEvaluation, Comparison, Ranking, Scoring
     from hilum.evaluation.by_task import AnyEvaluation
 
 
@@ -26,6 +26,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     out: Path | str,
     *,
     allow_missing: bool = False,
+    cross_validated: bool = False,
     data: Path | str | None = None,
     labelling: Labelling | None = None,
     subgroups: Sequence[str] | None = None,
@@ -45,6 +46,9 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         out: folder for cases.csv, estimates.csv, summary.json, summary.md, of classes curves.json,
             curves.png and confusion.png.
         allow_missing: score what is there instead of refusing when predictions are missing.
+        cross_validated: the cases are those of the folds that the models were trained on: the
+            figures are then called cross-validated, and optimistic. Out-of-fold predictions of
+            hilum say so themselves.
         data: of label maps: a data set, or a table of case and patient, that says whose the cases
             of a plain folder are.
         labelling: where the reference's classes are, where that is not clear.
@@ -64,6 +68,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     options = evaluations.EvaluationOptions(
         scoring=scoring,
         allow_missing=allow_missing,
+        cross_validated=cross_validated,
         patients=None if data is None else datasets.known_patients(data),
         subgroups=subgroups,
         positive=None if labelling is None else labelling.positive,
@@ -104,32 +109,41 @@ def _plot_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
 
 
 def compare(
-    a: Path | str,
-    b: Path | str,
-    *,
+    *models: Path | str | Sequence[Path | str],
     margins: Mapping[str, float] | Sequence[str] = (),
     out: Path | str | None = None,
-) -> Comparison:
-    """Compare two evaluations of the same cases by paired tests.
+) -> Comparison | Ranking:
+    """Compare models by evaluations of the same cases: paired tests, ranks, spread over runs.
 
     Args:
-        a: a folder that `evaluate` wrote.
-        b: another one.
+        models: of each model a folder that `evaluate` wrote; of several runs of it (such as other
+            seeds) a sequence of them, or a text of them with commas between.
         margins: by metric ({"dice": 0.01}, or ["dice=0.01"]) the largest difference that does not
             matter: of these metrics equivalence is tested.
         out: folder for comparison.json and comparison.md.
+
+    Returns:
+        Of two models of one run each a `Comparison`, of all else a `Ranking`.
 
     Raises:
         HilumError: see `hilum.evaluation.compare`.
     """
     margins = margins if isinstance(margins, Mapping) else _read_margins(margins)
+    runs = [_runs_of(model) for model in models]
     if out is None:
-        return evaluations.compare(Path(a), Path(b), margins=margins)
+        return evaluations.compare(*runs, margins=margins)
     with OutputFolder(out, "compare") as folder:
         folder.refuse_foreign(["comparison.md", "comparison.json"])
-        comparison = evaluations.compare(Path(a), Path(b), margins=margins)
+        comparison = evaluations.compare(*runs, margins=margins)
         comparison.save(out)
     return comparison
+
+
+def _runs_of(model: Path | str | Sequence[Path | str]) -> list[Path]:
+    """List the folders of a model's runs; a folder may have a comma in its name."""
+    if isinstance(model, Path) or (isinstance(model, str) and Path(model).exists()):
+        return [Path(model)]
+    return [Path(run) for run in (model.split(",") if isinstance(model, str) else model)]
 
 
 def report(

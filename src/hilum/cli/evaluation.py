@@ -82,6 +82,14 @@ def evaluate(
     allow_missing: Annotated[
         bool, flag("--allow-missing", "Leave out cases without a prediction.")
     ] = False,
+    cross_validated: Annotated[
+        bool,
+        flag(
+            "--cross-validated",
+            "The cases are those of the folds that the models were trained on: say so beside the"
+            " figures, which are then optimistic.",
+        ),
+    ] = False,
     data: Annotated[
         Path | None,
         option(
@@ -128,6 +136,7 @@ def evaluate(
             instances=instances,
             other_tools=other_tools,
             allow_missing=allow_missing,
+            cross_validated=cross_validated,
             data=data,
             labelling=(
                 labelling_of(None, label, classes, positive)
@@ -146,8 +155,14 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[Path, argument("EVALUATION_A", "Folder that `hilum evaluate` wrote.")],
-    b: Annotated[Path, argument("EVALUATION_B", "Another one of the same cases.")],
+    models: Annotated[
+        list[str],
+        argument(
+            "EVALUATION...",
+            "Folder that `hilum evaluate` wrote, one a model, all of the same cases. Several runs"
+            " of a model, such as other seeds, with commas between: A1,A2,A3.",
+        ),
+    ],
     *,
     out: Annotated[
         Path | None, out_option("DIR", "Folder for comparison.json and comparison.md.")
@@ -155,18 +170,22 @@ def compare(
     margins: Annotated[
         list[str] | None,
         option(
-            "Largest difference of a metric that does not matter, e.g. dice=0.01: tests whether the"
-            " two are equivalent. May be given for several metrics.",
+            "Largest difference of a metric that does not matter, e.g. dice=0.01: tests whether"
+            " models are equivalent. May be given for several metrics.",
             "--margin",
             metavar="METRIC=NUMBER",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two evaluations by paired tests of difference and, on request, of equivalence."""
+    """Compare models by paired tests of difference and, on request, of equivalence.
+
+    More than two are also ranked, with the stability of the ranks; of several runs of a model the
+    spread over runs is set beside that over patients.
+    """
     from hilum import api
 
-    result = api.compare(a, b, margins=margins or (), out=out)
+    result = api.compare(*models, margins=margins or (), out=out)
     if as_json:
         print_json(result.model_dump_json(indent=2))
     else:

@@ -8,6 +8,7 @@ from hilum.evaluation.classification.arrays import ClassRows as ClassRows
 from hilum.evaluation.classification.baseline import BASELINES as BASELINES
 from hilum.evaluation.classification.baseline import Baseline as Baseline
 from hilum.evaluation.classification.baseline import baseline_scores as baseline_scores
+from hilum.evaluation.classification.compare import compare_classes as compare_classes
 from hilum.evaluation.classification.curves import ClassCurves as ClassCurves
 from hilum.evaluation.classification.curves import QuestionCurves as QuestionCurves
 from hilum.evaluation.classification.curves import curves_of as curves_of
@@ -25,7 +26,11 @@ from hilum.evaluation.classification.summary import ClassSummary as ClassSummary
 from hilum.evaluation.classification.summary import summarise_classes as summarise_classes
 from hilum.evaluation.comparison import Comparison as Comparison
 from hilum.evaluation.comparison import Difference as Difference
-from hilum.evaluation.comparison import compare_classes as compare_classes
+from hilum.evaluation.comparison import ModelPair as ModelPair
+from hilum.evaluation.comparison import Rank as Rank
+from hilum.evaluation.comparison import RankedModel as RankedModel
+from hilum.evaluation.comparison import Ranking as Ranking
+from hilum.evaluation.comparison import RunSpread as RunSpread
 from hilum.evaluation.covariates import ColumnChoice as ColumnChoice
 from hilum.evaluation.covariates import choose_columns as choose_columns
 from hilum.evaluation.estimates import CaseValue as CaseValue

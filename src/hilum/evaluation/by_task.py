@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypeAlias, Unpack, overload
 
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, UsageError, counted
+from hilum.evaluation.classification.compare import class_study, scores_in_order
 from hilum.evaluation.classification.evaluation import ClassEvaluation
 from hilum.evaluation.classification.folder import evaluate_classes
-from hilum.evaluation.comparison import compare_classes, compare_label_maps, scores_in_order
+from hilum.evaluation.comparison import known_margins
+from hilum.evaluation.metric_table import CLASS_METRICS
+from hilum.evaluation.page import some
 from hilum.evaluation.saved import (
     CASES,
     ESTIMATES,
@@ -19,20 +23,24 @@ from hilum.evaluation.saved import (
     SUMMARY_TEXT,
     read_record,
 )
+from hilum.evaluation.segmentation.compare import COMPARED, label_map_study
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.evaluation.segmentation.scoring import Scoring
+from hilum.evaluation.study import compare_two, rank_models
 from hilum.files import OutputFolder, nearest
 from hilum.targets.predictions import predictions_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from hilum.dataset import Dataset
-    from hilum.evaluation.comparison import Comparison
+    from hilum.evaluation.comparison import Comparison, Ranking
     from hilum.metrics import Resampling
 
 AnyEvaluation = Evaluation | ClassEvaluation
+Model: TypeAlias = AnyEvaluation | Path | str | Sequence[AnyEvaluation | Path | str]
+"""An evaluation of a model, or the folder of one; of several runs of it a sequence of them."""
 
 _NEEDED = (
     "a predictions.csv with the columns case and p_<class>, or a folder of label maps named"
@@ -47,6 +55,8 @@ class EvaluationOptions:
     Args:
         allow_missing: leave reference cases without a prediction out, and name them, instead of
             refusing.
+        cross_validated: the cases are those of the folds that the models were trained on, which is
+            said beside the figures.
         patients: of label maps: whose each case is, of cases of which the reference does not know.
         scoring: of label maps: how they are scored.
         threads: of label maps: cases scored at once.
@@ -60,6 +70,7 @@ class EvaluationOptions:
     """
 
     allow_missing: bool = False
+    cross_validated: bool = False
     patients: Mapping[str, str] | None = None
     scoring: Scoring = field(default_factory=Scoring)
     threads: int = 2
@@ -115,6 +126,7 @@ def evaluate(
                 folder.path,
                 positive=options.positive,
                 allow_missing=options.allow_missing,
+                cross_validated=options.cross_validated,
                 threshold=options.threshold,
                 subgroups=options.subgroups,
             )
@@ -131,6 +143,7 @@ def evaluate(
             patients=options.patients,
             subgroups=options.subgroups,
             allow_missing=options.allow_missing,
+            cross_validated=options.cross_validated,
             threads=options.threads,
             progress=options.progress,
             **options.scoring,
@@ -162,42 +175,76 @@ def load_evaluation(folder: Path | str) -> AnyEvaluation:
     return kind.load(folder)
 
 
+@overload
 def compare(
     a: AnyEvaluation | Path | str,
     b: AnyEvaluation | Path | str,
+    /,
     *,
     margins: Mapping[str, float] | None = None,
     **how: Unpack[Resampling],
-) -> Comparison:
-    """Compare two evaluations of one kind case by case.
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    *models: Model, margins: Mapping[str, float] | None = None, **how: Unpack[Resampling]
+) -> Comparison | Ranking: ...
+
+
+def compare(
+    *models: Model, margins: Mapping[str, float] | None = None, **how: Unpack[Resampling]
+) -> Comparison | Ranking:
+    """Compare models, or runs of models, by evaluations of one kind of the same cases.
 
     Args:
-        a: an evaluation, or the folder of one.
-        b: another.
+        models: of each model an evaluation, or the folder of one; of several runs of it (such as
+            other seeds) a sequence of them.
         margins: by metric ("dice": 0.01) the largest difference that does not matter: of these
             metrics equivalence is tested.
         how: see `hilum.metrics.Resampling`.
 
+    Returns:
+        Of two models of one run each a `Comparison`, of all else a `Ranking`.
+
     Raises:
-        UsageError: a folder holds no evaluation, or the two are of different kinds, tolerances or
-            classes.
+        UsageError: nothing to compare, a folder that holds no evaluation, or evaluations of
+            different kinds, tolerances or classes.
         DataError: they share no case, or do not agree on its label or patient.
     """
-    first, second = (e if isinstance(e, AnyEvaluation) else load_evaluation(e) for e in (a, b))
-    if isinstance(first, Evaluation) and isinstance(second, Evaluation):
-        return compare_label_maps(first, second, margins=margins, **how)
-    if isinstance(first, ClassEvaluation) and isinstance(second, ClassEvaluation):
-        return compare_classes(
-            first.scores,
-            scores_in_order(first.classes, second),
-            first.classes,
-            names=(first.record.predictions, second.record.predictions),
-            margins=margins,
-            **how,
+    runs = [[_loaded(run) for run in _runs_of(model)] for model in models]
+    flat = [run for model in runs for run in model]
+    if len(flat) < 2 or not all(runs):
+        raise UsageError(
+            f"there is {counted(len(flat), 'evaluation')}",
+            needed="two models, or two runs of one",
+            cure="give the evaluations of both",
         )
-    raise UsageError(
-        f"{first.record.predictions} and {second.record.predictions} are of different kinds:"
-        " label maps and classes",
-        needed="two evaluations of the same kind of predictions",
-        cure="compare evaluations of models that predict the same",
-    )
+    names = [[run.record.predictions for run in model] for model in runs]
+    of_maps = [[run for run in model if isinstance(run, Evaluation)] for model in runs]
+    of_classes = [[run for run in model if isinstance(run, ClassEvaluation)] for model in runs]
+    if of_maps == runs:
+        margins = known_margins(margins, COMPARED)
+        study = label_map_study(of_maps, how)
+    elif of_classes == runs:
+        margins = known_margins(margins, CLASS_METRICS)
+        table = of_classes[0][0].classes
+        scores = [[scores_in_order(table, run) for run in model] for model in of_classes]
+        study = class_study(scores, table, names, how)
+    else:
+        raise UsageError(
+            f"{some([name for model in names for name in model])} are of different kinds: label"
+            " maps and classes",
+            needed="evaluations of the same kind of predictions",
+            cure="compare evaluations of models that predict the same",
+        )
+    two = len(models) == len(flat) == 2
+    return compare_two(study, margins, how) if two else rank_models(study, margins, how)
+
+
+def _runs_of(model: Model) -> Sequence[AnyEvaluation | Path | str]:
+    return [model] if isinstance(model, AnyEvaluation | Path | str) else model
+
+
+def _loaded(run: AnyEvaluation | Path | str) -> AnyEvaluation:
+    return run if isinstance(run, AnyEvaluation) else load_evaluation(run)

@@ -1,43 +1,31 @@
-"""Two evaluations of the same cases, metric by metric, of label maps or of classes."""
+"""Records of comparisons: of two models, or of several and of several runs of each."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    AliasChoices,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+)
 
 from hilum import metrics
-from hilum.dataset import match_labels
-from hilum.dataset.labels import match_classes, rename_label
-from hilum.errors import DataError, LabelError, UsageError, find_named
-from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
-from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
+from hilum.errors import DataError, find_named
 from hilum.evaluation.comparison_page import comparison_page
-from hilum.evaluation.metric_table import (
-    CLASS_METRICS,
-    HIGHER_IS_BETTER,
-    LESION_METRICS,
-    METRICS,
-    NOT_COMPARED,
-    higher_is_better,
-)
+from hilum.evaluation.metric_table import higher_is_better
+from hilum.evaluation.ranking_page import ranking_page
 from hilum.evaluation.records import Number, Record
 from hilum.files import OutputFolder
-from hilum.metrics.resampling import LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
     from pathlib import Path
 
-    from hilum.dataset import ClassTable
-    from hilum.evaluation.classification.evaluation import ClassEvaluation
-    from hilum.evaluation.segmentation.evaluation import Evaluation
-    from hilum.evaluation.segmentation.score import Score
-    from hilum.metrics import Resampling
-    from hilum.targets.class_score import ClassScore, Indices
+    from hilum.metrics import IntervalRequest
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}
@@ -62,11 +50,12 @@ class Difference(Record):
         difference: a minus b.
         low: lower end of its bootstrap interval, patients resampled, both by the same resamples.
         high: upper end.
-        test: how the p-value of classes was made. "delong": paired DeLong test of the AUROC, for
+        test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
             faces 0 taken for that of a normal distribution, so that p is below 1 - level where the
-            interval leaves 0 out. "none": there is no test. None: of label maps, which have the
-            Wilcoxon signed-rank test over patients.
+            interval leaves 0 out. "runs": of models with several runs, over patients and runs, and
+            so is the interval, see `hilum.metrics.runs_test`. "none": there is no test. None: of
+            label maps, which have the Wilcoxon signed-rank test over patients.
         p_value: two-sided.
         p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
             6, 1979).
@@ -78,7 +67,10 @@ class Difference(Record):
         p_equivalence: that the difference is smaller than the margin (two one-sided tests); None
             where there is no interval.
         equivalent: p_equivalence is below 1 - level.
-        deviation: of label maps, standard deviation of the patients' differences.
+        deviation: standard deviation of the patients' differences; of classes the one that their
+            interval has.
+        from_runs: of models with several runs, the share of the difference's variance that is due
+            to the runs.
         only_a: of label maps, cases where only a is defined.
         only_b: of label maps, cases where only b is defined.
         better: who is better with p_holm below 1 - level; "undecided" otherwise.
@@ -91,7 +83,7 @@ class Difference(Record):
     difference: Number
     low: Number
     high: Number
-    test: Literal["delong", "bootstrap", "none"] | None = None
+    test: Literal["delong", "bootstrap", "runs", "none"] | None = None
     p_value: Number
     p_holm: Number = math.nan
     p_permutation: float | None = None
@@ -99,6 +91,7 @@ class Difference(Record):
     p_equivalence: float | None = None
     equivalent: bool | None = None
     deviation: float | None = None
+    from_runs: float | None = None
     n: int | None = None
     patients: int | None = None
     only_a: int | None = None
@@ -107,7 +100,7 @@ class Difference(Record):
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        names = _LABEL_MAP_FIELDS if self.test is None else {}
+        names = {} if self.n is None else _LABEL_MAP_FIELDS
         return {names.get(k, k): value for k, value in handler(self).items() if value is not None}
 
 
@@ -164,314 +157,196 @@ class Comparison(Record):
             UsageError: a file of these names that no comparison wrote is in the way.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
-        record = self.model_dump_json(indent=2) + "\n"
-        with OutputFolder(folder, "compare") as out:
-            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: record})
+        _save(self, folder)
 
 
-def compare_label_maps(
-    first: Evaluation,
-    second: Evaluation,
-    *,
-    margins: Mapping[str, float] | None = None,
-    **how: Unpack[Resampling],
-) -> Comparison:
-    """Compare two evaluations of label maps case by case.
-
-    Lesion metrics are compared of regions that are lesions only (see `RegionSummary.lesions`);
-    metrics of `NOT_COMPARED` are not.
+class RankedModel(Record):
+    """A model of a ranking.
 
     Args:
-        first: the one, "a".
-        second: the other, "b".
-        margins: by metric the largest difference that does not matter: of these metrics equivalence
-            is tested.
-        how: see `hilum.metrics.Resampling`.
-
-    Raises:
-        UsageError: the two were scored by different rules, or a margin of an unknown metric.
-        DataError: they share no case, or do not score the same regions.
+        name: the letter that it has in the ranking.
+        runs: the predictions of each of its runs.
     """
-    margins = _known_margins(margins, [one for one in METRICS if one not in NOT_COMPARED])
-    for rule in ("tolerance_mm", "surface", "lesion_overlap", "instances"):
-        ours, theirs = (getattr(one.record, rule) for one in (first, second))
-        if ours != theirs:
-            raise UsageError(
-                f"the two have a {rule} of {ours} and of {theirs}",
-                needed="evaluations made alike: one tolerance, surface, overlap of lesions",
-                cure=f"evaluate the second again with {rule}={ours}",
-            )
-    further = [name for name in first.scores[0].further if name in second.scores[0].further]
-    names = _region_names(first, second)
-    rows_a = {(score.region, score.case): score for score in first.scores}
-    rows_b = {(names[score.region], score.case): score for score in second.scores}
-    shared = [key for key in rows_a if key in rows_b]
-    if not shared:
-        raise DataError(
-            "the two evaluations have no case and region in common",
-            needed="evaluations of the same cases",
-            cure="evaluate both models on the same cases, with the same label table",
-        )
-    differences = []
-    lesions = {region.region for region in first.summary.regions if region.lesions}
-    for region in dict.fromkeys(region for region, _ in shared):
-        pairs = [(rows_a[key], rows_b[key]) for key in shared if key[0] == region]
-        meaningless = () if region in lesions else LESION_METRICS
-        differences += [
-            _label_map_difference(region, metric, pairs, how)
-            for metric in (*METRICS, *further)
-            if metric not in {*meaningless, *NOT_COMPARED}
-        ]
-    cases = {case for _, case in shared}
-    level = how.get("level", LEVEL)
-    return Comparison(
-        a=first.record.predictions,
-        b=second.record.predictions,
-        level=level,
-        cases=len(cases),
-        left_out=tuple(sorted({case for _, case in set(rows_a) ^ set(rows_b)} - cases)),
-        differences=_decide(differences, level, margins),
-        scaled=first.record.scaled or second.record.scaled,
-    )
+
+    name: str
+    runs: tuple[str, ...]
 
 
-def compare_classes(
-    a: Sequence[ClassScore],
-    b: Sequence[ClassScore],
-    table: ClassTable,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    margins: Mapping[str, float] | None = None,
-    **how: Unpack[Resampling],
-) -> Comparison:
-    """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
+class Rank(Record):
+    """The place of one model among several, by one metric of one part; 1 is the best.
 
     Args:
-        a: the scores of the one, each with its reference.
-        b: the scores of the other.
-        table: what the classes are.
-        names: what the two are called.
-        margins: by metric the largest difference that does not matter: of these metrics equivalence
-            is tested.
-        how: see `hilum.metrics.Resampling`.
+        part: as in `Difference`; "" of label maps is the mean over a case's regions.
+        metric: as in `Difference`.
+        model: its name.
+        value: the metric, of several runs their mean; of label maps the mean of the cases.
+        rank: by this value; ties share the mean of their ranks.
+        mean_rank: mean of the ranks in resamples of the patients, and of the runs where there are
+            several.
+        low: lower end of the range that holds `level` of these ranks.
+        high: upper end.
+        first: share of the resamples in which the model is the first.
+        patient_rank: of label maps, the mean over patients of its rank in each of them.
+    """
+
+    part: str
+    metric: str
+    model: str
+    value: Number
+    rank: Number
+    mean_rank: Number
+    low: Number
+    high: Number
+    first: Number
+    patient_rank: float | None = None
+
+
+class ModelPair(Record):
+    """Two models of a ranking and their differences, "a" minus "b".
+
+    Args:
+        a: name of the one.
+        b: name of the other.
+        differences: one a part and metric; p-values are corrected over all pairs.
+    """
+
+    a: str
+    b: str
+    differences: tuple[Difference, ...]
+
+
+class RunSpread(Record):
+    """Spread of one metric of one part between the runs of a model and between patients.
+
+    Standard deviations, see `hilum.metrics.RunVariance`: of metrics that a single patient does not
+    have, such as the AUROC, those of their pseudo-values.
+
+    Args:
+        part: as in `Rank`.
+        metric: as in `Difference`.
+        model: its name.
+        values: of each run.
+        patients: between patients.
+        runs: between runs.
+        rest: a patient's value from run to run, beyond that.
+        of_means: between the values of the runs: what another run would change.
+        error: standard error of one run's value over patients: what other patients would change.
+    """
+
+    part: str
+    metric: str
+    model: str
+    values: tuple[Number, ...]
+    patients: Number
+    runs: Number
+    rest: Number
+    of_means: Number
+    error: Number
+
+
+class Ranking(Record):
+    """Several models on the same cases, or several runs of one or more.
+
+    Args:
+        level: coverage of the intervals.
+        models: the models, in the order in which they were given.
+        cases: cases that all have.
+        patients: patients of these; those whom near-duplicates join count as one.
+        left_out: cases that only some have.
+        ranks: a row a part, metric and model, best first; none of a single model.
+        pairs: every two models.
+        spreads: a row a part, metric and model with several runs.
+        scaled: see `Comparison`.
+    """
+
+    level: float
+    models: tuple[RankedModel, ...]
+    cases: int
+    patients: int
+    left_out: tuple[str, ...]
+    ranks: tuple[Rank, ...]
+    pairs: tuple[ModelPair, ...]
+    spreads: tuple[RunSpread, ...]
+    scaled: bool | None = None
+
+    def __getitem__(self, key: str | tuple[str, str]) -> tuple[Rank, ...]:
+        """Return the ranks by a (part, metric), or by a metric of all parts, best first.
+
+        Raises:
+            KeyError: there is no such pair.
+        """
+        pair = ("", key) if isinstance(key, str) else key
+        found = tuple(one for one in self.ranks if (one.part, one.metric) == pair)
+        if not found:
+            raise KeyError(pair)
+        return found
+
+    def markdown(self) -> str:
+        """Return the ranking as a page of Markdown."""
+        return ranking_page(self)
+
+    def save(self, folder: Path | str) -> None:
+        """Write comparison.json and comparison.md.
+
+        Raises:
+            UsageError: a file of these names that no comparison wrote is in the way.
+            ResourceError: the folder cannot be written, or another process writes to it.
+        """
+        _save(self, folder)
+
+
+def load_comparison(folder: Path) -> Comparison | Ranking:
+    """Read what `save` of a comparison or ranking wrote.
 
     Raises:
-        UsageError: a margin of an unknown metric.
-        DataError: they share no case, or do not agree on a case's label or patient.
-        LabelError: a reference that the table does not know.
+        DataError: the file is damaged or of another version.
     """
-    margins = _known_margins(margins, CLASS_METRICS)
-    by_case = {score.case: score for score in b}
-    pairs = [
-        _with_one_patient(score, by_case[score.case], table) for score in a if score.case in by_case
-    ]
-    if not pairs:
+    file = folder / COMPARISON
+    kinds: TypeAdapter[Comparison | Ranking] = TypeAdapter(Comparison | Ranking)
+    try:
+        return kinds.validate_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(
-            "the two have no case in common",
-            needed="scores of the same cases",
-            cure="predict the same cases with both models",
-        )
-    sides = tuple(zip(*pairs, strict=True))
-    groups = resampling_groups(*sides)
-    first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
-    compared = [
-        _class_difference(of_a, of_b, groups, how)
-        for of_a, of_b in zip(measures(first), measures(second), strict=True)
-        if CLASS_METRICS[of_a.metric].higher_is_better is not None
-        and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
-    ]
-    level = how.get("level", LEVEL)
-    return Comparison(
-        a=names[0],
-        b=names[1],
-        level=level,
-        cases=len(pairs),
-        patients=first.patients,
-        joined=first.joined,
-        left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
-        differences=_decide(compared, level, margins),
-    )
+            f"{file} is damaged or of another version: {error}",
+            needed="a comparison that this version of hilum wrote",
+            cure="compare again",
+        ) from error
 
 
-def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
-    """Return the scores of an evaluation as `wanted` has the classes, in its order and spelling.
-
-    Raises:
-        UsageError: the classes, their kind, their grades or the positive one of two differ.
-    """
-    found = evaluation.classes
-    if found == wanted:
-        return evaluation.scores
-    names = match_classes(
-        wanted, found, where=evaluation.record.predictions, holder="the other evaluation"
-    )
-    order = [*names.values()]
-    moved = order != [*wanted.names]
-    if (
-        len(names) < len(wanted.names)
-        or found.kind != wanted.kind
-        or (moved and (wanted.binary or wanted.kind == "ordinal"))
-    ):
-        raise UsageError(
-            f"the two are of classes {', '.join(wanted.names)} ({wanted.kind}) and"
-            f" {', '.join(found.names)} ({found.kind})",
-            needed="evaluations of the same classes, with grades in one order and one positive"
-            " class (of two the second)",
-            cure="evaluate one of them again, with positive='CLASS'" if wanted.binary else "",
-        )
-    places = [order.index(name) for name in wanted.names]
-
-    def with_order(score: ClassScore) -> ClassScore:
-        changed: dict[str, object] = {"reference": rename_label(score.reference, names)}
-        for field in ("probabilities", "calibrated"):
-            values = getattr(score, field)
-            changed[field] = values and tuple(values[place] for place in places)
-        for field in ("prediction_set", "certain"):
-            classes = getattr(score, field)
-            changed[field] = classes and tuple(names[name] for name in classes)
-        return score.model_copy(update=changed)
-
-    return tuple(map(with_order, evaluation.scores))
-
-
-def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
-    """Find the name in `a` of each region of `b`.
-
-    Labels are matched by name, or by id where one side has no names.
-
-    Raises:
-        LabelError: the two do not score the same regions.
-    """
-    ours, theirs = a.record.labels, b.record.labels
-    ids = match_labels(
-        ours,
-        theirs,
-        where=b.record.predictions,
-        holder=a.record.predictions,
-        afterwards=", then evaluate again",
-    )
-    known = {frozenset(region.labels): region.name for region in ours.scored}
-    names = {
-        region.name: known.pop(frozenset(ids[i] for i in region.labels), "")
-        for region in theirs.scored
-    }
-    if known or "" in names.values():
-        sides = [
-            f"{side.record.predictions}: {', '.join(r.name for r in side.record.labels.scored)}"
-            for side in (a, b)
-        ]
-        raise LabelError(
-            f"the two evaluations score different regions; {'; '.join(sides)}",
-            needed="evaluations of the same labels and regions",
-            cure=(
-                "evaluate both again against references whose labels and regions have the same"
-                " names (labels.json beside the label maps)"
-            ),
-        )
-    return names
-
-
-def _label_map_difference(
-    region: str, metric: str, pairs: Sequence[tuple[Score, Score]], how: Resampling
+def over_runs(
+    one: Difference,
+    a: Sequence[IntervalRequest],
+    b: Sequence[IntervalRequest],
+    groups: Sequence[Hashable],
+    level: float,
 ) -> Difference:
-    """Test one metric of one region between two evaluations, on the cases of both."""
-    values = np.array([[one[metric] for one in pair] for pair in pairs])  # (N, 2)
-    if metric not in HIGHER_IS_BETTER:
-        values = np.abs(values)
-    in_a, in_b = ~np.isnan(values).T
-    both = in_a & in_b
-    groups = [(a if a.patient is not None else b).group for a, b in pairs]
-    test = metrics.paired_test(values[:, 0], values[:, 1], groups, **how)
-    means = values[both].mean(axis=0) if both.any() else np.full(2, np.nan)
-    return Difference(
-        part=region,
-        metric=metric,
-        a=float(means[0]),
-        b=float(means[1]),
-        difference=test.difference.estimate,
-        low=test.difference.low,
-        high=test.difference.high,
-        p_value=test.p_value,
-        n=int(both.sum()),
-        patients=test.difference.patients,
-        p_permutation=_defined(test.p_permutation),
-        deviation=_defined(test.deviation),
-        only_a=int((in_a & ~in_b).sum()),
-        only_b=int((in_b & ~in_a).sum()),
-    )
+    """Return a difference with interval and test over patients and runs.
 
-
-def _with_one_patient(
-    a: ClassScore, b: ClassScore, table: ClassTable
-) -> tuple[ClassScore, ClassScore]:
-    """Return the two with one patient; a label may be written in another order."""
-    labels = [score.reference for score in (a, b) if score.reference is not None]
-    if len(labels) > 1 and table.indicators(labels[0]) != table.indicators(labels[1]):
-        raise DataError(
-            f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b",
-            needed="one label a case",
-            cure="evaluate both against the same reference",
-        )
-    if None not in (a.patient, b.patient) and a.patient != b.patient:
-        raise DataError(
-            f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b",
-            needed="one patient a case",
-            cure="evaluate both against the same reference",
-        )
-    known = {"patient": a.patient if a.patient is not None else b.patient}
-    return a.model_copy(update=known), b.model_copy(update=known)
-
-
-def _class_difference(a: Measure, b: Measure, groups: Indices, how: Resampling) -> Difference:
-    """Test one measure between two models: DeLong's test for areas, else the bootstrap."""
-    level, whose = how.get("level", LEVEL), groups.tolist()
-    test: Literal["delong", "bootstrap", "none"]
-    if a.function is metrics.auroc:
-        truth = a.arrays[1]
-        tested = metrics.delong_test(a.arrays[0], b.arrays[0], truth, level=level, groups=whose)
-        change, of_a, of_b = tested.difference, tested.a, tested.b
-        low, high, p, test = tested.low, tested.high, tested.p_value, "delong"
-    else:
-        resampled = metrics.bootstrap_difference(
-            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", **how
-        )
-        change, of_a, of_b = resampled.estimate, a.function(*a.arrays), b.function(*b.arrays)
-        low, high, test = resampled.low, resampled.high, "bootstrap"
-        p = p_of_interval(change, low, high, level)
-    return Difference(
-        part=a.part,
-        metric=a.metric,
-        a=float(of_a),
-        b=float(of_b),
-        difference=change,
-        low=low,
-        high=high,
-        test="none" if math.isnan(p) else test,
-        p_value=p,
-    )
-
-
-def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
-    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
-
-    1 where nothing differs.
+    Args:
+        one: the difference of the means over the runs.
+        a: the metric of each run of the one model.
+        b: of each run of the other.
+        groups: (N,) whose case it is.
+        level: coverage of the interval.
     """
-    from scipy.special import ndtr, ndtri
+    tables = [metrics.pseudo_values(side, groups).T for side in (a, b)]
+    tested = metrics.runs_test(*tables, level=level)
+    changed = {
+        "low": tested.low,
+        "high": tested.high,
+        "p_value": tested.p_value,
+        "test": "none" if math.isnan(tested.p_value) else "runs",
+        "from_runs": defined(tested.from_runs),
+    }
+    return one.model_copy(update=changed)
 
-    if difference == 0:
-        return 1.0
-    reach = difference - low if difference > 0 else high - difference
-    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
-        return math.nan
-    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
 
-
-def _defined(value: float) -> float | None:
+def defined(value: float) -> float | None:
     """Return a number; None where it is undefined (NaN), which JSON leaves out."""
     return None if math.isnan(value) else value
 
 
-def _known_margins(
+def known_margins(
     margins: Mapping[str, float] | None, known: Collection[str]
 ) -> Mapping[str, float]:
     """Return the margins; refuse those of metrics that are not compared."""
@@ -480,7 +355,7 @@ def _known_margins(
     return margins or {}
 
 
-def _decide(
+def decide(
     differences: Sequence[Difference], level: float, margins: Mapping[str, float]
 ) -> tuple[Difference, ...]:
     """Correct p-values for their number (Holm), decide who is better, and test equivalence."""
@@ -495,8 +370,14 @@ def _decide(
             alike = metrics.equivalence_p(one.difference, one.low, one.high, margin, level)
             changed |= {
                 "margin": margin,
-                "p_equivalence": _defined(alike),
+                "p_equivalence": defined(alike),
                 "equivalent": alike < 1 - level,
             }
         decided.append(one.model_copy(update=changed))
     return tuple(decided)
+
+
+def _save(record: Comparison | Ranking, folder: Path | str) -> None:
+    text = record.model_dump_json(indent=2) + "\n"
+    with OutputFolder(folder, "compare") as out:
+        out.write({COMPARISON_TEXT: record.markdown(), COMPARISON: text})

@@ -12,6 +12,8 @@ from hilum.evaluation.page import decimals, joined_sentence, p_value, some, span
 from hilum.metrics.paired import POWER, patients_needed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.evaluation.comparison import Comparison, Difference
 
 WORTH_SEEING = 0.01
@@ -59,15 +61,25 @@ def comparison_methods(comparison: Comparison) -> str:
 
 def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of the table of differences."""
-    classes = comparison.patients is not None
-    margins = any(one.margin is not None for one in comparison.differences)
+    return difference_table(
+        comparison.differences,
+        classes=comparison.patients is not None,
+        scaled=comparison.scaled is not False,
+    )
+
+
+def difference_table(
+    differences: Sequence[Difference], *, classes: bool, scaled: bool
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of a table of differences, those of classes or label maps."""
+    margins = any(one.margin is not None for one in differences)
     head = ["of" if classes else "region", "metric", "a", "b", "difference", "interval"]
     head += ["p" if classes else "p, permutation", "p, corrected", "better"]
     head += ["equivalent"] if margins else []
     rows = [
         (
             d.part or "all",
-            title(d.metric, scaled=comparison.scaled is not False),
+            title(d.metric, scaled=scaled),
             *(decimals(value) for value in (d.a, d.b, d.difference)),
             span(d.low, d.high) if d.n != 0 else "–",
             p_value(d.p_value if d.p_permutation is None else d.p_permutation),
@@ -75,7 +87,7 @@ def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tupl
             d.better,
             *([_equivalence(d)] if margins else []),
         )
-        for d in comparison.differences
+        for d in differences
     ]
     return tuple(head), rows
 
@@ -86,7 +98,7 @@ def conclusion(comparison: Comparison) -> str:
     scaled = comparison.scaled is not False
 
     def name(one: Difference) -> str:
-        return f"{title(one.metric, scaled=scaled)} of {one.part or 'all'}"
+        return row_name(one.part, one.metric, scaled=scaled)
 
     parts = []
     for side, other in (("a", "b"), ("b", "a")):
@@ -102,17 +114,27 @@ def conclusion(comparison: Comparison) -> str:
         parts.append(f"Shown to be equivalent: {some(alike)}.")
     first = next((one for one in rows if not math.isnan(one.difference)), None)
     if first is not None and first.better == "undecided":
-        parts.append(
-            f"These cases allow a difference in {name(first)} of {span(first.low, first.high)}."
-        )
-        needed = patients_needed(first.deviation or math.nan, WORTH_SEEING, level=comparison.level)
-        if needed is not None and first.metric in RATIOS:
-            parts.append(
-                f"To see a difference of {WORTH_SEEING:g} in it (with {POWER:.0%} power, at the"
-                f" spread of these patients) about {counted(needed, 'patient')} are needed; there"
-                f" are {first.patients}."
-            )
+        patients = first.patients or comparison.patients or 0
+        parts.append(allowed_difference(first, name(first), patients, comparison.level))
     return " ".join(parts)
+
+
+def allowed_difference(one: Difference, name: str, patients: int, level: float) -> str:
+    """Say which difference the cases allow, and how many patients would show a small one."""
+    said = f"These cases allow a difference in {name} of {span(one.low, one.high)}."
+    needed = patients_needed(one.deviation or math.nan, WORTH_SEEING, level=level)
+    if needed is None or one.metric not in RATIOS:
+        return said
+    return (
+        f"{said} To see a difference of {WORTH_SEEING:g} in it (with {POWER:.0%} power, at the"
+        f" spread of these patients) about {counted(needed, 'patient')} are needed; there are"
+        f" {patients}."
+    )
+
+
+def row_name(part: str, metric: str, *, scaled: bool = True) -> str:
+    """Name a metric of a part for people: Dice of liver."""
+    return f"{title(metric, scaled=scaled)} of {part or 'all'}"
 
 
 def _equivalence(one: Difference) -> str:

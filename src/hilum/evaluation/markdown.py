@@ -198,7 +198,7 @@ def _class_intro(summary: ClassSummary) -> list[str]:
         f"{counted(summary.cases, 'case')} of {counted(summary.patients, 'patient')}: {counts}."
         f" {positive}Figures of"
         f" {whose}. Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a"
-        f" class, for the rest {summary.resamples} bootstrap draws."
+        f" class, Wilson's for shares of cases, for the rest {summary.resamples} bootstrap draws."
     )
     lines = [intro]
     if summary.joined:

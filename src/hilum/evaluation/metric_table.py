@@ -103,8 +103,8 @@ their size): each further test would make every difference harder to show."""
 LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1", "pq", "sq", "rq")
 """Metrics of label maps that mean something of regions with several components only."""
 
-RATIOS = ("dice", "iou", "nsd")
-"""Metrics of label maps from 0 to 1 that every case has."""
+RATIOS = ("dice", "iou", "nsd", "auroc")
+"""Metrics from 0 to 1 of which it is said how many patients would show a small difference."""
 
 CALIBRATION = tuple(
     name for name in CLASS_METRICS if name.startswith(("brier", "log_loss", "ece", "calibration_"))

@@ -17,6 +17,16 @@ ATTENTION = "Attention: "
 """First word of a note that must not be overlooked: it stands before the tables."""
 
 
+CROSS_VALIDATED = (
+    f"{ATTENTION}these are figures of a cross-validation: each case was predicted by a model that"
+    " had not learnt from it, but plan, training and post-processing were chosen on these very"
+    " patients, so that the figures are optimistic for new patients, and more so for other"
+    " hospitals; the intervals hold what other patients would change, not what another training"
+    " would"
+)
+"""Note on figures of a cross-validation (Bengio and Grandvalet, J Mach Learn Res 5, 2004)."""
+
+
 def decimals(value: float) -> str:
     """Write a number for people; a dash where it is undefined."""
     return "–" if math.isnan(value) else f"{value:.3f}"

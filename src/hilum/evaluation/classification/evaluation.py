@@ -36,6 +36,7 @@ class ClassEvaluationRecord(Record):
         reference: what they were evaluated against.
         missing: reference cases without a prediction, left out on request.
         unexpected: predicted cases that the reference does not have.
+        cross_validated: whether the cases are those of the folds that the model was trained on.
         notes: what had to be assumed.
         summary: the estimates.
         subgroups: the estimates of parts of the cases.
@@ -48,6 +49,7 @@ class ClassEvaluationRecord(Record):
     reference: Readable
     missing: tuple[Readable, ...] = ()
     unexpected: tuple[Readable, ...] = ()
+    cross_validated: bool = False
     notes: tuple[Readable, ...] = ()
     summary: ClassSummary
     subgroups: tuple[Subgroup, ...] = ()

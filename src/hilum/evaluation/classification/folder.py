@@ -14,7 +14,7 @@ from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
-from hilum.evaluation.page import some
+from hilum.evaluation.page import CROSS_VALIDATED, some
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.files.text import (
     is_known,
@@ -71,7 +71,7 @@ class _Reference:
     notes: tuple[str, ...]
 
 
-def evaluate_classes(
+def evaluate_classes(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-only)
     predictions: Path | str,
     reference: Path | str | Dataset,
     out: Path | str,
@@ -81,6 +81,7 @@ def evaluate_classes(
     allow_missing: bool = False,
     threshold: float | None = None,
     subgroups: Sequence[str] | None = None,
+    cross_validated: bool = False,
 ) -> ClassEvaluation:
     """Score every prediction of a table against its label, and write the evaluation.
 
@@ -99,6 +100,8 @@ def evaluate_classes(
         threshold: an operating point of two classes or of findings, chosen on other cases.
         subgroups: columns whose subgroups are looked at; None takes those that describe a case, see
             `choose_columns`.
+        cross_validated: the cases are those of the folds that the models were trained on; so they
+            also are where the predictions name the fold of each case.
 
     Returns:
         The evaluation as it was written.
@@ -122,6 +125,7 @@ def evaluate_classes(
         allow_missing=allow_missing,
         threshold=threshold,
         subgroups=subgroups,
+        cross_validated=cross_validated,
         notes=(*notes, *reading_notes(predictions)),
     )
     evaluation.save(out)
@@ -153,7 +157,7 @@ def evaluate_scores(
     return evaluation
 
 
-def _evaluate(
+def _evaluate(  # noqa: PLR0913  (options of an evaluation, keyword-only)
     scores: Sequence[ClassScore],
     classes: ClassTable,
     against: _Reference,
@@ -162,6 +166,7 @@ def _evaluate(
     allow_missing: bool,
     threshold: float | None = None,
     subgroups: Sequence[str] | None = None,
+    cross_validated: bool = False,
     notes: Sequence[str] = (),
 ) -> ClassEvaluation:
     """Pair scores with their references by case, and summarise them."""
@@ -187,13 +192,16 @@ def _evaluate(
         score.model_copy(update={"columns": row})
         for score, row in zip(paired, columns, strict=True)
     )
+    cross_validated = cross_validated or all(score.fold is not None for score in final)
     record = ClassEvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
         reference=against.name,
         missing=missing,
         unexpected=tuple(sorted(set(scored) - known)),
+        cross_validated=cross_validated,
         notes=(
+            *([CROSS_VALIDATED] if cross_validated else []),
             *warn_of_trained_cases(predictions_file(predictions).parent, cases),
             *against.notes,
             *notes,

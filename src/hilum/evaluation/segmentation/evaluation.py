@@ -50,6 +50,7 @@ class EvaluationRecord(Record):
         labels: what was scored.
         missing: reference cases without a prediction, left out on request.
         unexpected: files among the predictions that belong to no reference case.
+        cross_validated: whether the cases are those of the folds that the model was trained on.
         notes: what had to be assumed.
         proposals: which metrics to look at, and why.
         other_tools: what other tools would print, where it was asked for.
@@ -70,6 +71,7 @@ class EvaluationRecord(Record):
     labels: LabelTable
     missing: tuple[Readable, ...]
     unexpected: tuple[Readable, ...]
+    cross_validated: bool = False
     notes: tuple[Readable, ...]
     proposals: tuple[Proposal, ...] = ()
     other_tools: tuple[ToolMean, ...] = ()

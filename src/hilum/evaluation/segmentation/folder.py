@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.errors import DataError, GeometryError, UsageError
+from hilum.evaluation.page import CROSS_VALIDATED
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.label_maps import find_label_maps, is_unscaled, read_by_name
@@ -53,6 +54,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     *,
     table: LabelTable | None = None,
     allow_missing: bool = False,
+    cross_validated: bool = False,
     patients: Mapping[str, str] | None = None,
     subgroups: Sequence[str] | None = None,
     threads: int = 2,
@@ -71,6 +73,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             the values found, which `notes` says.
         allow_missing: leave reference cases without a prediction out, and name them, instead of
             refusing.
+        cross_validated: the cases are those of the folds that the models were trained on.
         patients: whose each case is, of cases of which the reference itself does not know; of a
             plain folder the data set that it lies in says so too.
         subgroups: columns of the data set whose subgroups are looked at; None takes those that
@@ -129,7 +132,9 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         labels=against.table,
         missing=missing,
         unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
+        cross_validated=cross_validated,
         notes=(
+            *([CROSS_VALIDATED] if cross_validated else []),
             *warn_of_trained_cases(folder, cases),
             *against.notes,
             *([NO_SCALE] if unscaled else []),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.metric_table import CLASS_METRICS, title
-from hilum.evaluation.page import decimals, span
+from hilum.evaluation.page import ATTENTION, decimals, span
 from hilum.report.html.curves import confusion_plot, curve_plots
 from hilum.report.html.document import Document, KeyNumber, Section, Table
 from hilum.report.html.gallery import case_links
@@ -72,6 +72,7 @@ def _plain_words(evaluation: ClassEvaluation) -> tuple[str, ...]:
             f"The AUROC is {area}: of a case with and a case without the class, the one with it has"
             f" the higher probability {area.value:.0%} of the time; chance is 50 %."
         )
+    lines += [f"{note}." for note in record.notes if note.startswith(ATTENTION)]
     lines.append(
         "These numbers speak of patients like those evaluated here, at this share of classes. They"
         " say nothing about other ages, scanners, body parts or kinds of images."

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.errors import HilumError, counted
 from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, title
-from hilum.evaluation.page import decimals, median_span, some, span
+from hilum.evaluation.page import ATTENTION, decimals, median_span, some, span
 from hilum.evaluation.segmentation.folder import ScoredFiles
 from hilum.report.html.document import Document, KeyNumber, Plot, Section, Table
 from hilum.report.html.gallery import (
@@ -91,6 +91,7 @@ def _plain_words(evaluation: Evaluation) -> tuple[str, ...]:
             f"The region with the lowest mean Dice is {worst.region}"
             f" ({decimals(worst.metrics['dice'].mean)})."
         )
+    lines += [f"{note}." for note in record.notes if note.startswith(ATTENTION)]
     lines.append(
         "These numbers speak of patients like those evaluated here. They say nothing about other"
         " ages, scanners, body parts or kinds of images."

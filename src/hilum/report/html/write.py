@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.errors import DataError, UsageError
-from hilum.evaluation import Comparison, Evaluation, load_evaluation
-from hilum.evaluation.comparison import COMPARISON
+from hilum.errors import UsageError
+from hilum.evaluation import Evaluation, Ranking, load_evaluation
+from hilum.evaluation.comparison import COMPARISON, load_comparison
 from hilum.evaluation.saved import SUMMARY
 from hilum.files import OutputFolder
 from hilum.inference.manifest import MANIFEST
@@ -17,6 +17,7 @@ from hilum.report.html.export import write_plots_and_tables
 from hilum.report.html.label_maps import label_map_report
 from hilum.report.html.model import model_report
 from hilum.report.html.model_folder import ModelFolder, is_model_folder, read_run
+from hilum.report.html.ranking import ranking_report
 from hilum.report.html.run import run_report
 from hilum.targets.run_file import RUN
 
@@ -54,15 +55,10 @@ def write_report(
 def _document(source: Path, images: Mapping[str, Path]) -> Document:
     """Make the report of what the folder holds."""
     if (source / COMPARISON).is_file():
-        text = (source / COMPARISON).read_text(encoding="utf-8")
-        try:
-            return comparison_report(Comparison.model_validate_json(text))
-        except ValueError as error:
-            raise DataError(
-                f"{source / COMPARISON} is damaged or of another version: {error}",
-                needed="a comparison that this version of hilum wrote",
-                cure="compare again",
-            ) from error
+        comparison = load_comparison(source)
+        if isinstance(comparison, Ranking):
+            return ranking_report(comparison)
+        return comparison_report(comparison)
     if is_model_folder(source):
         return model_report(ModelFolder.read(source))
     if not (source / SUMMARY).is_file() and (source / RUN).is_file():

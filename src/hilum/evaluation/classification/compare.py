@@ -1,0 +1,292 @@
+"""Classifiers on the same cases: the rows by which they are compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Unpack
+
+import numpy as np
+
+from hilum import metrics
+from hilum.dataset.labels import match_classes, rename_label
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
+from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, measures
+from hilum.evaluation.comparison import Difference, defined, known_margins, over_runs
+from hilum.evaluation.metric_table import CLASS_METRICS
+from hilum.evaluation.study import Study, compare_two
+from hilum.metrics import IntervalRequest
+from hilum.metrics.resampling import LEVEL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hilum.dataset import ClassTable
+    from hilum.evaluation.classification.evaluation import ClassEvaluation
+    from hilum.evaluation.classification.measures import Measure
+    from hilum.evaluation.comparison import Comparison
+    from hilum.metrics import Resampling
+    from hilum.targets.class_score import ClassScore, Indices
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRow:
+    """One metric of one class, step or finding of several classifiers.
+
+    Args:
+        measures: of each model that of its runs.
+        patients: (N,) the number of the patient of each case.
+        how: see `hilum.metrics.Resampling`.
+    """
+
+    measures: tuple[tuple[Measure, ...], ...]
+    patients: Indices
+    how: Resampling
+
+    @property
+    def part(self) -> str:
+        """The class, step or finding; "" of all."""
+        return self.measures[0][0].part
+
+    @property
+    def metric(self) -> str:
+        """A key of `CLASS_METRICS`."""
+        return self.measures[0][0].metric
+
+    @property
+    def groups(self) -> list[int]:
+        """(N,) patients of the cases."""
+        return [int(one) for one in self.patients]
+
+    @property
+    def runs(self) -> tuple[tuple[IntervalRequest, ...], ...]:
+        """The metric, for each model and each of its runs."""
+        return tuple(
+            tuple(IntervalRequest(m.function, m.arrays, m.method or "bca") for m in model)
+            for model in self.measures
+        )
+
+    @property
+    def of_patients(self) -> None:
+        """A patient alone has none of these metrics."""
+        return
+
+    def difference(self, a: int, b: int) -> Difference:
+        """Test the difference: DeLong's test for areas of single runs, else the bootstrap."""
+        first, second = self.measures[a], self.measures[b]
+        if len(first) == len(second) == 1:
+            return _difference(first[0], second[0], self.groups, self.how)
+        of_a, of_b = (
+            float(np.mean([one.function(*one.arrays) for one in side])) for side in (first, second)
+        )
+        found = Difference(
+            part=self.part,
+            metric=self.metric,
+            a=of_a,
+            b=of_b,
+            difference=of_a - of_b,
+            low=math.nan,
+            high=math.nan,
+            test="none",
+            p_value=math.nan,
+        )
+        level, runs = self.how.get("level", LEVEL), self.runs
+        return over_runs(found, runs[a], runs[b], self.groups, level)
+
+
+def class_study(
+    models: Sequence[Sequence[Sequence[ClassScore]]],
+    table: ClassTable,
+    names: Sequence[Sequence[str]],
+    how: Resampling,
+) -> Study:
+    """Lay the scores of classifiers side by side, case by case.
+
+    Each is taken by its calibrated probabilities where it has them.
+
+    Args:
+        models: of each model the scores of its runs, each with its reference.
+        table: what the classes are.
+        names: what the runs are called.
+        how: see `hilum.metrics.Resampling`.
+
+    Raises:
+        DataError: they share no case, or do not agree on a case's label or patient.
+        LabelError: a reference that the table does not know.
+    """
+    tables = [{score.case: score for score in run} for model in models for run in model]
+    cases = [case for case in tables[0] if all(case in table for table in tables)]
+    if not cases:
+        raise DataError(
+            "the evaluations have no case in common",
+            needed="scores of the same cases",
+            cure="predict the same cases with all models",
+        )
+    agreed = [_with_one_patient([scores[case] for scores in tables], table) for case in cases]
+    sides = tuple(zip(*agreed, strict=True))
+    groups = resampling_groups(*sides)
+    rows = [replace(ClassRows.of(scores, table), groups=groups) for scores in sides]
+    ends = [sum(len(model) for model in models[:i]) for i in range(1, len(models))]
+    compared = []
+    for each in zip(*map(measures, rows), strict=True):
+        one = each[0]
+        directed = CLASS_METRICS[one.metric].higher_is_better is not None
+        if directed and (not one.part or one.metric in COMPARED_OF_PARTS):
+            split = tuple(
+                each[start:end] for start, end in zip([0, *ends], [*ends, None], strict=True)
+            )
+            compared.append(ClassRow(split, groups, how))
+    return Study(
+        models=tuple(map(tuple, names)),
+        rows=tuple(compared),
+        cases=len(cases),
+        patients=rows[0].patients,
+        left_out=tuple(sorted({case for scores in tables for case in scores} - set(cases))),
+        joined=rows[0].joined,
+    )
+
+
+def compare_classes(
+    a: Sequence[ClassScore],
+    b: Sequence[ClassScore],
+    table: ClassTable,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    margins: Mapping[str, float] | None = None,
+    **how: Unpack[Resampling],
+) -> Comparison:
+    """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
+
+    Args:
+        a: the scores of the one, each with its reference.
+        b: the scores of the other.
+        table: what the classes are.
+        names: what the two are called.
+        margins: by metric the largest difference that does not matter: of these metrics equivalence
+            is tested.
+        how: see `hilum.metrics.Resampling`.
+
+    Raises:
+        UsageError: a margin of an unknown metric.
+        DataError: they share no case, or do not agree on a case's label or patient.
+        LabelError: a reference that the table does not know.
+    """
+    margins = known_margins(margins, CLASS_METRICS)
+    study = class_study([[a], [b]], table, [names[:1], names[1:]], how)
+    return compare_two(study, margins, how)
+
+
+def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
+    """Return the scores of an evaluation as `wanted` has the classes, in its order and spelling.
+
+    Raises:
+        UsageError: the classes, their kind, their grades or the positive one of two differ.
+    """
+    found = evaluation.classes
+    if found == wanted:
+        return evaluation.scores
+    names = match_classes(
+        wanted, found, where=evaluation.record.predictions, holder="the other evaluation"
+    )
+    order = [*names.values()]
+    moved = order != [*wanted.names]
+    if (
+        len(names) < len(wanted.names)
+        or found.kind != wanted.kind
+        or (moved and (wanted.binary or wanted.kind == "ordinal"))
+    ):
+        raise UsageError(
+            f"the two are of classes {', '.join(wanted.names)} ({wanted.kind}) and"
+            f" {', '.join(found.names)} ({found.kind})",
+            needed="evaluations of the same classes, with grades in one order and one positive"
+            " class (of two the second)",
+            cure="evaluate one of them again, with positive='CLASS'" if wanted.binary else "",
+        )
+    places = [order.index(name) for name in wanted.names]
+
+    def with_order(score: ClassScore) -> ClassScore:
+        changed: dict[str, object] = {"reference": rename_label(score.reference, names)}
+        for field in ("probabilities", "calibrated"):
+            values = getattr(score, field)
+            changed[field] = values and tuple(values[place] for place in places)
+        for field in ("prediction_set", "certain"):
+            classes = getattr(score, field)
+            changed[field] = classes and tuple(names[name] for name in classes)
+        return score.model_copy(update=changed)
+
+    return tuple(map(with_order, evaluation.scores))
+
+
+def _with_one_patient(scores: Sequence[ClassScore], table: ClassTable) -> tuple[ClassScore, ...]:
+    """Return the scores of a case with one patient; a label may be written in another order."""
+    labels = [score.reference for score in scores if score.reference is not None]
+    other = next((x for x in labels if table.indicators(x) != table.indicators(labels[0])), None)
+    if other is not None:
+        raise DataError(
+            f"case {scores[0].case} is {labels[0]!r} in one and {other!r} in another",
+            needed="one label a case",
+            cure="evaluate all against the same reference",
+        )
+    known = {score.patient for score in scores if score.patient is not None}
+    if len(known) > 1:
+        raise DataError(
+            f"case {scores[0].case} is of patient {' and of '.join(sorted(known))}",
+            needed="one patient a case",
+            cure="evaluate all against the same reference",
+        )
+    patient = next(iter(known), None)
+    return tuple(score.model_copy(update={"patient": patient}) for score in scores)
+
+
+def _difference(a: Measure, b: Measure, whose: Sequence[int], how: Resampling) -> Difference:
+    """Test one measure between two models: DeLong's test for areas, else the bootstrap."""
+    level = how.get("level", LEVEL)
+    test: Literal["delong", "bootstrap", "none"]
+    if a.function is metrics.auroc:
+        truth = a.arrays[1]
+        tested = metrics.delong_test(a.arrays[0], b.arrays[0], truth, level=level, groups=whose)
+        change, of_a, of_b = tested.difference, tested.a, tested.b
+        low, high, p, test = tested.low, tested.high, tested.p_value, "delong"
+    else:
+        resampled = metrics.bootstrap_difference(
+            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", **how
+        )
+        change, of_a, of_b = resampled.estimate, a.function(*a.arrays), b.function(*b.arrays)
+        low, high, test = resampled.low, resampled.high, "bootstrap"
+        p = p_of_interval(change, low, high, level)
+    return Difference(
+        part=a.part,
+        metric=a.metric,
+        a=float(of_a),
+        b=float(of_b),
+        difference=change,
+        low=low,
+        high=high,
+        test="none" if math.isnan(p) else test,
+        p_value=p,
+        deviation=_deviation(low, high, len(set(whose)), level),
+    )
+
+
+def _deviation(low: float, high: float, patients: int, level: float) -> float | None:
+    """Return the standard deviation of so many patients whose mean has this interval."""
+    from scipy.special import ndtri
+
+    error = (high - low) / 2 / float(ndtri((1 + level) / 2))
+    return defined(error * math.sqrt(patients))
+
+
+def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
+    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
+
+    1 where nothing differs.
+    """
+    from scipy.special import ndtr, ndtri
+
+    if difference == 0:
+        return 1.0
+    reach = difference - low if difference > 0 else high - difference
+    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
+        return math.nan
+    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))

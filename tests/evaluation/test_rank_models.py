@@ -1,0 +1,241 @@
+"""Several models ranked, and several runs of one beside its patients."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from class_samples import TWO, made_up
+from test_compare import evaluation
+
+from hilum import metrics
+from hilum.errors import DataError, UsageError
+from hilum.evaluation import (
+    ClassEvaluation,
+    ClassEvaluationRecord,
+    Comparison,
+    Evaluation,
+    Ranking,
+    compare,
+    summarise_classes,
+)
+from hilum.evaluation.comparison import load_comparison
+
+CASES = 40
+FAST = {"resamples": 200}
+
+
+def model(better: float, seed: int = 0, *, spread: float = 0.0, name: str = "") -> Evaluation:
+    """An evaluation whose Dice is that of the same patients plus `better`, and noise."""
+    patient = np.random.default_rng(9).uniform(0.5, 0.7, CASES)
+    random = np.random.default_rng(seed)
+    values = patient + better + random.normal(0, spread) + random.normal(0, 0.01, CASES)
+    dices = {f"c{i}": float(value) for i, value in enumerate(values)}
+    return evaluation(dices, name=name or f"{better:+.2f}, seed {seed}")
+
+
+def two_regions(one: Evaluation, more: float) -> Evaluation:
+    """The same with a second region, whose Dice is higher by `more`; of c0 it is undefined."""
+    spleen = tuple(
+        dataclasses.replace(
+            s, region="spleen", dice=float("nan") if s.case == "c0" else s.dice + more
+        )
+        for s in one.scores
+    )
+    table = evaluation({"c0": 0.5}, more={2: "spleen"}).record.labels
+    record = one.record.model_copy(update={"labels": table})
+    return Evaluation(one.scores + spleen, record)
+
+
+def test_models_that_differ_are_ranked_and_told_apart() -> None:
+    ranking = compare(model(0.0, 1), model(0.1, 2), model(0.05, 3), **FAST)
+    assert isinstance(ranking, Ranking)
+    assert [one.model for one in ranking["liver", "dice"]] == ["b", "c", "a"]
+    first = ranking["liver", "dice"][0]
+    assert (first.rank, first.mean_rank, first.first, first.patient_rank) == (1, 1, 1, 1)
+    assert (first.low, first.high) == (1, 1)
+    assert [one.model for one in ranking["liver", "hd95"]] == ["b", "c", "a"]  # less is better
+    assert [(pair.a, pair.b) for pair in ranking.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [one.better for pair in ranking.pairs for one in pair.differences[:1]] == ["b", "b", "a"]
+    page = ranking.markdown()
+    assert page.startswith("# Comparison of 3 models\n")
+    assert "By Dice of liver the order is b (0." in page
+    assert "First when patients are resampled: b in 100%." in page
+    assert "tell b from every other model" in page
+    assert "| a - b | liver | Dice |" in page
+    with pytest.raises(KeyError):
+        ranking["liver", "dise"]
+
+
+def test_p_values_are_corrected_over_all_pairs() -> None:
+    models = model(0.0, 1), model(0.004, 2), model(0.002, 3)
+    ranking = compare(*models, **FAST)
+    single = [
+        one.p_value
+        for first, second in ((0, 1), (0, 2), (1, 2))
+        for one in compare(models[first], models[second], **FAST).differences
+    ]
+    found = [one for pair in ranking.pairs for one in pair.differences]
+    assert [one.p_value for one in found] == pytest.approx(single, nan_ok=True)
+    assert [one.p_holm for one in found] == pytest.approx(metrics.holm(single), nan_ok=True)
+
+
+def test_models_that_hardly_differ_are_not_settled() -> None:
+    ranking = compare(model(0.0, 1), model(0.001, 2), model(-0.1, 3), **FAST)
+    shares = {one.model: one.first for one in ranking["liver", "dice"]}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert 0 < min(shares["a"], shares["b"]) < 0.5 < max(shares["a"], shares["b"]) < 1
+    page = ranking.markdown()
+    assert "only from c: who is the best is not settled." in page
+    assert "These cases allow a difference in Dice of liver of -" in page
+    assert "about" in page
+    assert "patients are needed; there are 40." in page
+
+
+def test_several_regions_have_a_mean_as_headline() -> None:
+    models = [two_regions(model(better, seed), 0.1) for seed, better in enumerate((0, 0.05, 0.1))]
+    ranking = compare(*models, **FAST)
+    assert [(one.part, one.metric) for one in ranking.ranks[:3]] == [("", "dice")] * 3
+    scores = {(s.region, s.case): s.dice for s in models[2].scores}
+    means = [
+        np.nanmean([scores["liver", f"c{i}"], scores["spleen", f"c{i}"]]) for i in range(CASES)
+    ]
+    assert ranking["dice"][0].value == pytest.approx(np.mean(means))
+    assert len(ranking["spleen", "dice"]) == 3
+    assert "By Dice of all the order is c" in ranking.markdown()
+    two = compare(*models[:2], **FAST)
+    assert isinstance(two, Comparison)
+    assert "" not in {one.part for one in two.differences}
+
+
+def test_runs_of_one_model_are_set_beside_patients() -> None:
+    runs = [model(0.0, seed, spread=0.05) for seed in range(4)]
+    ranking = compare(runs, **FAST)
+    assert isinstance(ranking, Ranking)
+    assert (ranking.ranks, ranking.pairs, len(ranking.models)) == ((), (), 1)
+    dice = next(one for one in ranking.spreads if one.metric == "dice")
+    table = np.array([[s.dice for s in run.scores] for run in runs]).T
+    expected = metrics.run_variance(table)
+    assert dice.values == pytest.approx(table.mean(axis=0))
+    assert (dice.patients, dice.runs, dice.rest) == pytest.approx(
+        (expected.patients, expected.runs, expected.rest)
+    )
+    assert dice.error == pytest.approx(np.sqrt((expected.patients**2 + expected.rest**2) / CASES))
+    page = ranking.markdown()
+    assert page.startswith("# 4 runs of one model\n")
+    assert "4 runs of a have a Dice of liver of" in page
+    assert "Most of what is not known comes from the runs." in page
+    steady = compare([model(0.0, seed) for seed in range(3)], **FAST).markdown()
+    assert "Most of what is not known comes from the patients." in steady
+
+
+def test_a_difference_within_the_spread_of_runs_is_none() -> None:
+    first = [model(0.01, seed, spread=0.03) for seed in range(3)]
+    second = [model(0.0, seed, spread=0.03) for seed in range(10, 13)]
+    ranking = compare(first, second, margins={"dice": 0.3}, **FAST)
+    assert isinstance(ranking, Ranking)
+    (pair,) = ranking.pairs
+    dice = pair.differences[0]
+    assert (dice.metric, dice.test) == ("dice", "runs")
+    tables = [
+        np.array([[s.dice for s in run.scores] for run in side]).T for side in (first, second)
+    ]
+    expected = metrics.runs_test(*tables)
+    assert (dice.difference, dice.low, dice.high, dice.p_value) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value)
+    )
+    assert dice.from_runs == pytest.approx(expected.from_runs)
+    assert dice.equivalent
+    page = ranking.markdown()
+    assert "Shown to be equivalent: a and b in Dice of liver (within 0.3)." in page
+    alone = compare(first[0], second[0], **FAST)
+    assert isinstance(alone, Comparison)
+    assert alone["liver", "dice"].p_value < 0.001
+    assert dice.p_value > 0.05
+    assert "intervals over patients and runs" in ranking.markdown()
+    json.loads(ranking.model_dump_json())
+
+
+def test_a_single_run_beside_several_is_taken_as_it_is() -> None:
+    ranking = compare([model(0.0, seed, spread=0.01) for seed in range(3)], model(0.2, 7), **FAST)
+    assert isinstance(ranking, Ranking)
+    assert {one.model for one in ranking.spreads} == {"a"}
+    assert ranking.pairs[0].differences[0].better == "b"
+
+
+def class_evaluation(noise: float, seed: int) -> ClassEvaluation:
+    scores = tuple(made_up(TWO, 80, noise=noise, seed=seed))
+    references = made_up(TWO, 80, seed=0)
+    scores = tuple(
+        s.model_copy(update={"reference": r.reference, "patient": r.patient})
+        for s, r in zip(scores, references, strict=True)
+    )
+    record = ClassEvaluationRecord(
+        hilum="0",
+        predictions=f"noise {noise}, seed {seed}",
+        reference="r",
+        missing=(),
+        unexpected=(),
+        notes=(),
+        summary=summarise_classes(scores, TWO, resamples=20),
+        subgroups=(),
+    )
+    return ClassEvaluation(scores, record)
+
+
+def test_classifiers_are_ranked_by_metrics_of_all_cases() -> None:
+    good = class_evaluation(0.3, 0)
+    poor = [
+        ClassEvaluation(
+            tuple(
+                s.model_copy(update={"probabilities": s.probabilities[::turn]}) for s in good.scores
+            ),
+            good.record,
+        )
+        for turn in (1, -1)
+    ]
+    ranking = compare(poor[1], good, poor[0], **FAST)
+    assert isinstance(ranking, Ranking)
+    areas = ranking["auroc"]
+    assert [(one.model, one.rank, one.first) for one in areas] == [
+        ("b", 1.5, 0.5),
+        ("c", 1.5, 0.5),
+        ("a", 3, 0),
+    ]
+    assert areas[0].value == pytest.approx(1 - areas[2].value)
+    assert areas[0].patient_rank is None
+    assert ranking.pairs[0].differences[0].test == "delong"
+    assert "By AUROC of all the order is" in ranking.markdown()
+    runs = compare([poor[0], poor[0]], [poor[1], poor[1]], **FAST)
+    assert isinstance(runs, Ranking)
+    assert runs.pairs[0].differences[0].test == "runs"
+    assert runs.pairs[0].differences[0].difference == pytest.approx(areas[0].value - areas[2].value)
+    assert runs.spreads[0].of_means == 0
+
+
+def test_from_folders_to_files(tmp_path: Path) -> None:
+    for i in range(3):
+        model(0.02 * i, i).save(tmp_path / str(i))
+    ranking = compare(*(tmp_path / str(i) for i in range(3)), **FAST)
+    ranking.save(tmp_path / "out")
+    again = load_comparison(tmp_path / "out")
+    assert again.model_dump_json() == ranking.model_dump_json()
+    compare(tmp_path / "0", tmp_path / "1", **FAST).save(tmp_path / "out")
+    assert isinstance(load_comparison(tmp_path / "out"), Comparison)
+    (tmp_path / "out" / "comparison.json").write_text("{}")
+    with pytest.raises(DataError, match="compare again"):
+        load_comparison(tmp_path / "out")
+
+
+def test_what_cannot_be_ranked_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is 1 evaluation"):
+        compare(model(0.0))
+    with pytest.raises(UsageError, match="give the evaluations of both"):
+        compare()
+    with pytest.raises(UsageError, match="at most 26"):
+        compare(*[model(0.0)] * 27, resamples=1)
+    with pytest.raises(DataError, match="no case and region in common"):
+        compare(model(0.0), model(0.1), evaluation({"x": 0.5}))
+    with pytest.raises(UsageError, match="of different kinds"):
+        compare(model(0.0), model(0.1), class_evaluation(0.3, 0))
