@@ -417,6 +417,35 @@ def test_garbage_after_the_magic_number(tmp_path):
         read_volume(tmp_path / "a.dcm")
 
 
+def test_a_slice_that_lost_its_series_is_refused(tmp_path, volume):
+    files = write_series(tmp_path, volume)
+    header = pydicom.dcmread(files[0])
+    series = header.SeriesInstanceUID
+    del header.SeriesInstanceUID
+    header.save_as(files[0])
+    with pytest.raises(FormatError, match="an image without SeriesInstanceUID"):
+        read_volume(f"{tmp_path}#series/{series}")
+
+
+def test_a_pixel_of_an_impossible_size_is_refused(tmp_path, volume):
+    for file in write_series(tmp_path, volume):
+        header = pydicom.dcmread(file)
+        header.PixelSpacing = [8.5e14, 1]
+        header.save_as(file)
+    with pytest.raises(FormatError, match="PixelSpacing is missing or is no such value"):
+        read_volume(tmp_path)
+
+
+def test_pixels_of_another_representation_are_not_read_as_bytes(tmp_path, volume):
+    """pydicom, which looks at the VR, refuses them too."""
+    file = write_series(tmp_path, volume)[0]
+    data = file.read_bytes()
+    at = data.rindex(b"\xe0\x7f\x10\x00OW")
+    file.write_bytes(data[: at + 4] + b"UT" + data[at + 6 :])
+    with pytest.raises(FormatError):
+        read_volume(tmp_path)
+
+
 def test_cut_header_is_refused(tmp_path, volume):
     files = write_series(tmp_path, volume)
     files[1].write_bytes(files[1].read_bytes()[:300])

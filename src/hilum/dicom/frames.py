@@ -33,6 +33,7 @@ _PICTURES = frozenset(
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _B_VALUES = (0x0018_9087, 0x0019_100C, 0x0043_1039, 0x2001_1003)  # standard, Siemens, GE, Philips
 _GE_B_VALUE_STEP = 1_000_000_000  # GE adds it to b values of several directions
+_MOST_MM = 1e5  # no patient lies 100 m from the origin, no pixel is so large
 _OFF_UNIT = 0.01  # how far directions may be off length 1 and off perpendicular
 _CURE_OF_FRAMES = (
     "export single images, or the one frame that is wanted (DCMTK's dcmj2pnm writes it as PNG)"
@@ -339,6 +340,8 @@ def _finite(file: ImageFile, header: FrameHeader, keyword: str, count: int) -> N
     values = np.array(numbers_of(header, keyword))
     if len(values) != count or not np.isfinite(values).all():
         _refuse_value(file, keyword, counted(count, "number"))
+    if np.abs(values).max() > _MOST_MM:
+        _refuse_value(file, keyword, f"numbers of at most {_MOST_MM:g} mm")
     return values
 
 

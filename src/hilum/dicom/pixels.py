@@ -148,7 +148,9 @@ def _plain_pixels(frame: Frame) -> bytes | None:
         if encoding.is_implicit_VR:
             stream.seek(at + 8)
             return stream.read(int.from_bytes(head[4:8], "little"))
-        return stream.read(int.from_bytes(head[8:], "little"))
+        # another VR has another header, or is damaged: pydicom reads or refuses it
+        is_plain = head[4:6] in {b"OB", b"OW"}
+        return stream.read(int.from_bytes(head[8:], "little")) if is_plain else None
 
 
 def _open(frame: Frame) -> Dataset:

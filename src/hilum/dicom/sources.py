@@ -70,6 +70,7 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     files, (_, uid, _) = files_of(source), parts_of(source)
     images, aside, bare = [], 0, 0
     lost: list[Path] = []
+    unnamed: list[Path] = []
     for path in files:
         start = data_start(path)
         if start is None:
@@ -79,17 +80,14 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
             aside += 1
             continue
         image = read_image_file(path)
-        if image is not None and uid not in {"", image.series}:
-            continue
         if image is None:
             aside += 1
-        else:
+        elif uid and not image.series:
+            unnamed.append(path)
+        elif uid in {"", image.series}:
             images.append(image)
             bare += start != USUAL_START
-    folders = {image.path.parent for image in images}
-    for path in lost:
-        if path.parent in folders:
-            _refuse_lost_slice(path)
+    _refuse_incomplete({image.path.parent for image in images}, lost, unnamed)
     if not images:
         raise FormatError(
             f"{source}: no DICOM image among {counted(len(files), 'file')}",
@@ -101,6 +99,26 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
         known = "recognised by their first data elements, without DICOM's preamble or prefix"
         notes.append(f"{known}: {counted(bare, 'file')}")
     return images, tuple(notes)
+
+
+def _refuse_incomplete(folders: set[Path], lost: list[Path], unnamed: list[Path]) -> None:
+    """Raise at files in a series' folders that may be slices of it and cannot be taken.
+
+    Args:
+        folders: in which its images lie.
+        lost: files that are no DICOM.
+        unnamed: images without SeriesInstanceUID.
+    """
+    for path in lost:
+        if path.parent in folders:
+            _refuse_lost_slice(path)
+    for path in unnamed:
+        if path.parent in folders:
+            raise FormatError(
+                f"{path}: an image without SeriesInstanceUID, in the folder of a series",
+                needed="images that say of which series they are",
+                cure="export the series again; if it belongs to something else, move it elsewhere",
+            )
 
 
 def _refuse_lost_slice(path: Path) -> None:
