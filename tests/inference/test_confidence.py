@@ -72,6 +72,12 @@ def test_the_expected_dice_by_hand():
     assert (nothing.dice, nothing.least_dice) == (None, None)
 
 
+def test_no_dice_is_expected_of_a_region_that_postprocessing_removed():
+    removed = calibration().judge(counts(), (0.0, 0.0), 0.1).regions[0]
+    assert (removed.dice, removed.least_dice) == (None, None)
+    assert "Dice" not in removed.in_words
+
+
 def test_too_few_patients_give_words_in_place_of_numbers():
     few = calibration(patients=4, notes=("4 patients",))
     judged = few.judge(counts(), (1.0, 1.0))

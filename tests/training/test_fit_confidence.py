@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.special import expit
 from hilum.dataset import Case
 from hilum.evaluation import score_labels
 from hilum.metrics.log_odds import BINS, CENTRES, VoxelCounts
-from hilum.training.fit_confidence import HeldOutCase, fit_confidence
+from hilum.training.fit_confidence import HeldOutCase, confidence_after_training, fit_confidence
 from hilum.training.strata import column_strata, region_strata
 from hilum.training.voxel_files import counts_file, load_counts, save_counts
 from hilum.volume import LabelTable
@@ -151,6 +152,42 @@ def test_a_region_that_no_case_has():
     region = fit_confidence(none, TABLE).regions[0]
     assert (region.missed, region.patients_with, region.dice) == ((), 0, None)
     assert region.coverage[0].covered == 1
+
+
+def test_a_region_that_vanishes_on_the_networks_grid_is_missed():
+    """One patient in twelve has it, but not on the network's grid: at least 1 / 12 is missed."""
+    first, *rest = [held_out(n) for n in range(12)]
+    gone = replace(
+        first.counts, reference=first.counts.reference * 0, referenced=np.zeros(1, dtype=int)
+    )
+    found = fit_confidence([replace(first, counts=gone), *rest], TABLE).regions[0]
+    assert found.patients_with == 12
+    assert min(found.missed) >= 1 / 12
+
+
+def test_no_dice_is_expected_where_postprocessing_left_nothing():
+    first, *rest = [held_out(n) for n in range(12)]
+    emptied = [replace(first.scores[0], dice=0.0, volume_prediction_ml=0.0)]
+    found = fit_confidence([replace(first, scores=emptied), *rest], TABLE).regions[0]
+    assert found.dice.cases == tuple(range(1, 12))
+
+
+def test_a_damaged_file_of_counts_costs_the_confidence_and_not_the_model(tmp_path: Path):
+    one = held_out(0)
+    path = counts_file(tmp_path / "fold_0" / "validation", one.case.id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK cut off")
+    told = []
+    fold = SimpleNamespace(number=0, validated=[one.case])
+    folds = SimpleNamespace(
+        scores=one.scores,
+        members=[fold],
+        work=tmp_path,
+        data=SimpleNamespace(groups={}),
+        with_notes=told.append,
+    )
+    confidence_after_training(folds)
+    assert "the confidence could not be fitted" in told[0]
 
 
 def test_strata_by_hand():

@@ -185,7 +185,7 @@ class CalibratedRegion(Record):
             None if place is None else count_above(voxels, place) * voxel_ml
             for place in self.thresholds(len(set(groups)), alpha)
         ]
-        dice, least = self._judge_dice(voxels, groups, alpha)
+        dice, least = self._judge_dice(voxels, groups, alpha) if volume_ml else (None, None)
         sure = math.isfinite(high)
         return RegionConfidence(
             region=self.region,
@@ -308,9 +308,9 @@ class VoxelCalibration(Record):
         return (
             f"For a new patient like the {patients} held-out ones, the volume that an annotator"
             f" would find lies outside of its interval, and the Dice below its lower end, with a"
-            f" probability of at most {share} each. The outer contour misses at most {share} of a"
-            f" region that is there, and at most {share} of the inner contour is false, on average"
-            " over such patients."
+            f" probability of at most {share} each. On the network's grid the outer contour misses"
+            f" at most {share} of a region that is there, and at most {share} of the inner contour"
+            " is false, on average over such patients."
         )
 
     def _impossible(self, alpha: float) -> tuple[str, ...]:

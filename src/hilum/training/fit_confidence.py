@@ -84,10 +84,10 @@ def confidence_after_training(folds: Folds) -> Folds:
 
     Whatever fails costs the confidence, never the model: the notes say so.
     """
-    held = _find_counts(folds)
-    if not held:
-        return folds
     try:
+        held = _find_counts(folds)
+        if not held:
+            return folds
         fitted = fit_confidence(held, folds.plan.labels, networks=len(folds.members))
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
         _log.exception("an error that hilum did not expect")
@@ -193,10 +193,10 @@ def _fit_region(
             volume_spread(own) * one.counts.voxel_ml for own, one in zip(voxels, held, strict=True)
         ),
     )
-    there = referenced > 0
+    there = np.array(region.reference_ml) > 0  # in the annotation, not on the network's grid
     changes: dict[str, object] = {}
     if there.any():
-        missed = missed_share(reference[there], referenced[there])
+        missed = np.nan_to_num(missed_share(reference[there], referenced[there]), nan=1.0)
         changes["missed"] = _sixth(mean_risk(missed, patient[there].tolist()))
         changes["patients_with"] = len({*patient[there].tolist()})
     if len(set(groups)) >= FEWEST:
@@ -207,8 +207,9 @@ def _fit_region(
         raw = LogOddsCalibration().probabilities
         changes["before"] = _record(reliability(both, reference, raw, groups))
         changes["after"] = _record(reliability(both, reference, crossed, groups))
+        expected = [expected_dice(*pair) for pair in zip(voxels, crossed, strict=True)]
         changes["dice"] = _check_dice(
-            np.array([expected_dice(*pair) for pair in zip(voxels, crossed, strict=True)]),
+            np.where(np.array(region.predicted_ml) > 0, expected, np.nan),
             np.array([one.scores[number].dice for one in held]),
             patient,
         )
