@@ -115,6 +115,11 @@ def test_the_first_words_say_how_good_and_where_it_fails(page):
     assert "Not a medical device" in text
 
 
+def test_the_metrics_to_look_at_are_named_with_their_reason(page):
+    assert "Which metrics to look at" in page.text
+    assert "Dice" in page.text[page.text.index("By the shape of the references") :]
+
+
 def test_a_gallery_shows_worst_middle_and_best(page, data):
     titles = re.findall(r"(c\d), (among the worst|in the middle|among the best)", page.text)
     assert titles[0] == ("c7", "among the worst")
@@ -376,3 +381,16 @@ def test_a_file_of_others_is_kept(data, tmp_path):
     assert mine.read_text() == "mine"
     write_report(data / "evaluation", Path(tmp_path / "new.html"))
     write_report(data / "evaluation", Path(tmp_path / "new.html"))  # its own is replaced
+
+
+def test_what_other_tools_print_is_shown_where_it_was_asked_for(data, tmp_path):
+    evaluate_folder(
+        data / "predictions",
+        data / "Dataset001_Liver",
+        tmp_path / "e",
+        other_tools=True,
+    )
+    write_report(tmp_path / "e", tmp_path / "r.html")
+    text = Page((tmp_path / "r.html").read_text("utf-8")).text
+    assert "Printed by other tools for the same masks" in text
+    assert "surface-distance" in text

@@ -49,7 +49,8 @@ def label_map_page(evaluation: Evaluation) -> str:
         f" exact. NSD at {record.tolerance_mm:g} {'mm' if record.scaled else 'pixels'}. Undefined"
         " values are left out and counted."
     )
-    lines = _proposals(evaluation)
+    head, *proposals = proposal_rows(evaluation)
+    lines = ["## Which metrics to look at", "", *table_lines(head, proposals)] if proposals else []
     for region in summary.regions:
         found = (
             f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
@@ -77,22 +78,21 @@ def label_map_page(evaluation: Evaluation) -> str:
     return _page(record.notes, intro, lines, names_by_reason)
 
 
-def _proposals(evaluation: Evaluation) -> list[str]:
-    """Write which metrics to look at, and why."""
+def proposal_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the table of which metrics to look at, and why: its head, then its rows."""
     record = evaluation.record
     rows = [
-        [
+        (
             one.region,
             title(one.metric, scaled=record.scaled),
             decimals(record.summary[one.region].metrics[one.metric].mean)
             if one.computed
             else f"ask for it: also='{one.metric}'",
             one.because,
-        ]
+        )
         for one in record.proposals
     ]
-    head = ["region", "metric", "mean", "because"]
-    return ["## Which metrics to look at", "", *table_lines(head, rows)] if rows else []
+    return [("region", "metric", "mean", "because"), *rows]
 
 
 def class_page(evaluation: ClassEvaluation) -> str:

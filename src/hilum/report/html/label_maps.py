@@ -21,6 +21,7 @@ from hilum.report.html.gallery import (
     make_viewer,
 )
 from hilum.report.html.plots import bland_altman, box_plot
+from hilum.report.html.proposals import other_tools_section, proposal_section
 from hilum.report.html.subgroups import subgroup_section
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> D
     sections = (
         _data_section(evaluation),
         Section("Results", _results_text(evaluation), tuple(map(_table, summary.regions))),
+        proposal_section(evaluation),
         Section("Cases", blocks=_plots(evaluation)),
         _subgroups(evaluation),
         gallery,
         _failures(evaluation, gallery),
+        other_tools_section(evaluation),
         Section("Notes", tuple(f"{note[0].upper()}{note[1:]}." for note in record.notes)),
         _methods(evaluation),
     )

@@ -10,6 +10,7 @@ from hilum.evaluation.page import span
 from hilum.report.html.cards import data_card_section, model_card_section
 from hilum.report.html.checklists import checklist_section
 from hilum.report.html.classes import class_report
+from hilum.report.html.confidence import model_confidence
 from hilum.report.html.data_flow import data_flow
 from hilum.report.html.document import Document, KeyNumber, Section, Table
 from hilum.report.html.environment import environment_section
@@ -42,6 +43,7 @@ def model_report(folder: ModelFolder) -> Document:
             key=lambda one: one.title == "Gallery",  # the longest comes last
         ),
         _classifier(folder),
+        model_confidence(folder.confidence),
         _curves(folder),
         _plan(folder),
         data_card_section(folder.data_card),

@@ -13,6 +13,7 @@ from hilum.inference.assurance import NUMBERS, Assurance
 from hilum.inference.export_manifest import EXPORT, ExportManifest
 from hilum.inference.manifest import CARD, MANIFEST, Manifest, read_model_folder
 from hilum.inference.run_report import RunReport
+from hilum.inference.voxel_calibration import CONFIDENCE, VoxelCalibration
 from hilum.plan.data_card import DATA_CARD, DataCard
 from hilum.report.html.values import kind_of_image
 from hilum.targets.run_file import RUN
@@ -68,6 +69,7 @@ class ModelFolder:
         model_card: MODEL_CARD.md.
         data_card: None of models that were made without one.
         assurance: of a classifier.
+        confidence: of a segmentation.
         run: run.json of the training; None where it is not there.
         curves: log of each fold; empty where `training/` was not given along.
         evaluation: of the held-out cases; None where `training/` was not given along.
@@ -80,6 +82,7 @@ class ModelFolder:
     model_card: str
     data_card: DataCard | None
     assurance: Assurance | None
+    confidence: VoxelCalibration | None
     run: RunReport | None
     curves: Mapping[str, tuple[CurveRow, ...]]
     evaluation: AnyEvaluation | None
@@ -103,6 +106,7 @@ class ModelFolder:
             model_card=(folder / CARD).read_text(encoding="utf-8"),
             data_card=DataCard.load(folder / DATA_CARD) if DATA_CARD in manifest.files else None,
             assurance=Assurance.load(folder) if NUMBERS in manifest.files else None,
+            confidence=VoxelCalibration.load(folder) if CONFIDENCE in manifest.files else None,
             run=_read_run(folder / RUN),
             curves=_read_curves(folder),
             evaluation=load_evaluation(held_out) if (held_out / "summary.json").is_file() else None,

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted, some
+from hilum.report.html.confidence import run_confidence
 from hilum.report.html.data_flow import Step, flow_drawing
 from hilum.report.html.document import Document, KeyNumber, Section, Table
 from hilum.report.html.environment import duration, run_section
@@ -39,6 +40,7 @@ def run_report(folder: Path, run: RunReport, *, images: Mapping[str, Path]) -> D
         _attention(run, predicted),
         Section("Data flow", blocks=(flow_drawing(_steps(run), ()),)),
         _cases(run, predicted),
+        run_confidence(run),
         Section("Over all cases", blocks=predicted.summary()),
         picture_section(folder, run, predicted, images),
         _timing(run),
