@@ -25,6 +25,7 @@ from dicom_damage import Sound, damaged, read_sound
 from dicom_oracle import image_fault, label_fault
 from io_mutants import ADDRESSES, MEMORY, limit_memory
 
+from hilum.dicom.annotation import read_annotation
 from hilum.dicom.study import read_studies
 from hilum.errors import HilumError
 from hilum.files import record
@@ -135,7 +136,8 @@ def _oracle_fault(folder: Path, source: Source, volume: Volume, notes: tuple[str
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     try:
         if source.base.labels:
-            return label_fault(volume, notes, place)
+            told = (*notes, *read_annotation(place).notes)  # some is told when contours are filled
+            return label_fault(volume, told, place)
         if any("gantry was tilted" in note for note in notes):
             return ""  # each slice is resampled: only equal volumes are judged
         return image_fault(volume, notes, files)

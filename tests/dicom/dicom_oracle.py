@@ -209,7 +209,8 @@ def _picture_fault(volume: Volume, data: Dataset) -> str:
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         with suppress(Exception):
             stated.append(tuple(float(v) for v in data[keyword].value))
-    near = [np.allclose(one, volume.geometry.spacing[1:], rtol=1e-6) for one in stated]
+    pairs = (one for one in stated if len(one) == 2)
+    near = [np.allclose(one, volume.geometry.spacing[1:], rtol=1e-6) for one in pairs]
     return "" if any(near) else f"pixels of {volume.geometry.spacing[1:]} mm, not {stated}"
 
 
@@ -221,7 +222,7 @@ def label_fault(labels: Volume, notes: Sequence[str], path: Path) -> str:
     data = read(path)
     if data is None:
         return "labels of a file that is no DICOM"
-    if str(data.Modality) == "RTSTRUCT":
+    if "ROIContourSequence" in data:
         return _contour_fault(labels, notes, data)
     return _segment_fault(labels, notes, data)
 

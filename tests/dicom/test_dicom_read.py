@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from io_support import write_series
 
 from hilum.dicom import pixels
+from hilum.dicom.header import text_of
 from hilum.dicom.start import is_dicom_file
 from hilum.errors import FormatError, GeometryError
 from hilum.io import inspect_file, read_geometry, read_volume, supported
@@ -425,6 +426,25 @@ def test_a_slice_that_lost_its_series_is_refused(tmp_path, volume):
     header.save_as(files[0])
     with pytest.raises(FormatError, match="an image without SeriesInstanceUID"):
         read_volume(f"{tmp_path}#series/{series}")
+
+
+@pytest.mark.parametrize("value", ["nan", "1e400", ["1", "2"]])
+def test_a_slope_that_is_no_number_is_refused(tmp_path, volume, value):
+    file = write_series(tmp_path, volume)[0]
+    header = pydicom.dcmread(file)
+    with pydicom.config.disable_value_validation():
+        header.RescaleSlope = value
+        header.save_as(file)
+    with pytest.raises(FormatError, match="RescaleSlope is missing or is no such value"):
+        read_volume(tmp_path)
+
+
+def test_an_unknown_representation_costs_one_element(tmp_path, volume):
+    file = write_series(tmp_path, volume, PatientComments="comment")[0]
+    data = file.read_bytes()
+    at = data.index(b"\x10\x00\x00\x40LT")
+    file.write_bytes(data[: at + 4] + b"L9" + data[at + 6 :])
+    assert text_of(pydicom.dcmread(file), "PatientComments") == ""
 
 
 def test_a_pixel_of_an_impossible_size_is_refused(tmp_path, volume):

@@ -93,6 +93,29 @@ def test_series_is_found_by_the_frame_of_reference(study, labels):
     np.testing.assert_array_equal(read_labels(path).array, labels.array)
 
 
+def test_a_segmentation_without_modality_is_known_by_its_class(study, labels):
+    folder, uid = study
+    path = write_seg(
+        folder / "seg.dcm", labels.geometry, frames_of(labels), [LIVER, TUMOUR], series=uid
+    )
+    header = pydicom.dcmread(path)
+    del header.Modality
+    header.save_as(path)
+    assert is_dicom_annotation(path)
+    np.testing.assert_array_equal(read_labels(path).array, labels.array)
+
+
+def test_more_pixels_than_the_header_counts_are_refused(tmp_path, labels):
+    path = write_seg(
+        tmp_path / "seg.dcm", labels.geometry, frames_of(labels), [LIVER, TUMOUR], series="1.9"
+    )
+    header = pydicom.dcmread(path)
+    header.PixelData += b"\xff" * 64
+    header.save_as(path)
+    with pytest.raises(FormatError, match="bytes of pixels, where its header counts"):
+        read_labels(path)
+
+
 def test_two_series_of_the_frame_of_reference_are_refused(study, volume, labels):
     folder, _ = study
     write_series(folder / "second", volume)

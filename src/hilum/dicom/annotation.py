@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["SEG", "RTSTRUCT"]
 _MODALITY = 0x0008_0060
+_STATED: dict[Kind, frozenset[str]] = {
+    "SEG": frozenset(("SEG", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")),
+    "RTSTRUCT": frozenset(("RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3")),
+}
+"""By Modality or SOP class: one of them may be lost."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ def annotation_kind(path: Path) -> Kind | None:
 def _kind(path: Path, *_: int) -> Kind | None:
     if path.is_file() and is_dicom_file(path):
         with suppress(Exception), keep_quiet():  # reading it says what is wrong with it
-            stated = text_of(read_until(path, _MODALITY + 1), "Modality")
-            return "SEG" if stated == "SEG" else "RTSTRUCT" if stated == "RTSTRUCT" else None
+            header = read_until(path, _MODALITY + 1)
+            stated = {text_of(header, "Modality"), text_of(header, "SOPClassUID")}
+            return next((kind for kind, names in _STATED.items() if stated & names), None)
     return None
 
 

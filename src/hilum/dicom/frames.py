@@ -302,8 +302,8 @@ def _slice(file: ImageFile, index: int, header: FrameHeader) -> Frame:
         pixel_spacing=(float(spacing[0]), float(spacing[1])),
         thickness=thickness if thickness > 0 else None,
         frame_of_reference=text_of(header, "FrameOfReferenceUID") or None,
-        slope=number_of(header, "RescaleSlope"),
-        intercept=number_of(header, "RescaleIntercept"),
+        slope=_rescaling(file, header, "RescaleSlope"),
+        intercept=_rescaling(file, header, "RescaleIntercept"),
         acquisition=_acquisition(header, index if file.frames > 1 else None),
     )
 
@@ -311,7 +311,10 @@ def _slice(file: ImageFile, index: int, header: FrameHeader) -> Frame:
 def _picture(file: ImageFile) -> Frame:
     """Make the frame of a picture, which has no place in the patient."""
     spacing, notes = picture_spacing(file.header)
-    slope, intercept = (number_of(file.header, f"Rescale{word}") for word in ("Slope", "Intercept"))
+    slope, intercept = (
+        _rescaling(file, FrameHeader(file.header), f"Rescale{word}")
+        for word in ("Slope", "Intercept")
+    )
     if file.inverted:  # stored numbers are counted from the other end
         last = -1 if file.signed else (1 << file.bits) - 1
         steepness = 1.0 if slope is None else slope
@@ -345,8 +348,16 @@ def _finite(file: ImageFile, header: FrameHeader, keyword: str, count: int) -> N
     return values
 
 
+def _rescaling(file: ImageFile, header: FrameHeader, keyword: str) -> float | None:
+    """Read a slope or intercept; None where the file has none."""
+    numbers = numbers_of(header, keyword)
+    if len(numbers) > 1 or not np.isfinite(numbers).all():
+        _refuse_value(file, keyword, "one number")
+    return numbers[0] if numbers else None
+
+
 def _refuse_value(file: ImageFile, keyword: str, needed: str) -> NoReturn:
-    """Raise at a value by which a slice would lie nowhere."""
+    """Raise at a value by which a slice would lie nowhere, or its numbers mean nothing."""
     raise FormatError(
         f"{file.path}: {keyword} is missing or is no such value",
         needed=needed,

@@ -154,7 +154,10 @@ def _values(data: Header, tag: str | int) -> tuple[object, ...]:
     number = tag_of(tag)
     if number not in data:
         return ()
-    value = data[number].value
+    try:
+        value = data[number].value
+    except NotImplementedError:  # pydicom's error at a value representation that DICOM has not
+        return ()
     if isinstance(value, bytes):  # a private element whose kind is not stated
         value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
     if isinstance(value, MultiValue | list | tuple):

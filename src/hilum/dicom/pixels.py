@@ -16,6 +16,7 @@ from hilum.files.record import damage_refused, plain_array, refuse_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
@@ -170,10 +171,7 @@ def _open(frame: Frame) -> Dataset:
 
 
 def _refuse_surplus(frame: Frame, data: Dataset, plain: bytes | None) -> None:
-    """Refuse plain pixels that are more than the header counts: its size is not theirs.
-
-    Zeros at the end are padding.
-    """
+    """Refuse plain pixels that are more than the header counts: its size is not theirs."""
     if data.file_meta.TransferSyntaxUID.is_encapsulated:
         return
     stored = data.PixelData if plain is None else plain
@@ -181,10 +179,15 @@ def _refuse_surplus(frame: Frame, data: Dataset, plain: bytes | None) -> None:
     expected = (numbers * int(data.BitsAllocated) + 7) // 8
     if data.PhotometricInterpretation == "YBR_FULL_422":  # two of three samples of each pair
         expected = expected * 2 // 3
+    refuse_bytes_beyond(frame.path, stored, expected)
+
+
+def refuse_bytes_beyond(path: Path, stored: bytes, expected: int) -> None:
+    """Raise at plain pixels beyond those that a header counts; zeros at the end are padding."""
     expected += expected % 2  # pixel data end on an even byte (PS3.5 8.1.1)
     if any(stored[expected:]):
         raise FormatError(
-            f"{frame.path} holds {len(stored)} bytes of pixels, where its header counts {expected}",
+            f"{path} holds {len(stored)} bytes of pixels, where its header counts {expected}",
             needed="Rows, Columns and NumberOfFrames that fit the pixels",
             cure="export the series again from the source",
         )

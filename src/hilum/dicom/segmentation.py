@@ -13,6 +13,7 @@ import numpy as np
 
 from hilum.dicom.header import keep_quiet, number_of, numbers_of, read_file, read_until, text_of
 from hilum.dicom.painting import Layer, paint
+from hilum.dicom.pixels import refuse_bytes_beyond
 from hilum.dicom.placing import Place, Plane, own_grid, place_on
 from hilum.dicom.referenced import Reference
 from hilum.errors import FormatError, LabelError, some
@@ -304,6 +305,7 @@ class SegmentationFrames:
         known = {segment.stored for segment in self.header.segments} | self.header.background
         half = HALF * (number_of(self._data, "MaximumFractionalValue") or 255)
         with damage_refused(path, _NAME, cure=_CURE):
+            self._refuse_surplus()
             decoded = _decode(self._data)
             for frame, place in zip(self._frames, places, strict=True):
                 with keep_quiet():
@@ -320,6 +322,14 @@ class SegmentationFrames:
                 for number in numbers:
                     if number not in self.header.background:
                         yield place, (number, _inside(pixels, kind, number, half))
+
+    def _refuse_surplus(self) -> None:
+        """Raise where there are more plain pixels than the header counts."""
+        data = self._data
+        if not data.file_meta.TransferSyntaxUID.is_encapsulated:
+            pixels = int(data.NumberOfFrames) * int(data.Rows) * int(data.Columns)
+            expected = (pixels * int(data.BitsAllocated) + 7) // 8
+            refuse_bytes_beyond(self.header.path, data.PixelData, expected)
 
 
 def _decode(data: Dataset) -> Iterator[NDArray[np.integer]]:
