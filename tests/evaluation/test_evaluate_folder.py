@@ -77,6 +77,18 @@ def test_pictures_of_one_size_are_one_grid(tmp_path: Path) -> None:
         evaluate_folder(tmp_path / "q", tmp_path / "r", tmp_path / "out")
 
 
+def test_what_nobody_annotated_is_no_object(tmp_path: Path) -> None:
+    picture = Geometry.from_spacing((1, 11, 14))
+    cells = np.zeros((1, 1, 11, 14), dtype=np.uint8)
+    cells[..., 1:4, 1:4], cells[..., 6:9, 1:4], cells[..., 9:] = 1, 2, 255
+    write_labels(Volume(cells, picture), tmp_path / "r" / "a.nii.gz")
+    write_labels(Volume(np.where(cells == 255, 0, cells), picture), tmp_path / "p" / "a.nii.gz")
+    table = LabelTable.from_names({1: "cell"}, ignore=255)
+    folders = tmp_path / "p", tmp_path / "r", tmp_path / "out"
+    (row,) = evaluate_folder(*folders, table=table, instances=True).scores
+    assert (row.dice, row.pq, row.lesions_reference) == (1, 1, 2)
+
+
 def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     seen: list[tuple[int, int, str]] = []

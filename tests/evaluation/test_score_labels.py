@@ -319,6 +319,40 @@ def test_instances_are_objects_of_one_kind() -> None:
     assert repr(components) == repr(one)
 
 
+def test_ignored_voxels_are_no_object() -> None:
+    reference = np.zeros((1, 9, 20), dtype=np.uint16)
+    reference[0, 2:6, 2:6], reference[0, 2:6, 8:12], reference[0, :, 14:] = 1, 2, 255
+    clean = np.where(reference == 255, 0, reference)
+    wild = clean.copy()
+    wild[0, 3:6, 15:18] = 3
+    table = LabelTable.from_names({1: "objects"}, ignore=255)
+    how = {"spacing": (1.0, 1.0, 1.0), "table": table, "instances": True}
+    for prediction in (clean, wild):
+        (row,) = score_labels(prediction, reference, **how)
+        assert (row.dice, row.pq, row.nsd, row.lesions_reference) == (1, 1, 1, 2)
+
+
+@pytest.mark.parametrize("shape", [(13, 13, 13), (1, 13, 13)])
+@pytest.mark.parametrize("rim", [1, 2, 4])
+def test_the_boundary_iou_of_a_region_in_an_ignored_rim(
+    shape: tuple[int, int, int], rim: int
+) -> None:
+    inner, outer = (
+        tuple(slice(0, 1) if n == 1 else slice(4 - by, 9 + by) for n in shape) for by in (0, rim)
+    )
+    reference = np.zeros(shape, dtype=np.uint8)
+    reference[outer], reference[inner] = 9, 1
+    prediction = np.where(reference == 9, 0, reference)
+    how = {"spacing": (1.0, 1.0, 1.0), "table": REGIONS, "also": ["boundary_iou"]}
+    organ, _ = score_labels(prediction, reference, tolerance_mm=rim + 1, **how)
+    assert organ["boundary_iou"] == 1
+    prediction[tuple(slice(s.start, s.start + 1) for s in inner)] = 0
+    organ, _ = score_labels(prediction, reference, tolerance_mm=rim + 1, **how)
+    assert organ["boundary_iou"] == boundary_iou(
+        prediction == 1, reference == 1, (1, 1, 1), width_mm=rim + 1, ignore=reference == 9
+    )
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "dice", "roundness"),
     [

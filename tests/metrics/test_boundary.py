@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from hilum.errors import UsageError
-from hilum.metrics import boundary_iou, iou
+from hilum.metrics import boundary_iou, iou, overlap
 
 SPACING = (3.0, 0.7, 1.9)
 
@@ -84,3 +84,42 @@ def test_a_width_of_nothing_is_refused() -> None:
     for width in (0.0, -1.0, math.nan):
         with pytest.raises(UsageError, match="width above 0 mm"):
             boundary_iou(mask, mask, SPACING, width_mm=width)
+
+
+@pytest.mark.parametrize("shape", [(11, 11, 11), (1, 11, 11)])
+@pytest.mark.parametrize("rim", [1, 2])
+@pytest.mark.parametrize("width", [2.0, 3.0, 6.5])
+def test_the_boundary_is_looked_for_behind_a_rim_that_nobody_annotated(
+    shape: tuple[int, int, int], rim: int, width: float
+) -> None:
+    reference = box((0, 1) if shape[0] == 1 else (3, 8), (3, 8), (3, 8), shape=shape)
+    ignore = ndimage.binary_dilation(reference, np.ones((3, 3, 3)), iterations=rim) & ~reference
+    missed = reference.copy()
+    missed[reference.nonzero()[0][0], 3, 3] = False
+    margin = [(0, 0) if n == 1 else (9, 9) for n in shape]
+    hidden = np.pad(ignore, margin)
+    bands = [
+        np.pad(mask, margin)
+        & (ndimage.distance_transform_edt(np.pad(mask, margin) | hidden) <= width)
+        for mask in (missed, reference)
+    ]
+    how = {"spacing": (1.0, 1.0, 1.0), "width_mm": width, "ignore": ignore}
+    found = [boundary_iou(mask, reference, **how) for mask in (missed, reference)]
+    if width <= rim:  # nothing that is known is near the reference
+        assert found[0] == 0
+        assert math.isnan(found[1])
+    else:
+        assert found == [overlap(*bands).iou, 1]
+        assert 0.6 < found[0] < 1
+
+
+def test_a_picture_of_several_planes_is_refused() -> None:
+    mask = box((3, 8), (5, 14), (4, 12))
+    with pytest.raises(UsageError, match="one plane"):
+        boundary_iou(mask, mask, SPACING, width_mm=2, picture=True)
+
+
+def test_an_endless_width_is_the_whole_mask() -> None:
+    reference, prediction = box((3, 8), (5, 14), (4, 12)), box((3, 8), (6, 14), (3, 11))
+    found = boundary_iou(prediction, reference, SPACING, width_mm=math.inf)
+    assert found == iou(prediction, reference)

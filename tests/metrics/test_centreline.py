@@ -1,5 +1,6 @@
 """Centreline Dice: drawn tubes, the source's formula, empty cases."""
 
+import itertools
 import math
 
 import numpy as np
@@ -73,6 +74,17 @@ def test_a_mask_too_small_to_be_thinned_is_its_own_centreline() -> None:
     mask[1:3, 1:3, 1:3] = True
     assert (centreline(mask) == mask).all()
     assert cldice(mask, mask) == 1
+
+
+def test_false_blobs_that_thinning_removes_are_false() -> None:
+    reference = tube(30, shape=(9, 30, 40))
+    prediction = reference.copy()
+    for y, x in itertools.product(range(9, 29, 3), range(1, 39, 3)):
+        prediction[3:5, y : y + 2, x : x + 2] = True
+    blobs, line = 7 * 13 * 8, np.count_nonzero(centreline(reference))
+    precision = line / (line + blobs)
+    assert np.count_nonzero(centreline(prediction)) == line + blobs
+    assert cldice(prediction, reference) == pytest.approx(2 * precision / (precision + 1))
 
 
 def test_masks_of_two_shapes_are_refused() -> None:

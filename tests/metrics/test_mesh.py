@@ -120,6 +120,17 @@ def test_far_surfaces_are_exact_too() -> None:
     np.testing.assert_allclose(measured.prediction_mm, truth, atol=0.02)
 
 
+@pytest.mark.parametrize("mm", [0.7, 1 / 3, 0.1])
+def test_rounding_does_not_decide_what_lies_within_the_tolerance(mm: float) -> None:
+    cube = box((5, 11), (5, 11), (5, 11), shape=(20, 20, 20))
+    spacing = (mm, mm, mm)
+    assert surface_distances(cube, cube, spacing, surface="mesh").nsd(0.0) == 1
+    for steps, axis in itertools.product((1, 3), range(3)):
+        measured = surface_distances(np.roll(cube, steps, axis), cube, spacing, surface="mesh")
+        assert measured.nsd(steps * mm) == 1
+        assert measured.nsd(0.99 * steps * mm) < 1
+
+
 @pytest.mark.parametrize("axes", ROTATED)
 def test_orientation_and_scale_do_not_matter(axes: tuple[int, ...]) -> None:
     a, b = smooth(3, (7, 9, 11), 0.7), smooth(4, (7, 9, 11), 0.7)

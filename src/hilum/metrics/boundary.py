@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.masks import around, bounding_box, check_masks, check_spacing
+from hilum.metrics.masks import (
+    around,
+    bounding_box,
+    check_masks,
+    check_picture,
+    check_spacing,
+    steps_within,
+)
 from hilum.metrics.overlap import overlap
 
 if TYPE_CHECKING:
@@ -40,7 +47,8 @@ def boundary_iou(
 
     The band of a mask holds its voxels whose centre is within the width of the nearest centre
     outside, and those that share a face with the outside. What lies outside the image is outside
-    the mask. NaN where both masks are empty, 0 where one is.
+    the mask. NaN where both masks are empty, or nothing that is known lies within the width of
+    either; 0 where one is empty.
 
     Args:
         prediction: mask (Z, Y, X).
@@ -52,7 +60,8 @@ def boundary_iou(
         picture: look for the outside in the plane only; None: where Z = 1.
 
     Raises:
-        UsageError: the masks or the spacing do not fit each other, or a width of 0 or less.
+        UsageError: the masks, the spacing or the choice of `picture` do not fit each other, or a
+            width of 0 or less.
 
     Source: Cheng et al., "Boundary IoU", CVPR 2021, arXiv:2103.16562.
     """
@@ -60,15 +69,21 @@ def boundary_iou(
     millimetres = check_spacing(spacing)
     if not width_mm > 0:
         raise UsageError(f"width_mm is {width_mm}", needed="a width above 0 mm", cure="width_mm=2")
-    flat = prediction.shape[0] == 1 if picture is None else picture
+    flat = check_picture(picture, reference)
     unknown = np.zeros_like(reference) if ignore is None else ignore
     check_masks(unknown, reference)
     box = bounding_box(prediction & ~unknown, reference & ~unknown)
     if box is None:
         return float("nan")
-    hidden = around(unknown, box, flat=flat)
+    behind = 0.0 if ignore is None else width_mm  # the outside may lie behind an ignored rim
+    steps = steps_within(behind, spacing, reference.shape)
+    sides = zip(box, steps, reference.shape, strict=True)
+    z, y, x = (slice(max(s.start - n, 0), min(s.stop + n, end)) for s, n, end in sides)
+    hidden = around(unknown, (z, y, x), flat=flat)
     bands = [
-        _band(around(mask, box, flat=flat) & ~hidden, hidden, millimetres, width_mm, flat=flat)
+        _band(
+            around(mask, (z, y, x), flat=flat) & ~hidden, hidden, millimetres, width_mm, flat=flat
+        )
         for mask in (prediction, reference)
     ]
     return overlap(*bands).iou

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.metrics.lesion import components
 from hilum.metrics.masks import bounding_box, check_masks
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def cldice(prediction: Mask, reference: Mask) -> float:
 def centreline(mask: Mask) -> Mask:
     """Return the centreline of a mask (Z, Y, X): thinned until it is a voxel wide.
 
-    A mask that thinning would remove altogether (2 x 2 x 2 voxels) is its own centreline.
+    A component that thinning would remove altogether (2 x 2 x 2 voxels) is its own centreline.
 
     Sources, both in scikit-image: Lee et al., CVGIP 56(6), 1994; of one plane (Z = 1) Zhang and
     Suen, Comm ACM 27(3), 1984.
@@ -62,7 +63,10 @@ def centreline(mask: Mask) -> Mask:
         line = np.asarray(skeletonize(mask[0])[np.newaxis], dtype=np.bool_)
     else:
         line = np.asarray(skeletonize(np.pad(mask, 1)), dtype=np.bool_)[1:-1, 1:-1, 1:-1]
-    return line if line.any() else mask
+    numbered, count = components(mask)
+    kept = np.zeros(count + 1, dtype=np.bool_)
+    kept[numbered[line]] = True
+    return np.asarray(line | (mask & ~kept[numbered]))
 
 
 def _share(line: Mask, mask: Mask) -> float:

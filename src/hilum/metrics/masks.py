@@ -55,6 +55,21 @@ def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
     return millimetres
 
 
+def check_picture(picture: bool | None, mask: Mask) -> bool:
+    """Return True where a mask (Z, Y, X) is measured in its plane; None: where Z = 1.
+
+    Raises:
+        UsageError: a picture of several planes.
+    """
+    flat = mask.shape[0] == 1 if picture is None else picture
+    if flat and mask.shape[0] != 1:
+        raise UsageError(
+            f"picture=True was given for masks of shape {mask.shape}",
+            needed="masks of one plane (Z = 1)",
+        )
+    return flat
+
+
 def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
     """Return the smallest box around every set voxel of masks (Z, Y, X) of one shape.
 
@@ -68,6 +83,14 @@ def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
             return None
         spans.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     z, y, x = spans
+    return z, y, x
+
+
+def steps_within(
+    distance_mm: float, spacing: Sequence[float], shape: tuple[int, ...]
+) -> tuple[int, int, int]:
+    """Return the whole steps along (Z, Y, X) within a distance, at most as many as voxels."""
+    z, y, x = (int(min(distance_mm / mm, n)) for mm, n in zip(spacing, shape, strict=True))
     return z, y, x
 
 

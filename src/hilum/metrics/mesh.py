@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
+ROUNDING_MM = 1e-9
+"""More than the rounding of a distance: corners are multiples of half a voxel, within metres."""
+
 _CANDIDATES = 8
 """Pieces, by their centres, that a distance is first looked for in."""
 

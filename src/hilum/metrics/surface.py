@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.masks import around, bounding_box, check_masks, check_spacing
-from hilum.metrics.mesh import mesh_of
+from hilum.metrics.masks import around, bounding_box, check_masks, check_picture, check_spacing
+from hilum.metrics.mesh import ROUNDING_MM, mesh_of
 from hilum.metrics.overlap import ratio
 
 if TYPE_CHECKING:
@@ -94,12 +94,14 @@ class SurfaceDistances:
         prediction_area: (P,) mm2 of each element (mm of contour in a 2D picture).
         reference_mm: (R,) the same from the reference's surface to the prediction's.
         reference_area: (R,)
+        rounding_mm: how far rounding may put a distance beyond a tolerance that it equals.
     """
 
     prediction_mm: Numbers = field(repr=False)
     prediction_area: Numbers = field(repr=False)
     reference_mm: Numbers = field(repr=False)
     reference_area: Numbers = field(repr=False)
+    rounding_mm: float = 0.0
 
     @property
     def _comparable(self) -> bool:
@@ -117,8 +119,9 @@ class SurfaceDistances:
             raise UsageError(
                 f"tolerance_mm is {tolerance_mm}", needed="a tolerance of 0 mm or more"
             )
-        near = self.prediction_area[self.prediction_mm <= tolerance_mm].sum()
-        near += self.reference_area[self.reference_mm <= tolerance_mm].sum()
+        most = tolerance_mm + self.rounding_mm
+        near = self.prediction_area[self.prediction_mm <= most].sum()
+        near += self.reference_area[self.reference_mm <= most].sum()
         return ratio(float(near), float(self.prediction_area.sum() + self.reference_area.sum()))
 
     def hausdorff(self, percentile: float = 100.0) -> float:
@@ -202,12 +205,7 @@ def surface_distances(
             f"surface={surface!r}", needed="surface='voxel' or 'mesh'", cure="surface='voxel'"
         )
     millimetres = check_spacing(spacing)
-    flat = prediction.shape[0] == 1 if picture is None else picture
-    if flat and prediction.shape[0] != 1:
-        raise UsageError(
-            f"picture=True was given for masks of shape {prediction.shape}",
-            needed="masks of one plane (Z = 1)",
-        )
+    flat = check_picture(picture, reference)
     if ignore is not None:
         check_masks(ignore, reference)
         prediction, reference = prediction & ~ignore, reference & ~ignore
@@ -220,7 +218,11 @@ def surface_distances(
         masks = (around(mask, box, flat=flat) for mask in (prediction, reference))
         of_mesh, other = (mesh_of(mask, millimetres, left_out, flat=flat) for mask in masks)
         return SurfaceDistances(
-            of_mesh.distances_to(other), of_mesh.areas, other.distances_to(of_mesh), other.areas
+            of_mesh.distances_to(other),
+            of_mesh.areas,
+            other.distances_to(of_mesh),
+            other.areas,
+            ROUNDING_MM,
         )
     areas = _contour_lengths(millimetres) if flat else _surfel_areas(millimetres)
     predicted = _surface(_neighbourhoods(prediction, box, flat=flat), areas, left_out)

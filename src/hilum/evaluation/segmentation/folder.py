@@ -95,7 +95,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     rules, folder = ScoringRules(**how), Path(predictions)
     files = find_label_maps(folder)
     if rules.instances:
-        table = LabelTable.from_names({1: OBJECTS})
+        table = LabelTable.from_names({1: OBJECTS}, ignore=table.ignore if table else None)
     against = open_reference(reference, table, folder, patients or {})
     if not rules.instances:
         against = match_ids(against, folder)

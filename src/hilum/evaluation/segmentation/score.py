@@ -26,6 +26,7 @@ from hilum.metrics import (
     surface_distances,
     volume_ml,
 )
+from hilum.metrics.masks import steps_within
 from hilum.metrics.overlap import ratio
 from hilum.volume import label_boxes
 
@@ -178,8 +179,12 @@ def score_labels(
     rules = ScoringRules(**how)
     _check_shapes(prediction, reference)
     if rules.instances:
-        pair = _Pair(prediction, reference, tuple(map(float, spacing)), None, rules)
-        row = pair.score_objects(OBJECTS, _as_objects(prediction), _as_objects(reference))
+        ignored = None if table.ignore is None else reference == table.ignore
+        if ignored is not None:
+            prediction, reference = (np.where(ignored, 0, one) for one in (prediction, reference))
+        pair = _Pair(prediction, reference, tuple(map(float, spacing)), table.ignore, rules)
+        objects = _as_objects(prediction), _as_objects(reference)
+        row = pair.score_objects(OBJECTS, *objects, ignored)
         return (replace(row, case=case, patient=patient),)
     known = {*table.ids, *([] if table.ignore is None else [table.ignore])}
     boxes = [
@@ -235,10 +240,18 @@ class _Pair:
         steps = (n - 1 for n in self.reference.shape)
         return math.hypot(*(n * mm for n, mm in zip(steps, self.spacing, strict=True)))
 
+    @property
+    def _margin(self) -> tuple[int, int, int]:
+        """Voxels around a region that decide: one, behind an ignored rim at a boundary's width."""
+        z = 0 if self.reference.shape[0] == 1 else 1
+        if self.ignore is None or "boundary_iou" not in self.rules.also:
+            return z, 1, 1
+        steps = steps_within(self.rules.tolerances[0], self.spacing, self.reference.shape)
+        return steps[0] + z, steps[1] + 1, steps[2] + 1
+
     def score(self, region: Region, boxes: Sequence[Box]) -> Score:
-        """Return the row of one region, measured in the union of boxes and a voxel around them."""
-        picture = self.reference.shape[0] == 1
-        wide = _union(boxes, margin=(0 if picture else 1, 1, 1))
+        """Return the row of one region, measured in the union of boxes and a margin around it."""
+        wide = _union(boxes, margin=self._margin)
         prediction, reference = (
             reduce(np.logical_or, (labels[wide] == label for label in region.labels))  # beats isin
             for labels in (self.prediction, self.reference)
