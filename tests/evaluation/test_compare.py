@@ -129,6 +129,15 @@ def test_a_page_begins_with_what_the_comparison_shows() -> None:
     assert re.search(r"To see a difference of 0\.01 .* about \d+ patients are needed; there", first)
 
 
+def test_who_loses_on_average_is_not_called_better() -> None:
+    base = dices()
+    mostly_worse = {case: dice - 0.01 for case, dice in base.items()} | {"c7": base["c7"] + 0.9}
+    dice = compare(evaluation(mostly_worse), evaluation(base))["liver", "dice"]
+    assert dice.p_holm < 0.05
+    assert dice.difference > 0 > dice.low
+    assert dice.better == "undecided"
+
+
 def test_lesion_metrics_are_compared_of_lesions_only() -> None:
     one, several = (evaluation(dices(), lesions=number) for number in (1, 2))
     assert not any("lesion" in row.metric for row in compare(one, one).differences)

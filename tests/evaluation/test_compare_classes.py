@@ -20,7 +20,7 @@ from hilum.evaluation import (
     compare_classes,
     summarise_classes,
 )
-from hilum.evaluation.classification.compare import p_of_interval
+from hilum.evaluation.comparison import p_of_interval
 
 FAST = {"resamples": 200}
 

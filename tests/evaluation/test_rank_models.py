@@ -18,6 +18,7 @@ from hilum.evaluation import (
     Evaluation,
     Ranking,
     compare,
+    summarise,
     summarise_classes,
 )
 from hilum.evaluation.comparison import load_comparison
@@ -99,7 +100,8 @@ def test_several_regions_have_a_mean_as_headline() -> None:
     assert [(one.part, one.metric) for one in ranking.ranks[:3]] == [("", "dice")] * 3
     scores = {(s.region, s.case): s.dice for s in models[2].scores}
     means = [
-        np.nanmean([scores["liver", f"c{i}"], scores["spleen", f"c{i}"]]) for i in range(CASES)
+        np.nanmean([scores[region, f"c{i}"] for i in range(CASES)])
+        for region in ("liver", "spleen")
     ]
     assert ranking["dice"][0].value == pytest.approx(np.mean(means))
     assert len(ranking["spleen", "dice"]) == 3
@@ -107,6 +109,62 @@ def test_several_regions_have_a_mean_as_headline() -> None:
     two = compare(*models[:2], **FAST)
     assert isinstance(two, Comparison)
     assert "" not in {one.part for one in two.differences}
+
+
+def region_scores(of_case: float, of_other: float, name: str) -> Evaluation:
+    """Liver in ten cases, spleen in one of them."""
+    random = np.random.default_rng(len(name))
+    both = two_regions(
+        evaluation({f"c{i}": of_case + random.normal(0, 0.001) for i in range(10)}, name=name), 0
+    )
+    kept = tuple(
+        dataclasses.replace(s, dice=of_other) if s.region == "spleen" else s
+        for s in both.scores
+        if s.region == "liver" or s.case == "c1"
+    )
+    return Evaluation(kept, both.record)
+
+
+def test_the_mean_over_regions_is_that_of_an_evaluation() -> None:
+    models = [region_scores(0.9, 0.1, "a"), region_scores(0.8, 0.9, "bb")]
+    models.append(region_scores(0.3, 0.2, "ccc"))
+    ranking = compare(*models, **FAST)
+    assert isinstance(ranking, Ranking)
+    assert [one.model for one in ranking["dice"]] == ["b", "a", "c"]
+    for one, place in zip(ranking["dice"], (1, 0, 2), strict=True):
+        regions = summarise(models[place].scores, resamples=20)
+        assert one.value == pytest.approx(regions.overall["dice"].mean)
+    first = ranking.pairs[0].differences[0]
+    assert (first.part, first.test, first.p_permutation) == ("", "bootstrap", None)
+    values = {one.model: one.value for one in ranking["dice"]}
+    assert (first.a, first.b) == pytest.approx((values["a"], values["b"]))
+    assert first.difference == pytest.approx(values["a"] - values["b"])
+    alike = compare([models[0]] * 2, [models[1]] * 2, **FAST)
+    assert isinstance(alike, Ranking)
+    assert alike.pairs[0].differences[0].difference == pytest.approx(first.difference)
+
+
+def without(one: Evaluation, cases: int) -> Evaluation:
+    """The same with the Dice of the last cases undefined."""
+    gone = {f"c{i}" for i in range(CASES - cases, CASES)}
+    scores = tuple(
+        dataclasses.replace(s, dice=float("nan")) if s.case in gone else s for s in one.scores
+    )
+    return Evaluation(scores, one.record)
+
+
+def test_the_first_is_not_called_the_best_where_it_lost_a_pair() -> None:
+    better = model(0.1, 1)
+    scores = tuple(
+        dataclasses.replace(s, dice=s.dice - (0.3 if int(s.case[1:]) >= 10 else -0.05))
+        for s in model(0.1, 2).scores
+    )
+    changes = Evaluation(scores, better.record)  # better in the cases that c has, worse over all
+    page = compare(changes, better, without(model(-0.2, 3), 30), **FAST).markdown()
+    assert "By Dice of liver the order is a" in page
+    assert "tests find b better than a on the cases that both of a pair have" in page
+    assert "it is the best" not in page
+    assert "who is the best is not settled." in page
 
 
 def test_runs_of_one_model_are_set_beside_patients() -> None:
@@ -154,6 +212,15 @@ def test_a_difference_within_the_spread_of_runs_is_none() -> None:
     assert alone["liver", "dice"].p_value < 0.001
     assert dice.p_value > 0.05
     assert "intervals over patients and runs" in ranking.markdown()
+    assert (dice.p_permutation, dice.deviation) == (None, None)
+    assert "permutation" not in page
+    assert "patients are needed" not in page
+    mixed = compare(first, second, first[0], second[0], **FAST).markdown().splitlines()
+    rows = [line for line in mixed if "| liver | Dice |" in line and " - " in line]
+    place = (
+        next(line for line in mixed if "permutation" in line).split("|").index(" p, permutation ")
+    )
+    assert [line.split("|")[place].strip() == "–" for line in rows] == [True] * 5 + [False]
     json.loads(ranking.model_dump_json())
 
 

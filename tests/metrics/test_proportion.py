@@ -56,6 +56,26 @@ def test_patients_unlike_each_other_are_covered() -> None:
     assert held / 1000 >= 0.935 > naive / 1000
 
 
+def test_misses_of_one_patient_do_not_narrow_the_interval() -> None:
+    groups = [i // 10 for i in range(100)]
+    one_wrong = proportion_interval([False] + [True] * 99, groups)
+    low, high = map(float, wilson_interval(9.9, 10))
+    assert (one_wrong.low, one_wrong.high) == pytest.approx((low, high))
+    assert one_wrong.low < proportion_interval([True] * 100, groups).low
+    one_right = proportion_interval([True] + [False] * 99, groups)
+    assert (one_right.low, one_right.high) == pytest.approx((1 - high, 1 - low))
+
+
+def test_few_patients_whose_cases_are_alike_are_covered() -> None:
+    random, held = np.random.default_rng(6), 0
+    groups = [i // 10 for i in range(100)]
+    for _ in range(1000):
+        right = random.random((10, 10)) < random.beta(0.9, 0.1, size=(10, 1))
+        found = proportion_interval(right.ravel(), groups)
+        held += found.low <= 0.9 <= found.high
+    assert held / 1000 >= 0.92  # 0.886 where the misses of one patient gave a design effect of 1
+
+
 def test_undefined_and_impossible() -> None:
     one = proportion_interval([True, False], ["p", "p"])
     assert (one.estimate, one.method) == (0.5, "none")

@@ -53,27 +53,29 @@ class Difference(Record):
         test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
             faces 0 taken for that of a normal distribution, so that p is below 1 - level where the
-            interval leaves 0 out. "runs": of models with several runs, over patients and runs, and
-            so is the interval, see `hilum.metrics.runs_test`. "none": there is no test. None: of
-            label maps, which have the Wilcoxon signed-rank test over patients.
+            interval leaves 0 out; of label maps too, of the mean over regions. "runs": of models
+            with several runs, over patients and runs, and so is the interval, see
+            `hilum.metrics.runs_test`. "none": there is no test. None: of label maps, which have
+            the Wilcoxon signed-rank test over patients.
         p_value: two-sided.
         p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
             6, 1979).
         n: of label maps, cases where both are defined.
         patients: of label maps, patients of these cases.
         p_permutation: of label maps, the sign-flip permutation test of the mean difference over
-            patients, two-sided.
+            patients, two-sided; None of several runs and of the mean over regions.
         margin: the largest difference that does not matter, where one was given.
         p_equivalence: that the difference is smaller than the margin (two one-sided tests); None
             where there is no interval.
         equivalent: p_equivalence is below 1 - level.
-        deviation: standard deviation of the patients' differences; of classes the one that their
-            interval has.
+        deviation: standard deviation of the patients' differences; of classes, and of the mean
+            over regions, the one that their interval has; None of several runs.
         from_runs: of models with several runs, the share of the difference's variance that is due
             to the runs.
         only_a: of label maps, cases where only a is defined.
         only_b: of label maps, cases where only b is defined.
-        better: who is better with p_holm below 1 - level; "undecided" otherwise.
+        better: who is better, where p_holm is below 1 - level and the interval leaves 0 out, so
+            that test and mean agree; "undecided" otherwise.
     """
 
     part: str = Field(validation_alias=AliasChoices("part", "region"))
@@ -176,7 +178,7 @@ class Rank(Record):
     """The place of one model among several, by one metric of one part; 1 is the best.
 
     Args:
-        part: as in `Difference`; "" of label maps is the mean over a case's regions.
+        part: as in `Difference`; "" of label maps is the mean of the regions' means.
         metric: as in `Difference`.
         model: its name.
         value: the metric, of several runs their mean; of label maps the mean of the cases.
@@ -337,6 +339,8 @@ def over_runs(
         "p_value": tested.p_value,
         "test": "none" if math.isnan(tested.p_value) else "runs",
         "from_runs": defined(tested.from_runs),
+        "p_permutation": None,  # of patients alone, as is the deviation
+        "deviation": None,
     }
     return one.model_copy(update=changed)
 
@@ -344,6 +348,29 @@ def over_runs(
 def defined(value: float) -> float | None:
     """Return a number; None where it is undefined (NaN), which JSON leaves out."""
     return None if math.isnan(value) else value
+
+
+def deviation_of_interval(low: float, high: float, patients: int, level: float) -> float | None:
+    """Return the standard deviation of so many patients whose mean has this interval."""
+    from scipy.special import ndtri
+
+    error = (high - low) / 2 / float(ndtri((1 + level) / 2))
+    return defined(error * math.sqrt(patients))
+
+
+def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
+    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
+
+    1 where nothing differs.
+    """
+    from scipy.special import ndtr, ndtri
+
+    if difference == 0:
+        return 1.0
+    reach = difference - low if difference > 0 else high - difference
+    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
+        return math.nan
+    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
 
 
 def known_margins(
@@ -362,8 +389,8 @@ def decide(
     decided = []
     for one, p in zip(differences, metrics.holm([d.p_value for d in differences]), strict=True):
         better = "undecided"
-        if p < 1 - level and one.difference != 0:
-            better = "a" if (one.difference > 0) == higher_is_better(one.metric) else "b"
+        if p < 1 - level and (one.low > 0 or one.high < 0):
+            better = "a" if (one.low > 0) == higher_is_better(one.metric) else "b"
         changed: dict[str, object] = {"p_holm": p, "better": better}
         if one.metric in margins:
             margin = margins[one.metric]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WORTH_SEEING = 0.01
 """Difference of a metric from 0 to 1 for which the number of patients is said that show it."""
 
+DECIDES = "Better: the corrected p is small enough, and the interval leaves 0 out."
+"""Sentence that says who is called better."""
+
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the page of a comparison."""
@@ -41,15 +44,15 @@ def comparison_methods(comparison: Comparison) -> str:
         intro += (
             f" of {comparison.patients} patients; differences are a minus b with {level} intervals"
             " over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for"
-            " the rest; corrected (Holm) for the number of rows, which decides who is better."
+            f" the rest; corrected (Holm) for the number of rows. {DECIDES}"
         )
         if comparison.joined:
             intro += f" {joined_sentence(comparison.joined)}"
     else:
         intro += (
             f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
-            " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows, which"
-            " decides who is better; beside it the permutation test of the mean, uncorrected."
+            " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows; beside"
+            f" it the permutation test of the mean, uncorrected. {DECIDES}"
         )
     if any(one.margin is not None for one in comparison.differences):
         intro += (
@@ -73,8 +76,9 @@ def difference_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a table of differences, those of classes or label maps."""
     margins = any(one.margin is not None for one in differences)
+    permuted = any(one.p_permutation is not None for one in differences)
     head = ["of" if classes else "region", "metric", "a", "b", "difference", "interval"]
-    head += ["p" if classes else "p, permutation", "p, corrected", "better"]
+    head += ["p, permutation" if permuted else "p", "p, corrected", "better"]
     head += ["equivalent"] if margins else []
     rows = [
         (
@@ -82,7 +86,7 @@ def difference_table(
             title(d.metric, scaled=scaled),
             *(decimals(value) for value in (d.a, d.b, d.difference)),
             span(d.low, d.high) if d.n != 0 else "–",
-            p_value(d.p_value if d.p_permutation is None else d.p_permutation),
+            p_value(_or_nan(d.p_permutation) if permuted else d.p_value),
             p_value(d.p_holm),
             d.better,
             *([_equivalence(d)] if margins else []),
@@ -135,6 +139,10 @@ def allowed_difference(one: Difference, name: str, patients: int, level: float) 
 def row_name(part: str, metric: str, *, scaled: bool = True) -> str:
     """Name a metric of a part for people: Dice of liver."""
     return f"{title(metric, scaled=scaled)} of {part or 'all'}"
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _equivalence(one: Difference) -> str:

@@ -6,7 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
-from hilum.evaluation.comparison_page import allowed_difference, difference_table, row_name
+from hilum.evaluation.comparison_page import (
+    DECIDES,
+    allowed_difference,
+    difference_table,
+    row_name,
+)
 from hilum.evaluation.markdown import table_lines
 from hilum.evaluation.metric_table import title
 from hilum.evaluation.page import decimals, some
@@ -80,7 +85,7 @@ def ranking_methods(ranking: Ranking) -> str:
             f"{' and of the runs' if several else ''}, with the range that holds {level} of them."
             f" Pairs: differences with {level} intervals over patients"
             f"{' and runs' if several else ''}, p-values corrected (Holm) for all rows of all"
-            " pairs, which decides who is better."
+            f" pairs. {DECIDES}"
         )
     if several:
         said.append(
@@ -118,25 +123,23 @@ def rank_table(ranking: Ranking) -> TableOf:
 
 def pair_table(ranking: Ranking) -> TableOf:
     """Return the header and the rows of the table of all pairs' differences."""
-    rows: list[tuple[str, ...]] = []
-    head: tuple[str, ...] = ()
-    for pair in ranking.pairs:
-        columns, lines = difference_table(
-            pair.differences,
-            classes=ranking.scaled is None,
-            scaled=ranking.scaled is not False,
+    paired = [(pair, one) for pair in ranking.pairs for one in pair.differences]
+    columns, lines = difference_table(
+        [one for _, one in paired],
+        classes=ranking.scaled is None,
+        scaled=ranking.scaled is not False,
+    )
+    better = columns.index("better")
+    head = ("pair", *("first" if c == "a" else "second" if c == "b" else c for c in columns))
+    rows = [
+        (
+            f"{pair.a} - {pair.b}",
+            *line[:better],
+            {"a": pair.a, "b": pair.b}.get(line[better], line[better]),
+            *line[better + 1 :],
         )
-        names, better = {"a": pair.a, "b": pair.b}, columns.index("better")
-        head = ("pair", *("first" if c == "a" else "second" if c == "b" else c for c in columns))
-        rows += [
-            (
-                f"{pair.a} - {pair.b}",
-                *line[:better],
-                names.get(line[better], line[better]),
-                *line[better + 1 :],
-            )
-            for line in lines
-        ]
+        for (pair, _), line in zip(paired, lines, strict=True)
+    ]
     return head, rows
 
 
@@ -183,26 +186,41 @@ def _tests(ranking: Ranking, headline: tuple[Rank, ...]) -> str:
     """Say which models the tests tell from the first one by the headline."""
     first, *others = (one.model for one in headline)
     part, metric = headline[0].part, headline[0].metric
-    undecided, smallest = [], None
+    verdicts: dict[str, list[str]] = {"won": [], "lost": [], "undecided": []}
+    smallest = None
     for pair in ranking.pairs:
+        if first not in (pair.a, pair.b):
+            continue
         (one,) = (d for d in pair.differences if (d.part, d.metric) == (part, metric))
-        if first in (pair.a, pair.b) and one.better == "undecided":
-            undecided.append(pair.b if pair.a == first else pair.a)
-            smallest = one if smallest is None else smallest
-    told_apart = [model for model in others if model not in undecided]
-    if not undecided:
+        won = one.better == ("a" if pair.a == first else "b")
+        verdict = "won" if won else "undecided" if one.better == "undecided" else "lost"
+        verdicts[verdict].append(pair.b if pair.a == first else pair.a)
+        smallest = one if smallest is None and verdict == "undecided" else smallest
+    if len(verdicts["won"]) == len(others):
         return (
             f"The corrected tests tell {first} from every other model: on patients like these it is"
             " the best."
         )
-    said = f"The corrected tests do not tell {first} from {', '.join(undecided)}"
-    said += f", only from {', '.join(told_apart)}" if told_apart else ""
-    said += ": who is the best is not settled."
+    said = _unsettled(first, **verdicts)
     if smallest is not None and not math.isnan(smallest.difference):
         name = row_name(part, metric, scaled=ranking.scaled is not False)
         patients = smallest.patients or ranking.patients
         said += f" {allowed_difference(smallest, name, patients, ranking.level)}"
     return said
+
+
+def _unsettled(first: str, won: list[str], lost: list[str], undecided: list[str]) -> str:
+    """Say that the first one has not won every test, and of which models."""
+    said = []
+    if lost:
+        said.append(
+            f"The corrected tests find {', '.join(lost)} better than {first} on the cases that"
+            " both of a pair have; the order is of the cases that all have"
+        )
+    if undecided:
+        only = f", only from {', '.join(won)}" if won else ""
+        said.append(f"The corrected tests do not tell {first} from {', '.join(undecided)}{only}")
+    return f"{'. '.join(said)}: who is the best is not settled."
 
 
 def _runs(ranking: Ranking) -> list[str]:

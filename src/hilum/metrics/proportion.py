@@ -13,6 +13,8 @@ cases                        share    interval
 none                         NaN      undefined ("none")
 of one patient only          as is    undefined ("none")
 all right, or all wrong      1 or 0   Wilson's of the patients, as if their cases were alike
+all hits, or all misses, in  as is    Wilson's of no more cases than there are patients, as they
+one patient                           do not show how alike a patient's cases are
 ===========================  =======  =====================================================
 """
 
@@ -94,10 +96,12 @@ def _independent_cases(
     from scipy.special import stdtrit
 
     cases = len(right)
-    if share in (0.0, 1.0):
+    holders = min(len(set(patient[right == hit].tolist())) for hit in (1, 0))
+    if holders == 0:
         return float(patients)
     deviation = np.bincount(patient, weights=right - share)  # (G,) of each patient from the share
     between = patients / (patients - 1) * float((deviation**2).sum()) / cases**2
     effect = max(1.0, between / (share * (1 - share) / (cases - 1)))
     known = stdtrit(cases - 1, (1 + level) / 2) / stdtrit(patients - 1, (1 + level) / 2)
-    return float(cases / effect * known**2)
+    worth = float(cases / effect * known**2)
+    return worth if holders > 1 else min(worth, float(patients))

@@ -13,7 +13,13 @@ from hilum.dataset.labels import match_classes, rename_label
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, measures
-from hilum.evaluation.comparison import Difference, defined, known_margins, over_runs
+from hilum.evaluation.comparison import (
+    Difference,
+    deviation_of_interval,
+    known_margins,
+    over_runs,
+    p_of_interval,
+)
 from hilum.evaluation.metric_table import CLASS_METRICS
 from hilum.evaluation.study import Study, compare_two
 from hilum.metrics import IntervalRequest
@@ -265,28 +271,5 @@ def _difference(a: Measure, b: Measure, whose: Sequence[int], how: Resampling) -
         high=high,
         test="none" if math.isnan(p) else test,
         p_value=p,
-        deviation=_deviation(low, high, len(set(whose)), level),
+        deviation=deviation_of_interval(low, high, len(set(whose)), level),
     )
-
-
-def _deviation(low: float, high: float, patients: int, level: float) -> float | None:
-    """Return the standard deviation of so many patients whose mean has this interval."""
-    from scipy.special import ndtri
-
-    error = (high - low) / 2 / float(ndtri((1 + level) / 2))
-    return defined(error * math.sqrt(patients))
-
-
-def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
-    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
-
-    1 where nothing differs.
-    """
-    from scipy.special import ndtr, ndtri
-
-    if difference == 0:
-        return 1.0
-    reach = difference - low if difference > 0 else high - difference
-    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
-        return math.nan
-    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,13 @@ import numpy as np
 from hilum import metrics
 from hilum.dataset import match_labels
 from hilum.errors import DataError, LabelError, UsageError
-from hilum.evaluation.comparison import Difference, defined, over_runs
+from hilum.evaluation.comparison import (
+    Difference,
+    defined,
+    deviation_of_interval,
+    over_runs,
+    p_of_interval,
+)
 from hilum.evaluation.metric_table import (
     HIGHER_IS_BETTER,
     LESION_METRICS,
@@ -33,7 +40,7 @@ COMPARED = tuple(metric for metric in METRICS if metric not in NOT_COMPARED)
 """Metrics of label maps that models are compared by."""
 
 HEADLINE = "dice"
-"""Metric by which models of several regions are ranked by their mean over a case's regions."""
+"""Metric by which models of several regions are ranked by the mean of the regions' means."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,7 @@ class LabelMapRow:
     """One metric of one region of several models.
 
     Args:
-        part: the region; "" of the mean over the regions.
+        part: the region.
         metric: a member of `COMPARED`.
         values: of each model the values (N, S) of the cases in its runs; NaN where undefined.
         whose: (N,) patient of each case.
@@ -113,12 +120,63 @@ class LabelMapRow:
         return np.asarray(~np.isnan(np.concatenate(self.values, axis=1)).any(axis=1))
 
 
+@dataclass(frozen=True, eq=False)
+class RegionMeansRow(LabelMapRow):
+    """The mean of the regions' means of several models, as evaluations have it.
+
+    A region of few cases weighs as much as one of many. `values` are the means of each case's
+    regions, by which models are ranked in each patient.
+
+    Args:
+        regions: of each model the values (R, N, S); NaN where any run of any model has none.
+    """
+
+    regions: tuple[Numbers, ...] = ()
+
+    @property
+    def runs(self) -> tuple[tuple[IntervalRequest, ...], ...]:
+        """The mean of the regions' means, for each model and each of its runs."""
+        kept = self._defined
+        return tuple(
+            tuple(IntervalRequest(metrics.mean_of_columns, (run[kept],)) for run in model.T)
+            for model in self.regions
+        )
+
+    def difference(self, a: int, b: int) -> Difference:
+        """Test the difference by its bootstrap interval, as no single case has this metric."""
+        kept, groups, level = self._defined, self.groups, self.how.get("level", LEVEL)
+        first, second = (self.regions[side].mean(axis=-1).T[kept] for side in (a, b))  # (N, R)
+        of_a, of_b = (metrics.mean_of_columns(side) for side in (first, second))
+        tested = metrics.bootstrap_interval(first - second, groups, "mean", **self.how)
+        p = p_of_interval(of_a - of_b, tested.low, tested.high, level)
+        found = Difference(
+            part=self.part,
+            metric=self.metric,
+            a=of_a,
+            b=of_b,
+            difference=of_a - of_b,
+            low=tested.low,
+            high=tested.high,
+            test="none" if math.isnan(p) else "bootstrap",
+            p_value=p,
+            n=int(kept.sum()),
+            patients=tested.patients,
+            deviation=deviation_of_interval(tested.low, tested.high, tested.patients, level),
+            only_a=0,
+            only_b=0,
+        )
+        if max(self.values[side].shape[1] for side in (a, b)) == 1 or not kept.any():
+            return found
+        runs = self.runs
+        return over_runs(found, runs[a], runs[b], groups, level)
+
+
 def label_map_study(models: Sequence[Sequence[Evaluation]], how: Resampling) -> Study:
     """Lay evaluations of label maps side by side, case by case.
 
     Lesion metrics are compared of regions that are lesions only (see `RegionSummary.lesions`);
     metrics of `NOT_COMPARED` are not. Of more than two models or several runs, the first row is the
-    mean Dice over a case's regions, where there are several.
+    mean of the regions' mean Dice, where there are several.
 
     Args:
         models: of each model the evaluations of its runs.
@@ -174,8 +232,8 @@ def label_map_study(models: Sequence[Sequence[Evaluation]], how: Resampling) -> 
 
 def _mean_over_regions(
     rows: Sequence[LabelMapRow], shared: Sequence[tuple[str, str]], how: Resampling
-) -> LabelMapRow:
-    """Make the row of a case's mean over those regions that every run has a value of."""
+) -> RegionMeansRow:
+    """Make the row of the regions' means over the cases that every run has a value of."""
     places = {case: place for place, case in enumerate(dict.fromkeys(case for _, case in shared))}
     chosen = [row for row in rows if row.metric == HEADLINE]
     runs = sum(values.shape[1] for values in chosen[0].values)
@@ -190,7 +248,14 @@ def _mean_over_regions(
             whose[place] = group
     ends = np.cumsum([values.shape[1] for values in chosen[0].values])[:-1]
     means = mean_of_defined(np.moveaxis(columns, 0, -1))  # (N, T)
-    return LabelMapRow("", HEADLINE, tuple(np.split(means, ends, axis=1)), tuple(whose), how)
+    return RegionMeansRow(
+        part="",
+        metric=HEADLINE,
+        values=tuple(np.split(means, ends, axis=1)),
+        whose=tuple(whose),
+        how=how,
+        regions=tuple(np.split(columns, ends, axis=-1)),
+    )
 
 
 def _values(
