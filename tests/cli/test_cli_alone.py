@@ -1,9 +1,11 @@
 """The command line without data: help, versions, bugs, and what the machine refuses."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from unittest import mock
 
 import numpy as np
@@ -40,6 +42,32 @@ def test_a_bug_says_that_it_is_one(caplog):
         assert hilum("doctor").code == 1
     assert "This is a bug of hilum: please report it" in caplog.text
     assert "ZeroDivisionError: made for the test" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
+def test_sigterm_leaves_no_unpacked_archive_behind(tmp_path):
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as made:
+        made.writestr("IM1", b"Doe^Jane")
+    (tmp_path / "tmp").mkdir()
+    code = (
+        "import os, signal, sys; from hilum import api, cli; from hilum.files.archive import *\n"
+        "def ended():\n"
+        "    with unpacked(['study.zip']) as (folder,):\n"
+        "        print(len([*folder.iterdir()]), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "api.environment, sys.argv = ended, ['hilum', 'doctor']\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": "tmp"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (143, "1\n")
+    assert [*(tmp_path / "tmp").iterdir()] == []
 
 
 def test_ctrl_c_says_how_to_go_on():

@@ -1,5 +1,6 @@
 """De-identification of files and folders: same images, whole studies, damage, repeated runs."""
 
+import multiprocessing
 import shutil
 import warnings
 from datetime import date
@@ -19,6 +20,7 @@ from hilum import (
     DeidentifyOptions,
     FormatError,
     Geometry,
+    ResourceError,
     UsageError,
     Volume,
     deidentify,
@@ -297,6 +299,22 @@ def test_several_processes_write_the_same(tmp_path):
         same = (tmp_path / "out" / file.output).read_bytes()
         assert (tmp_path / "two" / file.output).read_bytes() == same
     assert two.values == one.values
+
+
+@pytest.mark.parametrize("ended", ["de-identify", "search"])
+def test_a_killed_process_is_no_bug_and_warns_of_the_output(tmp_path, ended):
+    for number in range(12):
+        write(base(Planter(), f"1.2.3.4.{number}"), tmp_path / "in" / f"{number}")
+
+    def kill(stage, done, _):
+        if (stage, done) == (ended, 1):
+            multiprocessing.active_children()[0].kill()
+
+    key = tmp_path / "key"
+    with pytest.raises(ResourceError, match=r"(?s)a process .* has ended.*do not give the output"):
+        deidentify(tmp_path / "in", tmp_path / "out", key=key, workers=2, progress=kill)
+    assert multiprocessing.active_children() == []
+    assert len(run(tmp_path).files) == 12
 
 
 # --- the same images

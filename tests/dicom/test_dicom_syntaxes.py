@@ -115,18 +115,44 @@ def test_signed_and_unsigned_numbers_survive_each_encoder(tmp_path, smooth, synt
     np.testing.assert_array_equal(read + 1000 * signed, smooth.array)
 
 
+def with_frame(folder, pixels, frame, syntax, **tags):
+    """Write pixels as a file of one slice, plain, then replace them by a compressed frame."""
+    geometry = Geometry.from_spacing((1, *pixels.shape), (2.5, 0.7, 0.9))
+    (file,) = write_series(folder, Volume(pixels[np.newaxis, np.newaxis], geometry), intercept=0)
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate([bytes(frame)])
+    data["PixelData"].VR = "OB"
+    for name, value in tags.items():
+        setattr(data, name, value)
+    data.save_as(file)
+    return file
+
+
+def test_signed_jpeg_ls_may_be_of_more_bits_than_are_stored(tmp_path):
+    pixels = np.random.default_rng(0).integers(-2048, 2048, (24, 20)).astype(np.int16)
+    frame = bytes(imagecodecs.jpegls_encode((pixels & 0xFFF).astype(np.uint16)))
+    assert frame[frame.index(b"\xff\xf7") + 4] == 16
+    stored = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}
+    file = with_frame(tmp_path, np.abs(pixels), frame, JPEG_LS, **stored)
+    np.testing.assert_array_equal(read_volume(file).array[0, 0], pixels)
+
+
+def test_near_lossless_jpeg_ls_is_decoded_as_libjpeg_does(tmp_path):
+    pixels = numbers().astype(np.int16)
+    frame = imagecodecs.jpegls_encode(pixels.astype(np.uint16), level=2)
+    file = with_frame(tmp_path, pixels, frame, "1.2.840.10008.1.2.4.81")
+    read = read_volume(file).array[0, 0].astype(int)
+    other = pydicom.pixels.pixel_array(file, decoding_plugin="pylibjpeg")
+    np.testing.assert_array_equal(read, other)
+    assert 0 < np.abs(read - pixels).max() <= 2
+
+
 @pytest.mark.parametrize("syntax", ["201", "202", "203"])
 def test_high_throughput_jpeg_2000_is_decoded(tmp_path, syntax):
-    geometry = Geometry.from_spacing((1, 24, 20), (2.5, 0.7, 0.9))
-    pixels = numbers()
-    plain = Volume(pixels[np.newaxis, np.newaxis].astype(np.int16) - 1024, geometry)
-    (file,) = write_series(tmp_path, plain)
-    data = pydicom.dcmread(file)
-    data.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.4.{syntax}"
-    data.PixelData = encapsulate([HTJ2K])
-    data["PixelData"].VR = "OB"
-    data.save_as(file)
-    np.testing.assert_array_equal(read_volume(file).array, plain.array)
+    pixels = numbers().astype(np.int16)
+    file = with_frame(tmp_path, pixels, HTJ2K, f"1.2.840.10008.1.2.4.{syntax}")
+    np.testing.assert_array_equal(read_volume(file).array[0, 0], pixels)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +231,12 @@ def test_frames_of_another_size_than_the_header_are_refused(tmp_path, smooth, sy
 def test_each_number_of_bits_is_decoded(encode, syntax, bits):
     pixels = (np.indices((24, 20)).sum(0) ** 3 % (1 << bits)).astype(f"u{1 if bits == 8 else 2}")
     runner = SimpleNamespace(
-        transfer_syntax=UID(syntax), rows=24, columns=20, samples_per_pixel=1, set_option=Mock()
+        transfer_syntax=UID(syntax),
+        rows=24,
+        columns=20,
+        samples_per_pixel=1,
+        pixel_representation=0,
+        set_option=Mock(),
     )
     options = {} if encode is imagecodecs.jpegls_encode else {"bitspersample": bits}
     decoded = decode_frame(bytes(encode(pixels, **options)), runner)
@@ -244,6 +275,7 @@ def test_no_damaged_frame_keeps_its_decoder_busy(encode, syntax):
     pixels = (np.indices((24, 20)).sum(0) ** 3 % 4096).astype(np.uint16)
     frame, rng = bytes(encode(pixels)), np.random.default_rng(0)
     runner = Mock(transfer_syntax=UID(syntax), rows=24, columns=20, samples_per_pixel=1)
+    runner.pixel_representation = 0
     for _ in range(300):
         decoded = b""
         with suppress(Exception):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import stat
+import warnings
 import zipfile
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from hilum.errors import FormatError, ResourceError
@@ -98,6 +102,36 @@ def test_damaged_archives_are_refused(tmp_path):
     data[60:90] = bytes(30)
     path.write_bytes(data)
     with pytest.raises(FormatError, match="the archive cannot be unpacked"), unpacked([path]):
+        pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_is_told_of_each_compression(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr("x", np.random.default_rng(0).bytes(5000))
+    data = bytearray(path.read_bytes())
+    data[60:300] = bytes(240)
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="the archive cannot be unpacked"), unpacked([path]):
+        pass
+
+
+def test_errors_of_the_system_are_no_damage(tmp_path, monkeypatch):
+    path = make(tmp_path / "a.zip", {"x": b"1"})
+    failing = OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(zipfile.ZipFile, "open", Mock(side_effect=failing))
+    with pytest.raises(OSError, match="Input/output error"), unpacked([path]):
+        pass
+
+
+@pytest.mark.parametrize("again", ["a/IM1", "./a/IM1", "a//IM1", "a\\IM1"])
+def test_files_of_one_name_are_refused(tmp_path, again):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as made, warnings.catch_warnings(action="ignore"):
+        for name in ("a/", "a/", "a/IM1", again, "a/IM2"):
+            made.writestr(name, b"")
+    with pytest.raises(FormatError, match="1 file of the same name as another"), unpacked([path]):
         pass
 
 

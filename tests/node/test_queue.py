@@ -124,6 +124,13 @@ def test_what_was_given_up_is_kept_for_its_own_time(queue, given_up):
     assert queue.is_own_result("9.9")
 
 
+def test_what_a_former_version_gave_up_is_kept(queue):
+    settled(queue)
+    queue.end_run(queue.take_run(("m",), 200.0), "dead", "crash", at=0.0)  # it wrote no time
+    assert queue.finished_studies(1e9, 1e9) == []
+    assert not queue.forget_study("1", 1e9, 1e9)
+
+
 def test_interrupted_runs_resume_as_attempts(queue, tmp_path):
     settled(queue)
     assert queue.take_run(("m",), 200.0).attempts == 1

@@ -3,7 +3,10 @@
 import io
 import json
 import logging
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -132,6 +135,16 @@ imports.command("nnunet")(import_nnunet)
 app.add_typer(imports, name="import")
 
 
+@contextmanager
+def _clean_end_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: temporary folders are removed."""
+    former = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -143,7 +156,7 @@ def main() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     try:
-        with files_at_the_end():
+        with files_at_the_end(), _clean_end_at_sigterm():
             app()
     except HilumError as error:
         fail(with_options(str(error)), error.exit_code)

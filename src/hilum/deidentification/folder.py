@@ -70,6 +70,7 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
     Raises:
         UsageError: the folders lie in each other, or hold files of other programs.
         DataError: there is no DICOM file, or the archive is damaged.
+        ResourceError: a process was killed; the output is not to be given away.
     """
     begun = perf_counter()
     _refuse_nested(source, out, key, report)

@@ -6,6 +6,8 @@ import os
 import struct
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing import get_context
@@ -15,7 +17,7 @@ from hilum.deidentification.one_file import Deidentified, Deidentifier
 from hilum.deidentification.plans import Plans
 from hilum.deidentification.search.second_pass import Finder
 from hilum.dicom.start import data_start
-from hilum.errors import HilumError
+from hilum.errors import HilumError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -129,25 +131,52 @@ class Workers:
             pool.shutdown(cancel_futures=True)
 
     def first_pass(self, paths: list[Path]) -> Iterator[Deidentified | str]:
-        """Yield the result for each path, in order."""
+        """Yield the result for each path, in order.
+
+        Raises:
+            ResourceError: a process was killed.
+        """
         return self._in_order(_first, paths) if self._pools else map(self._first, paths)
 
     def second_pass(self, paths: list[Path], question: Question) -> Iterator[Found]:
-        """Yield what was found in each path, in order."""
+        """Yield what was found in each path, in order.
+
+        Raises:
+            ResourceError: a process was killed.
+        """
         if not self._pools:
             return map(SecondPass(question), paths)
-        for told in [pool.submit(_ask, question) for pool in self._pools]:
-            told.result()
+        with _ended_processes():
+            for told in [pool.submit(_ask, question) for pool in self._pools]:
+                told.result()
         return self._in_order(_second, paths)
 
     def _in_order(self, work: Callable[[Path], R], paths: list[Path]) -> Iterator[R]:
         """Yield results in order, a few ahead: they are as large as the files."""
         left, pools = iter(paths), cycle(self._pools)
         ahead = islice(left, _AHEAD * len(self._pools))
-        waiting = deque(next(pools).submit(work, path) for path in ahead)
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(next(pools).submit(work, path) for path in islice(left, 1))
+        with _ended_processes():
+            waiting = deque(next(pools).submit(work, path) for path in ahead)
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(next(pools).submit(work, path) for path in islice(left, 1))
+
+
+@contextmanager
+def _ended_processes() -> Iterator[None]:
+    """Say what it means for the output that a process was killed.
+
+    Raises:
+        ResourceError: one was.
+    """
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "a process that de-identifies has ended (killed, or no memory left?); the output is"
+            " incomplete, or not all of it was searched",
+            cure="do not give the output away; run it again with fewer processes (workers=1)",
+        ) from error
 
 
 def processes_for(paths: list[Path], workers: int | None) -> int:

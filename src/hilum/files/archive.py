@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import zipfile
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from hilum.errors import FormatError, ResourceError, shown_as
+from hilum.errors import FormatError, ResourceError, counted, shown_as
 from hilum.files.atomic import disk_errors
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MOST_BYTES = 64 << 30
 _MOST_FILES = 1_000_000
 _RESERVE = 1 << 30  # bytes of the disk that stay free
 _BLOCK = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _CURE = "unpack it yourself, look at what is in it, and give the folder"
 
 
@@ -32,7 +34,7 @@ def unpacked(sources: Sequence[Path | str]) -> Iterator[list[Path]]:
     The folders are removed at the end.
 
     Raises:
-        FormatError: an archive is damaged, encrypted, or names files outside of itself.
+        FormatError: an archive is damaged, encrypted, or names a file twice or outside of itself.
         ResourceError: its files are more than `MOST_BYTES`, or than the disk can take.
     """
     with ExitStack() as held:
@@ -59,7 +61,9 @@ def _unpack(path: Path, held: ExitStack) -> Path:
             left = limit
             for entry in entries:
                 left -= _write(path, archive, entry, target, left)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+    except _DAMAGE as error:
+        if getattr(error, "errno", None) is not None:  # the system's; damage has no number
+            raise
         raise FormatError(
             f"{path}: the archive cannot be unpacked ({error})",
             needed="a complete zip archive",
@@ -69,15 +73,22 @@ def _unpack(path: Path, held: ExitStack) -> Path:
 
 
 def _refuse_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Raise at entries that lead out of the archive, are links, or need a password."""
+    """Raise at entries of one name, that lead outside, are links, or need a password."""
     if len(entries) > _MOST_FILES:
         raise ResourceError(
             f"{path}: an archive of {len(entries)} files",
             needed=f"at most {_MOST_FILES}",
             cure=_CURE,
         )
+    names = {_parts(entry) for entry in entries}
+    if len(names) < len(entries):
+        raise FormatError(
+            f"{path}: {counted(len(entries) - len(names), 'file')} of the same name as another",
+            needed="each file once",
+            cure=_CURE,
+        )
     for entry in entries:
-        parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+        parts = _parts(entry)
         escapes = ".." in parts or parts[:1] == ("/",) or (parts and ":" in parts[0])
         link = stat.S_ISLNK(entry.external_attr >> 16)
         if escapes or link or "\0" in entry.filename:
@@ -89,6 +100,11 @@ def _refuse_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
             raise FormatError(
                 f"{path}: encrypted", needed="an archive without password", cure=_CURE
             )
+
+
+def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
+    """Return the folders and the name of an entry."""
+    return PurePosixPath(entry.filename.replace("\\", "/")).parts
 
 
 def _refuse_size(path: Path, size: int, limit: int) -> None:
@@ -105,11 +121,11 @@ def _write(
     path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: int
 ) -> int:
     """Write an entry, and count its bytes: what the archive says of its size may be wrong."""
-    file = target.joinpath(*PurePosixPath(entry.filename.replace("\\", "/")).parts)
+    file = target.joinpath(*_parts(entry))
     size = 0
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(entry) as source, file.open("wb") as out:
+        with archive.open(entry) as source, file.open("xb") as out:
             while block := source.read(_BLOCK):
                 size += len(block)
                 _refuse_size(path, size, left)

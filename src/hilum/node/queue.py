@@ -41,9 +41,12 @@ CREATE TABLE IF NOT EXISTS commitments (
 _FINISHED = (
     "SELECT uid FROM studies WHERE changed < ?1 AND settled = revision AND NOT EXISTS"
     " (SELECT 1 FROM runs WHERE study = studies.uid AND NOT"
-    " (state = 'done' AND due < ?1 OR state = 'dead' AND due < ?2))"
+    " (state = 'done' AND due < ?1 OR state = 'dead' AND due > 0 AND due < ?2))"
 )
-"""Query for studies with nothing left to do; `due` of a run that is over says since when."""
+"""Query for studies with nothing left to do; `due` of a run that is over says since when.
+
+Former versions wrote 0 for those given up: they stay, as they did.
+"""
 
 
 @dataclass(frozen=True)
