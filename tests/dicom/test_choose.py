@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilum.dicom.choose import choose
-from hilum.dicom.rule import parse_rule
+from hilum.dicom.choose import NONE_FULFILS, NONE_SUITS, choose
+from hilum.dicom.rule import ANY, parse_rule
 from hilum.dicom.score import Wanted, is_sharp, rank, score
 from hilum.dicom.study import SeriesVolume
 from hilum.errors import DataError, FormatError
@@ -265,10 +265,52 @@ def test_of_two_series_of_one_phase_the_cure_names_no_phase():
     assert "series='4'" in caught.value.cure
 
 
+SCOUT = volume(4, fault=FormatError("study#series/1.2.4: a localizer (scout)"), no_volume=True)
+GAP = replace(
+    volume(5, fault=FormatError("1 slice missing"), instances=frozenset({"1.2.5.1"})),
+    geometry=None,
+)
+CUT = replace(volume(6, fault=FormatError("an image without size")), geometry=None)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "rule", "damaged"),
+    [
+        ([GAP], "modality=CT and spacing<=3", True),
+        ([volume(2), GAP], "spacing<=1", True),
+        ([GAP], "kernel=B30f", False),
+        ([GAP], "modality=MR and spacing<=3", False),
+        ([GAP], "spacing<=3 and not modality=MR", True),
+        ([CUT], "modality=MR", False),
+        ([CUT], "kernel=B30f and not modality=MR", True),
+        ([CUT], "6/acq1", True),
+        ([CUT], "7", False),
+        ([CUT], "modality=CT and kernel=B30f", True),
+        ([replace(CUT, modality="")], "kernel=B30f", True),
+        ([replace(CUT, number="")], "7", True),
+        ([replace(CUT, modality="MR")], "kernel=B30f", False),
+        ([SCOUT], "kernel=B30f", False),
+        ([volume(2)], "spacing<=1", False),
+    ],
+)
+def test_damage_that_may_hide_what_a_rule_asks_for_is_said(volumes, rule, damaged):
+    with pytest.raises(DataError) as caught:
+        chosen(volumes, CT, rule=rule)
+    assert (NONE_FULFILS in caught.value.found) is not damaged
+    assert ("no series that can be read fulfils" in caught.value.found) is damaged
+
+
+@pytest.mark.parametrize(("one", "damaged"), [(SCOUT, False), (GAP, True), (CUT, True)])
+def test_a_study_of_scouts_alone_is_for_no_model_and_not_damaged(one, damaged):
+    with pytest.raises(DataError) as caught:
+        chosen([one], CT, rule=ANY)
+    assert (NONE_SUITS in caught.value.found) is not damaged
+    assert ("no series that can be read suits" in caught.value.found) is damaged
+
+
 def test_series_that_fulfil_no_rule_are_listed_without_points():
-    refused = volume(4, fault=FormatError("study#series/1.2.4: a localizer (scout)"))
     with pytest.raises(DataError, match="no series fulfils '99'") as caught:
-        chosen([*phases(2), refused], CT, rule="99")
+        chosen([*phases(2), SCOUT], CT, rule="99")
     assert "points" not in caught.value.found
     assert "4: CT series 4, 100 slices: a localizer (scout)" in caught.value.found
     assert "series='2'" in caught.value.cure

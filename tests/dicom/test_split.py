@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 from dicom_frames import AXIAL, CORONAL, SAGITTAL, frame
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLosslessSV1
 
 from hilum.dicom.split import mixture_notes, split
 
@@ -104,6 +107,14 @@ def test_even_slices_that_take_turns_in_two_facts_are_four_volumes():
         for n in range(16)
     ]
     assert keys(frames) == dict.fromkeys(("echo1-b0", "echo1-b800", "echo2-b0", "echo2-b800"), 4)
+
+
+@pytest.mark.parametrize("ends", [1, 2])
+def test_slices_at_the_ends_that_differ_stay_in_their_volume(ends):
+    frames = [
+        frame(2.0 * n, n, contrast="Iomeron" if ends <= n < 20 - ends else "") for n in range(20)
+    ]
+    assert keys(frames) == {"": 20}
 
 
 def test_packages_of_interleaved_slices_are_one_volume():
@@ -223,18 +234,19 @@ def test_colours_of_ultrasound_are_no_screens():
     assert split([frame(0.0, samples=3, modality="US")]).aside == ()
 
 
-def write(path, value):
-    """A small DICOM file with pixels of one value."""
+def write(path, value, *, syntax=None, pixels=None):
+    """A small DICOM file with pixels of one value, or with these compressed pixels."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
 
     data = pydicom.Dataset()
     data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.TransferSyntaxUID = syntax or pydicom.uid.ExplicitVRLittleEndian
     data.Rows, data.Columns, data.SamplesPerPixel = 8, 6, 1
     data.PhotometricInterpretation = "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    data.PixelData = np.full((8, 6), value, np.uint16).tobytes()
+    data.PixelData = pixels or np.full((8, 6), value, np.uint16).tobytes()
+    data["PixelData"].is_undefined_length = pixels is not None
     data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
     data.save_as(path, enforce_file_format=True)
     return path
@@ -252,6 +264,18 @@ def test_copies_are_set_apart_by_place_and_pixels(tmp_path):
     unlike = split([kept, frame(0.0, 60, path=other), *frames])
     assert unlike.aside == ()
     assert sum(len(group.frames) for group in unlike.groups) == 6
+
+
+def test_copies_are_found_by_the_decoder_that_reads_volumes(tmp_path):
+    """Pydicom's own decodes no JPEG of 8 bits where the header says 16."""
+    code = imagecodecs.ljpeg_encode(np.arange(48, dtype=np.uint8).reshape(8, 6), bitspersample=8)
+    paths = [
+        write(tmp_path / f"{n}.dcm", 0, syntax=JPEGLosslessSV1, pixels=encapsulate([code]))
+        for n in range(2)
+    ]
+    frames = [frame(0.0, 50 + n, path=path) for n, path in enumerate(paths)]
+    found = split([*frames, *[frame(depth) for depth in DEPTHS[1:]]])
+    assert found.aside == ((frames[1], "a copy: the same pixels as 0.dcm"),)
 
 
 def test_equal_pixels_of_two_time_points_are_no_copies(tmp_path):

@@ -73,6 +73,7 @@ def test_every_file_has_a_place_or_a_reason(tmp_path):
     }
     verdicts = {one.number: one.refused for one in found.studies[0].volumes}
     assert verdicts == {"1": "a localizer (scout)", "2": ""}
+    assert [one.no_volume for one in found.studies[0].volumes] == [True, False]
 
 
 def test_volumes_of_one_series_have_keys(tmp_path):
@@ -130,6 +131,7 @@ def test_missing_slices_are_refused_with_the_reason(tmp_path):
     write(tmp_path / "s")[2].unlink()
     (one,) = read_studies(tmp_path).studies[0].volumes
     assert "1 slice missing" in one.refused
+    assert not one.no_volume
     assert one.geometry is None
 
 

@@ -90,7 +90,7 @@ def choose(
     """
     kept = [volume for volume in volumes if rule is None or rule.fits(volume.facts)]
     if not kept:
-        damaged = any(one.fault is not None and not one.modality for one in volumes)
+        damaged = any(_hides_facts(one, wanted, rule) for one in volumes)
         what = "no series that can be read fulfils" if damaged else NONE_FULFILS
         raise _error(
             f"{where}: {what} {rule.text if rule else ''!r}",
@@ -125,6 +125,27 @@ def choose(
     return chosen[0][1]
 
 
+def _is_damaged(volume: SeriesVolume) -> bool:
+    """Return whether a series cannot be read, and is not of scouts or screens alone."""
+    return volume.fault is not None and not volume.no_volume
+
+
+def _hides_facts(volume: SeriesVolume, wanted: Sequence[Wanted], rule: Rule | None) -> bool:
+    """Return whether damage may keep a series that is for the model from fulfilling a rule.
+
+    A series without modality or number may be any. Of one whose images could not be read only that
+    is known which it states; of one that forms no grid, as where a slice is lost, not the spacing.
+    """
+    if not (_is_damaged(volume) and any(may_be(volume, one) for one in wanted)):
+        return False
+    if rule is None or not volume.modality or not (volume.number or volume.instances):
+        return True
+    facts, unknown = volume.facts, {"spacing"} if volume.geometry is None else set()
+    if not volume.instances:
+        unknown |= {"slices"} | {name for name, fact in facts.items() if not fact and name != "uid"}
+    return rule.may_fit({name: fact for name, fact in facts.items() if name not in unknown})
+
+
 def _choose_one(
     volumes: Sequence[SeriesVolume], wanted: Wanted, where: str, judge: Judge | None
 ) -> Choice:
@@ -132,7 +153,7 @@ def _choose_one(
     scores = rank(volumes, wanted)
     suited = [one for one in scores if not one.excluded]
     if not suited:
-        damaged = any(one.fault is not None and may_be(one, wanted) for one in volumes)
+        damaged = any(_is_damaged(one) and may_be(one, wanted) for one in volumes)
         what = "no series that can be read suits" if damaged else NONE_SUITS
         raise _error(f"{where}: {what} channel {wanted.name}", scores)
     best = [one for one in suited if suited[0].points - one.points < _TIE]

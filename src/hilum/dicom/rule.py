@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Facts = Mapping[str, str | float | None]
-    """Facts of a series by their names in `FACTS`; None where the series does not state one."""
-    Test = Callable[[Facts], bool]
+    """Facts of a series by their names in `FACTS`; None where it does not state one. One that is
+    not known, as of a damaged file, is left out."""
+    Test = Callable[[Facts], float]
 
 FACTS = {
     "modality": "CT, MR, PT, ...",
@@ -69,6 +70,7 @@ _ORDER: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _WORDS = {"and", "or", "not"}
+_UNKNOWN = 0.5  # of a test, between False and True: "or" is the most, "and" the least
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ class Rule:
 
     def fits(self, facts: Facts) -> bool:
         """Return True if a series with these facts fulfils the rule."""
-        return self.test(facts)
+        return self.test(facts) > _UNKNOWN
+
+    def may_fit(self, facts: Facts) -> bool:
+        """Return False if a series does not fulfil it, whatever the facts are that are left out."""
+        return self.test(facts) > 0
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,12 @@ def parse_rule(text: str) -> Rule:
     whole = text.strip()
     if _UID.fullmatch(whole):
         uid, _, key = whole.partition("/")
-        return Rule(text, lambda facts: facts["uid"] == uid and key in {"", facts["key"]})
+        return Rule(text, lambda facts: facts["uid"] == uid and key in {"", facts.get("key", key)})
     if _NUMBER.fullmatch(whole):
         number, _, key = whole.partition("/")
         return Rule(
-            text, lambda facts: facts["number"] == float(number) and key in {"", facts["key"]}
+            text,
+            lambda facts: facts["number"] == float(number) and key in {"", facts.get("key", key)},
         )
     return Rule(text, _Parser(text).whole())
 
@@ -141,18 +148,18 @@ class _Parser:
         tests = [self._both()]
         while self._take_word("or"):
             tests.append(self._both())
-        return lambda facts: any(test(facts) for test in tests)
+        return lambda facts: max(test(facts) for test in tests)
 
     def _both(self) -> Test:
         tests = [self._single()]
         while self._take_word("and"):
             tests.append(self._single())
-        return lambda facts: all(test(facts) for test in tests)
+        return lambda facts: min(test(facts) for test in tests)
 
     def _single(self) -> Test:
         if self._take_word("not"):
             inner = self._single()
-            return lambda facts: not inner(facts)
+            return lambda facts: 1 - inner(facts)
         if self._take("bracket", "("):
             inner = self._either()
             if not self._take("bracket", ")"):
@@ -201,7 +208,13 @@ class _Parser:
 
 
 def _comparison(name: str, sign: str, value: str, text: str, at: int) -> Test:
-    """Make the test of one fact."""
+    """Make the test of one fact, which a series may leave out as not known."""
+    known = _known_comparison(name, sign, value, text, at)
+    return lambda facts: known(facts) if name in facts else _UNKNOWN
+
+
+def _known_comparison(name: str, sign: str, value: str, text: str, at: int) -> Test:
+    """Make the test of one fact that is known."""
     if sign in _ORDER:
         number, compare = _number(value), _ORDER[sign]
         if number is None:

@@ -12,15 +12,20 @@ import re
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dicom.header import read_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
+    from pydicom.dataset import FileDataset
 
     from hilum.dicom.frames import Frame
 
@@ -168,10 +173,11 @@ def _copies(frames: Sequence[Frame]) -> dict[int, tuple[Frame, str]]:
         turned = tuple(np.rint(frame.orientation.ravel() / _SAME_DIRECTION).astype(int).tolist())
         alike[place, turned, frame.shape, _made(frame)].append(frame)
     found: dict[int, tuple[Frame, str]] = {}
+    read = lru_cache(maxsize=1)(read_file)  # a file may hold many frames
     for held in alike.values():
         first_by_pixels: dict[bytes, Frame] = {}
         for frame in held if len(held) > 1 else ():
-            digest = _pixel_digest(frame)
+            digest = _pixel_digest(frame, read)
             first = first_by_pixels.setdefault(digest, frame) if digest else frame
             if first is not frame:
                 same = "the same image" if frame.instance == first.instance else "the same pixels"
@@ -186,14 +192,16 @@ def _made(frame: Frame) -> Hashable:
     return tuple(facts.values())
 
 
-def _pixel_digest(frame: Frame) -> bytes:
+def _pixel_digest(frame: Frame, read: Callable[[Path], FileDataset]) -> bytes:
     """Compute a hash of a frame's decoded pixels; b"" where they cannot be decoded."""
     import hashlib
 
-    from pydicom.pixels.utils import pixel_array
+    from hilum.dicom.codecs import decoder_of
 
     with suppress(Exception):  # reading the volume says what is wrong with it
-        pixels = pixel_array(frame.path, index=frame.index, raw=True)
+        data = read(frame.path)
+        decoder = decoder_of(data.file_meta.TransferSyntaxUID)
+        pixels, _ = decoder.as_array(data, index=frame.index, raw=True)
         return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).digest()
     return b""
 
@@ -248,6 +256,8 @@ def _by_turns(frames: list[Frame]) -> list[list[Frame]]:
     for fact in _FACTS:
         parts = _by_value(frames, [fact]) if fact.makes else []
         if not 2 <= len(parts) <= min(map(len, parts), default=0) or not all(map(_is_even, parts)):
+            continue
+        if max(map(len, parts)) - min(map(len, parts)) > 1:  # turns leave equal parts
             continue
         normal = frames[0].normal
         depths = [[float(frame.position @ normal) for frame in part] for part in parts]

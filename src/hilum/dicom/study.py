@@ -71,6 +71,7 @@ class SeriesVolume:
         fault: why it cannot be read as a volume; None where it can.
         notes: what had to be assumed or mended.
         shares_number: whether another series of the study has the same number.
+        no_volume: whether it is sound, and refused only as it shows scouts or screens.
     """
 
     source: Path
@@ -101,6 +102,7 @@ class SeriesVolume:
     fault: HilumError | None = None
     notes: tuple[str, ...] = ()
     shares_number: bool = False
+    no_volume: bool = False
 
     @property
     def folder(self) -> Path:
@@ -383,7 +385,8 @@ def _volumes(
         found = "; ".join(dict.fromkeys(reasons.values()))
         none = FormatError(f"{series.source}: {found}", needed="images that are slices of a volume")
         files = tuple(image.path for image in images)
-        return [replace(_described(series, frames), fault=none, files=files)]
+        described = _described(series, frames)
+        return [replace(described, fault=none, files=files, no_volume=True)]
     held = {frame.path for group in parts.groups for frame in group.frames}
     aside |= {path: reason for path, reason in reasons.items() if path not in held}
     return [_of_group(series, group) for group in parts.groups]
