@@ -12,6 +12,8 @@ import torch
 
 from hilum.inference import CaseOutcome, RunClock, RunReport
 from hilum.inference import run_report as module
+from hilum.inference.confidence import CaseConfidence
+from hilum.inference.run_report import skipped_outcomes
 
 CPU = "cpu: 2 threads, AVX512"
 
@@ -64,3 +66,35 @@ def test_peak_memory_in_bytes_on_every_system(monkeypatch):
     memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
     monkeypatch.setattr(module.psutil, "Process", lambda: memory)
     assert module.peak_memory_bytes() == 123
+
+
+def test_left_out_cases_keep_what_an_earlier_run_warned_of(tmp_path):
+    confidence = CaseConfidence(
+        alpha=0.1, smallest_alpha=0.05, patients=19, guarantee="holds", regions=()
+    )
+    path = tmp_path / "run.json"
+    first = (
+        CaseOutcome(
+            case="a",
+            status="done",
+            files=("a.nii.gz",),
+            unlike=("far",),
+            confidence=confidence,
+            seconds={"run": 2.0},
+        ),
+        CaseOutcome(case="b", status="failed", error="damaged", unlike=("far",)),
+        CaseOutcome(case="c", status="skipped"),
+    )
+    RunClock("predict", device="cpu").report(cases=first).save(path)
+    wanted = [
+        CaseOutcome(
+            case="a", status="skipped", unlike=("far",), confidence=confidence, carried=True
+        ),
+        *(CaseOutcome(case=case, status="skipped") for case in "bcd"),
+    ]
+    for _ in range(2):  # also what was carried over is
+        found = skipped_outcomes("abcd", path)
+        assert found == wanted
+        RunClock("predict", device="cpu").report(cases=tuple(found)).save(path)
+    path.write_text("{")
+    assert skipped_outcomes("a", path) == [CaseOutcome(case="a", status="skipped")]

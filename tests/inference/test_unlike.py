@@ -166,6 +166,11 @@ def test_a_run_warns_once_of_many_and_names_each(tmp_path, caplog):
     assert "2 more cases with the message of a: b, c" in caplog.text
     kept = RunReport.load(tmp_path / "out" / "run.json")
     assert all(case.unlike and "no value below 0" in case.unlike[0] for case in kept.cases)
+    predict_many(Predictor(model), [tmp_path / "in"], tmp_path / "out", skip_existing=True)
+    again = RunReport.load(tmp_path / "out" / "run.json")
+    assert [(one.status, one.unlike) for one in again.cases] == [
+        ("skipped", one.unlike) for one in kept.cases
+    ]
     caplog.clear()
     with caplog.at_level(logging.WARNING, "hilum"):
         answer = Predictor(model).predict(index_volume(), case="alone")

@@ -20,7 +20,7 @@ from inference_toys import real_model
 
 LIVER = LabelTable.from_names({1: "liver"})
 AGES = ColumnSummary(
-    name="PatientAge", known=7, values=7, numbers=NumberSummary(low=23, median=60, high=81)
+    name="age_years", known=7, values=7, numbers=NumberSummary(low=23, median=60, high=81)
 )
 SEXES = ColumnSummary(name="sex", known=8, values=2, counts=(("F", 5), ("M", 3)))
 CARD = DataCard(

@@ -7,10 +7,12 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from report_samples import AGES, CARD, calibrated, make_model_folder
+from report_samples import AGES, CARD, METRICS, SEEN, calibrated, make_model_folder
 from test_html_report import Page, data  # noqa: F401  (a fixture)
 
 from hilum.errors import DataError, ModelError
+from hilum.plan.data_card import ColumnSummary
+from hilum.plan.plan import ChannelRange
 from hilum.report import write_report
 from hilum.report.html.checklists import FOR_THE_AUTHOR, check, load_checklist
 from hilum.report.html.data_flow import Step, flow_drawing
@@ -82,6 +84,74 @@ def test_children_among_the_patients_are_named(tmp_path):
     made = make_model_folder(tmp_path / "m", data_card=card)
     asked = dict(table_of(model_report(ModelFolder.read(made)), "May it be used on ...").rows)
     assert "from 3 years on" in asked["a child's image?"]
+
+
+def questions_of(tmp_path, **parts):
+    """The first words and the answered questions of a model with these parts."""
+    document = model_report(ModelFolder.read(make_model_folder(tmp_path / "m", **parts)))
+    return " ".join(document.summary), dict(table_of(document, "May it be used on ...").rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("age_group", (("0-4", 3), ("5-17", 5)), "age_group: 0-4 (3), 5-17 (5)"),
+        ("PatientAge", (("004Y", 8),), "PatientAge: 004Y (8)"),
+    ],
+)
+def test_ages_that_are_no_numbers_are_quoted(name, values, told, tmp_path):
+    column = ColumnSummary(name=name, known=8, values=len(values), counts=values)
+    card = CARD.model_copy(update={"columns": (column,)})
+    words, asked = questions_of(tmp_path, data_card=card)
+    assert asked["a child's image?"] == (
+        f"Ages are told, but not as numbers: {told}. Look whether children are among them."
+    )
+    assert f"patients' ages: {told};" in words
+
+
+def test_of_ages_without_a_unit_nothing_is_concluded(tmp_path):
+    column = AGES.model_copy(update={"name": "PatientAge"})
+    card = CARD.model_copy(update={"columns": (column,)})
+    words, asked = questions_of(tmp_path, data_card=card)
+    assert "23 to 81 (median 60) (unit not told)" in words
+    assert asked["a child's image?"].startswith("Ages are told, but not their unit: PatientAge 23")
+
+
+def test_ages_in_months_are_said_with_their_unit(tmp_path):
+    column = AGES.model_copy(update={"name": "age_months"})
+    card = CARD.model_copy(update={"columns": (column,)})
+    _, asked = questions_of(tmp_path, data_card=card)
+    assert asked["a child's image?"] == "Ages are given in months: 23 to 81 (median 60)."
+
+
+def test_a_channel_of_unknown_kind_is_not_passed_over(tmp_path):
+    channels = (*SEEN.channels, ChannelRange(name="extra", kind="unknown"))
+    words, asked = questions_of(tmp_path, seen=SEEN.model_copy(update={"channels": channels}))
+    kinds = "CT and images of an unknown kind"
+    assert asked[f"another kind of image than {kinds}?"].startswith(
+        f"No evidence: it learnt from {kinds}. "
+    )
+    assert f"works on images other than {kinds};" in words
+
+
+def test_tuned_metrics_are_not_called_held_out(folder):
+    model = ModelFolder.read(folder)
+    measured = "3 cases of X, which the model may have been trained on (hilum tune)"
+    metrics = METRICS.model_copy(update={"measured_on": measured})
+    model = replace(model, metrics=metrics)
+    document = model_report(model)
+    assert PROOFS["performance"](model).text == f"Measured on {measured}."
+    assert "cross-validated figures" not in " ".join(document.summary)
+    assert table_of(document, "Measured metrics").rows
+
+
+def test_unknown_patients_are_not_called_apart(folder):
+    model = ModelFolder.read(folder)
+    facts = model.manifest.facts.model_copy(update={"patients": None})
+    manifest = model.manifest.model_copy(update={"facts": facts})
+    document = model_report(replace(model, manifest=manifest))
+    (flow,) = (one for one in document.sections if one.title == "Data flow")
+    assert flow.paragraphs[0].startswith("No patients are known: each case counts as one;")
 
 
 def test_the_page_asks_nothing_of_a_network_and_its_links_lead_somewhere(page):

@@ -67,6 +67,24 @@ def test_failures_with_one_cause_stand_together(run):
     assert rows[1] == ("unlike the training", "c2", FAR[0])
 
 
+def attention(folder, *outcomes):
+    make_run(folder, outcomes)
+    document = run_report(folder, read_run(folder / "run.json"), images={})
+    return next(one for one in document.sections if one.title == "Look at these first")
+
+
+def test_what_earlier_runs_warned_of_is_not_presumed(tmp_path):
+    unknown = attention(tmp_path, outcome("a"), outcome("b", "skipped"))
+    assert unknown.paragraphs == (
+        "Predicted before: b. What earlier runs warned of in these is not known.",
+    )
+    known = attention(tmp_path, outcome("a"), outcome("b", "skipped", carried=True))
+    assert known.paragraphs == ("No case failed, and none was warned of.",)
+    warned = outcome("b", "skipped", carried=True, unlike=FAR)
+    (table,) = attention(tmp_path, warned).blocks
+    assert table.rows == (("unlike the training", "b", FAR[0]),)
+
+
 def test_volumes_are_those_of_the_label_maps(run):
     document = run_report(run, read_run(run / "run.json"), images={})
     table = table_of(document, "Every case")

@@ -167,7 +167,7 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
     unlike = [outcome.case for outcome in report.cases if outcome.unlike]
     if unlike:
         typer.echo(
-            f"{len(unlike)} of {done} unlike the training data, do not rely on them:"
+            f"{len(unlike)} of {done + skipped} unlike the training data, do not rely on them:"
             f" {shorten(unlike)}; reasons: {out / 'run.json'}",
             err=True,
         )

@@ -22,7 +22,13 @@ from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.made_from import changes, made_from
 from hilum.inference.prediction_writer import REPORT, P
-from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
+from hilum.inference.run_report import (
+    CaseOutcome,
+    RunClock,
+    RunReport,
+    message_kind,
+    skipped_outcomes,
+)
 from hilum.inference.studies import choice_of_plan, describe_choices
 
 if TYPE_CHECKING:
@@ -113,6 +119,7 @@ def predict_many(
     with OutputFolder(out, "predict", inputs=inputs) as folder:
         writer = predictor.writer(folder, formats, probabilities=probabilities)
         kept = _up_to_date(predictor, cases, writer) if skip_existing else {}
+        skipped = skipped_outcomes(kept, folder.path / REPORT)  # before it is replaced
         refused = _refuse_cases(cases, kept, writer)
         wanted = [case for case in cases if case.id not in kept and case.id not in refused]
         trained_on |= writer.take_over(wanted, [*kept.values()], model=predictor.model.id)
@@ -137,9 +144,7 @@ def predict_many(
         pipeline = _Pipeline(predictor, writer, wanted, done, probabilities, advance)
         status: Literal["done", "stopped", "failed"] = "stopped"
         try:
-            for case in kept:
-                done(CaseOutcome(case=case, status="skipped"))
-            for outcome in refused.values():
+            for outcome in (*skipped, *refused.values()):
                 done(outcome)
             pipeline.run()
             tried = {outcome.status for outcome in outcomes} - {"skipped"}

@@ -66,6 +66,9 @@ class CaseOutcome(Record):
     confidence: CaseConfidence | None = None
     """Intervals of the volumes, expected Dice and contours of a segmentation whose model carries
     them (`hilum.inference.confidence`)."""
+    carried: bool = False
+    """True of a skipped case with `unlike` and `confidence` of the run that predicted it; of other
+    skipped cases these are not known."""
 
 
 def message_kind(case: str, message: str) -> str:
@@ -128,6 +131,28 @@ class RunReport(Record):
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
         return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def skipped_outcomes(cases: Iterable[str], path: Path) -> list[CaseOutcome]:
+    """Return the outcomes of cases that are left out, with what an earlier run.json warned of.
+
+    Args:
+        cases: the cases.
+        path: of the earlier run.json; where it cannot be read, nothing is known of them.
+    """
+    try:
+        earlier = {one.case: one for one in RunReport.load(path).cases}
+    except (OSError, ValueError):
+        earlier = {}
+    outcomes = []
+    for case in cases:
+        outcome = CaseOutcome(case=case, status="skipped")
+        known = earlier.get(case)
+        if known is not None and (known.status == "done" or known.carried):
+            kept = {"unlike": known.unlike, "confidence": known.confidence, "carried": True}
+            outcome = outcome.model_copy(update=kept)
+        outcomes.append(outcome)
+    return outcomes
 
 
 class RunClock:

@@ -25,6 +25,11 @@ def new_canvas(width: float, height: float, *, padding: float | None = None) -> 
     return figure
 
 
+def plain(text: str) -> str:
+    """Return a user's text so that matplotlib draws it as it is: "$" starts no formula."""
+    return text.replace("$", r"\$")
+
+
 def save_png(canvas: Figure, path: Path, *, dpi: int = 110) -> None:
     """Write a figure as PNG.
 

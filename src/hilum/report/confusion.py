@@ -9,7 +9,7 @@ import numpy as np
 from hilum.errors import UsageError, counted
 from hilum.evaluation import ClassRows
 from hilum.metrics import confusion
-from hilum.report.canvas import new_canvas, save_png
+from hilum.report.canvas import new_canvas, plain, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,12 +69,13 @@ def confusion_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
             colour = "white" if shares[line, column] > _DARK else "#262626"
             axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=size)
     flat = sum(map(len, table.names)) <= _LETTERS
+    names = list(map(plain, table.names))
     axes.set_xticks(
-        range(classes), table.names, rotation=0 if flat else 40, ha="center" if flat else "right"
+        range(classes), names, rotation=0 if flat else 40, ha="center" if flat else "right"
     )
     axes.set_yticks(
         range(classes),
-        [f"{name}\n{count}" for name, count in zip(table.names, totals[:, 0], strict=True)],
+        [f"{name}\n{count}" for name, count in zip(names, totals[:, 0], strict=True)],
     )
     axes.set(xlabel="what they are called", ylabel="what they are")
     axes.set_title(

@@ -26,7 +26,7 @@ from hilum.metrics import (
     precision_recall_curve,
     roc_curve,
 )
-from hilum.report.canvas import new_canvas, save_png
+from hilum.report.canvas import new_canvas, plain, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,7 @@ def curves_canvas(scores: Sequence[ClassScore], table: ClassTable) -> Figure:
     )
     about = f"{lines[0].question.name}: " if len(lines) == 1 else ""
     title = f"{about}{counted(len(scores), 'case')} of {counted(rows.patients, 'patient')}, {kind}"
-    figure.suptitle(title, fontsize=12, color=_TEXT)
+    figure.suptitle(plain(title), fontsize=12, color=_TEXT)
     if len(lines) > _FEW:
         _common_legend(figure, lines)
     return figure
@@ -191,7 +191,7 @@ def _handle(label: str, style: _Style) -> Line2D:
     """Return an entry of a legend."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **style)
+    return Line2D([], [], label=plain(label), **style)
 
 
 def _panel(axes: Axes, title: str, x: str, y: str) -> None:

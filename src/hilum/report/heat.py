@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.reading import read_region
 from hilum.errors import HilumError
-from hilum.report.canvas import new_canvas, save_png
+from hilum.report.canvas import new_canvas, plain, save_png
 from hilum.report.overlay import display_orientation, grey_or_colour, height_of, slice_title
 from hilum.volume import reorient
 
@@ -92,11 +92,11 @@ def plot_maps(
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
     marked = _Marks.of(case, shown, code)
-    for (plain, coloured), (name, volume) in zip(rows, maps, strict=True):
+    for (bare, coloured), (name, volume) in zip(rows, maps, strict=True):
         heat = reorient(volume, code).array[0]
         strongest = int(heat.sum(axis=(1, 2)).argmax()) if heat.any() else None
         z = marked.slice_of(strongest, len(heat))
-        for axes in (plain, coloured):
+        for axes in (bare, coloured):
             grey = grey_or_colour(shown.array[:, z])
             axes.imshow(grey, cmap="gray", aspect=y / x, interpolation="nearest")
             axes.set_axis_off()
@@ -109,18 +109,18 @@ def plot_maps(
             aspect=y / x,
             interpolation="bilinear",
         )
-        for axes in (plain, coloured):
+        for axes in (bare, coloured):
             marked.mark(axes, z)
         bar = figure.colorbar(colours, ax=coloured, shrink=0.7, ticks=[0, 1])
         bar.ax.set_yticklabels(["nothing", "most"])
-        coloured.set_title(f"what speaks for {name}" if name else "")
+        coloured.set_title(f"what speaks for {plain(name)}" if name else "")
         lines = [slice_title(code, z, len(heat))]
         if strongest is None:
             lines.append("the map is empty: nothing speaks for it")
         elif strongest != z:
             lines.append(f"the map is strongest in slice {strongest + 1}")
-        plain.set_title("\n".join(filter(None, lines)), fontsize=10)
-    figure.suptitle(_heading(path.stem, prediction, table), fontsize=11)
+        bare.set_title("\n".join(filter(None, lines)), fontsize=10)
+    figure.suptitle(plain(_heading(path.stem, prediction, table)), fontsize=11)
     figure.supxlabel(_LEGEND + marked.legend, fontsize=9)
     save_png(figure, path, dpi=80)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.report.canvas import new_canvas, save_png
+from hilum.report.canvas import new_canvas, plain, save_png
 from hilum.volume import reorient, reorient_geometry
 from hilum.volume.orient import SOURCE
 
@@ -55,7 +55,7 @@ def plot_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
         for label in table.foreground:
             mask = labels.array[0, z] == label.id
             colour = "#{:02x}{:02x}{:02x}".format(*table.colours[label.id])
-            shown.append(Line2D([], [], color=colour, label=label.name))
+            shown.append(Line2D([], [], color=colour, label=plain(label.name)))
             if mask.any():
                 axes.contour(
                     np.pad(mask, 1)[1:-1, 1:-1].astype(float),

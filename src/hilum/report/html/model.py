@@ -16,6 +16,7 @@ from hilum.report.html.document import Document, KeyNumber, Section, Table
 from hilum.report.html.environment import environment_section
 from hilum.report.html.label_maps import label_map_report
 from hilum.report.html.learning import learning_curves
+from hilum.report.html.proofs import disjoint
 from hilum.report.html.scope import intended_images, scope_section
 from hilum.report.html.values import metric_title, sentence, short
 
@@ -73,7 +74,7 @@ def _plain_words(folder: ModelFolder, held_out: Document | None) -> tuple[str, .
     ]
     if first:
         said = "; ".join(_in_words(one) for one in first[:6])
-        lines.append(f"Measured on {metrics.measured_on}: {said}. {_optimism(folder)}")
+        lines.append(f"Measured on {metrics.measured_on}: {said}. {_optimism(folder)}".rstrip())
     else:
         lines.append(
             f"How good it is, is unknown ({metrics.measured_on}): predict cases that it has not"
@@ -108,7 +109,9 @@ def _in_words(metric: Metric) -> str:
 
 
 def _optimism(folder: ModelFolder) -> str:
-    """Say how far held-out figures of a training may be trusted."""
+    """Say how far held-out figures of a training may be trusted; "" of other figures."""
+    if folder.metrics.measured_on.endswith("(hilum tune)"):
+        return ""
     if len(folder.folds) > 1:
         return (
             "These are cross-validated figures: no case was judged by a network that learnt from"
@@ -168,16 +171,13 @@ def _flow_section(folder: ModelFolder) -> Section:
     )
     head = ("fold", "training cases", "validation cases", "not looked at in time", "steps")
     tables = (Table("Folds", head, rows),) if rows else ()
-    text = (
-        "Folds are split by patient: no patient, and no copy of an image, is on both sides."
-        if folder.folds
-        else "The model does not say which cases it learnt from."
-    )
+    proof = disjoint(folder)
+    text = proof.text if proof else "The model does not say which cases it learnt from."
     return Section("Data flow", (text,), (data_flow(folder), *tables))
 
 
 def _results(folder: ModelFolder) -> Section:
-    """Show the metrics of the held-out cases."""
+    """Show the metrics, and on which cases they were measured."""
     metrics = folder.metrics
     rows = tuple(
         (
@@ -194,7 +194,7 @@ def _results(folder: ModelFolder) -> Section:
     measured = f"measured on {metrics.measured_on}" if rows else metrics.measured_on
     paragraphs = tuple(map(sentence, (measured, *metrics.notes)))
     return Section(
-        "How good it is", paragraphs, (Table("Held-out cases", head, rows),) if rows else ()
+        "How good it is", paragraphs, (Table("Measured metrics", head, rows),) if rows else ()
     )
 
 

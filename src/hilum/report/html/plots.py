@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.evaluation.page import decimals
-from hilum.report.canvas import new_canvas
+from hilum.report.canvas import new_canvas, plain
 from hilum.report.html.document import Plot, Table
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
         axes.plot(defined, heights, ".", color=_BLUE, alpha=0.6, markersize=5)
         ends = np.quantile(defined, _QUARTILES) if defined.size else np.full(5, np.nan)
         rows.append((name, str(defined.size), *map(decimals, ends)))
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), list(map(plain, names)))
     axes.invert_yaxis()
-    axes.set_xlabel(metric)
+    axes.set_xlabel(plain(metric))
     axes.grid(axis="x", color="#E0E0E0")
     axes.set_axisbelow(True)
     medians = "; ".join(f"{name} {cells[2]}" for name, _, *cells in rows)
@@ -62,9 +62,9 @@ def forest_plot(rows: Sequence[tuple[str, Estimate]], name: str, metric: str) ->
         axes.plot([one.low, one.high], [row, row], color=_BLUE, linewidth=2)
         axes.plot([one.value], [row], "o", color=_BLUE, markersize=5)
     axes.axvline(rows[0][1].value, color=_ORANGE, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(rows)), [f"{label}, n = {one.n}" for label, one in rows])
+    axes.set_yticks(range(len(rows)), [plain(f"{label}, n = {one.n}") for label, one in rows])
     axes.invert_yaxis()
-    axes.set_xlabel(metric)
+    axes.set_xlabel(plain(metric))
     axes.grid(axis="x", color="#E0E0E0")
     axes.set_axisbelow(True)
     apart = [
@@ -123,7 +123,7 @@ def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
         if one.margin is not None:
             axes.plot([-one.margin, one.margin], [row, row], "|", color=_BLUE, markersize=12)
     axes.axvline(0, color=_GREY, linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    axes.set_yticks(range(len(shown)), [plain(name) for name, _ in shown])
     axes.invert_yaxis()
     axes.set_xlabel("a - b")
     decided = sum(one.better != "undecided" for _, one in shown)

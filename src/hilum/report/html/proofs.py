@@ -143,14 +143,20 @@ def _partition(folder: ModelFolder) -> Proof | None:
     )
 
 
-def _disjoint(folder: ModelFolder) -> Proof | None:
+def disjoint(folder: ModelFolder) -> Proof | None:
+    """Say what is never on both sides of a fold; None where the folds are not known."""
     facts = folder.manifest.facts
     if facts is None or not folder.folds:
         return None
     if facts.patients is None:
-        text = "No patients are known: each case counts as one; copies of images stay on one side."
+        text = (
+            "No patients are known: each case counts as one; copies of images stay on one side of"
+            " a fold."
+        )
     else:
-        text = "Patients, and near-duplicate images joined with them: none is on both sides."
+        text = (
+            "Patients, and near-duplicate images joined with them: none is on both sides of a fold."
+        )
     return Proof(text, folder.manifest_name, ("facts.details", "facts.patients"))
 
 
@@ -261,7 +267,7 @@ def _demographics(folder: ModelFolder) -> Proof | None:
 def _performance(folder: ModelFolder) -> Proof | None:
     if not folder.metrics.metrics:
         return None
-    return Proof("On held-out cases; not on the training cases.", METRICS, ("metrics",))
+    return Proof(f"Measured on {folder.metrics.measured_on}.", METRICS, ("measured_on",))
 
 
 def _failures(folder: ModelFolder) -> Proof | None:
@@ -344,7 +350,7 @@ PROOFS: Mapping[str, Callable[[ModelFolder], Proof | None]] = {
     "centres": _centres,
     "labels": _labels,
     "partition": _partition,
-    "disjoint": _disjoint,
+    "disjoint": disjoint,
     "model": _model,
     "inputs": _inputs,
     "software": _software,

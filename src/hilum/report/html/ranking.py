@@ -16,7 +16,7 @@ from hilum.evaluation.ranking_page import (
     ranking_title,
     run_table,
 )
-from hilum.report.canvas import new_canvas
+from hilum.report.canvas import new_canvas, plain
 from hilum.report.html.document import Document, KeyNumber, Plot, Section, Table
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def rank_plot(headline: Sequence[Rank], ranking: Ranking) -> Plot | None:
     for row, one in enumerate(shown):
         axes.plot([one.low, one.high], [row, row], color=_BLUE, linewidth=3, alpha=0.5)
         axes.plot([one.mean_rank], [row], "o", color=_ORANGE, markersize=7)
-    axes.set_yticks(range(len(shown)), [one.model for one in shown])
+    axes.set_yticks(range(len(shown)), [plain(one.model) for one in shown])
     axes.set_xticks(range(1, len(shown) + 1))
     axes.set_xlim(0.8, len(shown) + 0.2)
     axes.invert_yaxis()
@@ -95,11 +95,11 @@ def run_plot(ranking: Ranking) -> Plot | None:
         ends = [middle - one.error, middle + one.error]
         axes.plot(ends, [row, row], color=_GREY, linewidth=2)
         axes.plot(one.values, [row] * len(one.values), "o", color=_BLUE, alpha=0.7, markersize=6)
-    axes.set_yticks(range(len(spreads)), list(spreads))
+    axes.set_yticks(range(len(spreads)), list(map(plain, spreads)))
     axes.invert_yaxis()
     first = next(iter(spreads.values()))
     name = row_name(first.part, first.metric, scaled=ranking.scaled is not False)
-    axes.set_xlabel(name)
+    axes.set_xlabel(plain(name))
     axes.grid(axis="x", color="#E0E0E0")
     said = "; ".join(f"{n} {', '.join(map(decimals, one.values))}" for n, one in spreads.items())
     text = f"A dot is a run, the line the standard error over patients around their mean. {said}."

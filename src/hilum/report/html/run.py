@@ -117,12 +117,18 @@ def _attention(run: RunReport, predicted: PredictedCases) -> Section:
         ("refused", case, "the image is unlike the training cases in the network's features")
         for case in predicted.refused
     ]
+    unknown = [one.case for one in run.cases if one.status == "skipped" and not one.carried]
+    said = ["No case failed, and none was warned of."] if not rows and not unknown else []
+    if unknown:
+        said.append(
+            f"Predicted before: {some(unknown)}. What earlier runs warned of in these is not known."
+        )
     if not rows:
-        return Section("Look at these first", ("No case failed, and none was warned of.",))
+        return Section("Look at these first", tuple(said))
     table = Table(
         "Failures, warnings and refusals", ("state", "cases", "why"), tuple(rows), wrap=True
     )
-    return Section("Look at these first", blocks=(table,))
+    return Section("Look at these first", tuple(said), (table,))
 
 
 def _steps(run: RunReport) -> tuple[Step, ...]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _ADULT = 18.0
 """Years from which a patient is no child."""
+_UNITS = {"month": "months", "week": "weeks", "day": "days", "year": "years", "yr": "years"}
+"""Units of ages by words in the names of columns."""
 UNKNOWN = "unknown"
 
 
@@ -36,7 +38,7 @@ def scope_section(folder: ModelFolder) -> Section:
 
 def intended_images(folder: ModelFolder) -> str:
     """Say in one sentence on whom the model may not be presumed to work."""
-    kinds = " and ".join(folder.kinds)
+    kinds = _kinds(folder)
     other = (
         f"Nothing here shows that it works on images other than {kinds}"
         if kinds
@@ -45,12 +47,25 @@ def intended_images(folder: ModelFolder) -> str:
     return f"{other}; patients' ages: {ages(folder.data_card)}; for more see “What it is for”."
 
 
+def _kinds(folder: ModelFolder) -> str:
+    """Name the kinds of image that it learnt from; "" where none is known."""
+    more = ("images of an unknown kind",) if folder.kinds and not _all_known(folder) else ()
+    return " and ".join((*folder.kinds, *more))
+
+
+def _all_known(folder: ModelFolder) -> bool:
+    """Return True where the kind of image of every channel is known."""
+    ranges = folder.plan.seen
+    return ranges is not None and all(one.kind != UNKNOWN for one in ranges.channels)
+
+
 def ages(card: DataCard | None) -> str:
     """Say how old the patients of the training were."""
     found = _ages(card)
     if found is None or found.numbers is None:
-        return UNKNOWN
-    return f"{spread(found.numbers)}{_time_scale(found)}, known of {found.known} cases"
+        return _ages_in_words(card) or UNKNOWN
+    unit = _time_scale(found) or "(unit not told)"
+    return f"{spread(found.numbers)} {unit}, known of {found.known} cases"
 
 
 def _ages(card: DataCard | None) -> ColumnSummary | None:
@@ -59,17 +74,25 @@ def _ages(card: DataCard | None) -> ColumnSummary | None:
     return next((one for one in columns if one.numbers is not None), None)
 
 
+def _ages_in_words(card: DataCard | None) -> str:
+    """Quote the columns of ages that are no numbers, as "004Y"; "" where there are none."""
+    columns = () if card is None else card.columns_about("age")
+    told = (one for one in columns if one.numbers is None and one.known)
+    return "; ".join(f"{one.name}: {column_in_words(one)}" for one in told)
+
+
 def _time_scale(column: ColumnSummary) -> str:
-    """Return the unit that the name of a column of ages tells; years where it tells none."""
+    """Return the unit that the name of a column of ages tells; "" where it tells none."""
     name = column.name.lower()
-    return " months" if "month" in name else " days" if "day" in name else " years"
+    return next((unit for word, unit in _UNITS.items() if word in name), "")
 
 
 def _questions(folder: ModelFolder) -> tuple[tuple[str, str], ...]:
     """Answer what a reader asks first."""
-    kinds, card = " and ".join(folder.kinds), folder.data_card
+    kinds, card = _kinds(folder), folder.data_card
+    only = " only" if _all_known(folder) else ""
     images = (
-        f"No evidence: it learnt from {kinds} only. `hilum predict` warns where it notices another"
+        f"No evidence: it learnt from {kinds}{only}. `hilum predict` warns where it notices another"
         " kind, and cannot notice all."
         if kinds
         else "Unknown: neither the channels' names nor the values told the kind of image. Look at"
@@ -97,10 +120,19 @@ def _children(card: DataCard | None) -> str:
     """Say whether children were among the patients."""
     found = _ages(card)
     if found is None or found.numbers is None:
+        if told := _ages_in_words(card):
+            return (
+                f"Ages are told, but not as numbers: {told}. Look whether children are among them."
+            )
         return "Unknown: the training data name no ages. Do not presume that it works on children."
     unit, numbers = _time_scale(found), found.numbers
-    if unit != " years":
-        return f"Ages are given in{unit}: {spread(numbers)}."
+    if not unit:
+        return (
+            f"Ages are told, but not their unit: {found.name} {spread(numbers)}. Look whether"
+            " children are among them."
+        )
+    if unit != "years":
+        return f"Ages are given in {unit}: {spread(numbers)}."
     if numbers.low >= _ADULT:
         return (
             f"No evidence: the youngest patient was {numbers.low:.4g} years old (of {found.known}"
