@@ -19,6 +19,7 @@ from hilum.inference import Facts, TrainedModel, load_runnable
 from hilum.inference.export_manifest import EXPORT, VECTORS, ExportManifest
 from hilum.inference.exported import ExportedModel, TestVectors
 from hilum.inference.manifest import hash_files
+from hilum.inference.voxel_calibration import VoxelCalibration
 from hilum.io import read_labels, write_volume
 from hilum.plan.plan import Normalisation
 from inference_toys import index_volume, real_model
@@ -187,6 +188,16 @@ def test_half_the_size_in_float16(trained, both, tmp_path):
         )
         assert "This folder holds" not in (both.folder / name).read_text()
     assert small.make_engine("openvino", "float32").precision == "float32"
+
+
+def test_the_card_in_float16_says_that_the_guarantee_is_not_exact(trained, tmp_path):
+    learnt = VoxelCalibration(cases=("a",), groups=(0,), how="by hand", regions=())
+    sure = replace(trained[0], confidence=learnt)
+    sure.save(tmp_path / "sure")
+    half = api.export(tmp_path / "sure", tmp_path / "half", precision="float16")
+    words = "learnt with the network in float32, run in float16: the guarantee is not exact"
+    assert half.confidence.notes == (words,)
+    assert words in (half.folder / "MODEL_CARD.md").read_text()
 
 
 def test_what_cannot_be_asked(trained, tmp_path):

@@ -79,10 +79,10 @@ def test_no_dice_is_expected_of_a_region_that_postprocessing_removed():
 
 
 def test_too_few_patients_give_words_in_place_of_numbers():
-    few = calibration(patients=4, notes=("4 patients",))
+    few = calibration(patients=4).model_copy(update={"impossible": ("4 patients",)})
     judged = few.judge(counts(), (1.0, 1.0))
     assert "4 held-out patients allow 0.2 or more" in judged.guarantee
-    assert judged.notes == ("4 patients",)
+    assert (judged.notes, judged.impossible) == ((), ("4 patients",))
     assert judged.smallest_alpha == pytest.approx(0.2)
     first = judged.regions[0]
     assert (first.low_ml, first.high_ml, first.inner_ml, first.outer_ml) == (None,) * 4
@@ -94,7 +94,9 @@ def test_a_contour_that_is_not_possible_is_named():
     rare = region("tumour", patients_with=3)
     lost = region("liver", missed=(0.5,) * (BINS + 1))
     found = calibration().model_copy(update={"regions": (lost, rare)})
-    notes = found.judge(counts(), (1.0, 1.0), 0.1).notes
+    judged = found.judge(counts(), (1.0, 1.0), 0.1)
+    notes = judged.impossible
+    assert judged.notes == ()
     assert any("liver: no outer contour, as at every threshold more than 10 %" in n for n in notes)
     assert any("tumour: no outer contour, as 3 held-out patients have it" in n for n in notes)
 
@@ -128,8 +130,30 @@ def test_a_prediction_carries_it_and_its_labels_are_the_same():
     volumes = region_volumes_ml(judged.labels, TABLE)
     found = [one.volume_ml for one in judged.confidence.regions]
     assert found == pytest.approx(volumes, rel=1e-4)
-    mirrored = Predictor(replace(real_model(), confidence=calibration()), tta=True)
-    assert MIRRORED in mirrored.predict(index_volume()).confidence.notes
+    assert judged.confidence.notes == ()
+
+
+def test_options_that_the_held_out_cases_did_not_have_weaken_it():
+    learnt = calibration().model_copy(update={"precision": "float32"})
+    model = replace(real_model(), confidence=learnt)
+    same, mirrored, other = (
+        Predictor(model, engine="torch", precision="float32", **options)
+        .predict(index_volume())
+        .confidence.notes
+        for options in ({}, {"tta": True}, {"overlap": 0.125})
+    )
+    assert (same, mirrored) == ((), (MIRRORED,))
+    assert other[0].startswith("overlap of patches 0.125, of the held-out predictions 0.")
+    unlike = learnt.model_copy(update={"precision": "bfloat16"})
+    predictor = Predictor(replace(model, confidence=unlike), engine="torch", precision="float32")
+    (note,) = predictor.predict(index_volume()).confidence.notes
+    assert note.startswith("precision float32, of the held-out predictions bfloat16")
+
+
+def test_the_guarantee_claims_no_more_than_is_proven():
+    words = calibration().guarantee(0.1)
+    assert "The Dice reaches its lower end in about 90 % of such patients" in words
+    assert "On the network's grid" in words
 
 
 def test_an_alpha_that_is_not_possible_is_refused():
@@ -163,14 +187,19 @@ def test_a_segment_is_described_by_it(tmp_path):
     write_dicom_series(Volume(array[None], geometry), series)
     for out, model in (
         ("sure", replace(make_model(), confidence=calibration())),
+        ("noted", replace(make_model(), confidence=calibration(notes=("a weakness",)))),
         ("plain", make_model()),
     ):
         predict_many(Predictor(model), [series], tmp_path / out, formats=["dicom-seg"])
-    sure, plain = (pydicom.dcmread(tmp_path / out / "s_seg.dcm") for out in ("sure", "plain"))
+    sure, noted, plain = (
+        pydicom.dcmread(tmp_path / out / "s_seg.dcm") for out in ("sure", "noted", "plain")
+    )
     words = sure.SegmentSequence[0].SegmentDescription
     assert words.startswith("Volume 0.27 ml (")
     assert "expected Dice" in words
-    assert "intervals hold for 90 % of patients" in words
+    assert words.endswith("; 90 % intervals, for patients like the held-out ones")
+    weak = noted.SegmentSequence[0].SegmentDescription
+    assert weak == f"{words}, weakened: see run.json"
     assert "SegmentDescription" not in plain.SegmentSequence[0]
     assert sure.SOPInstanceUID != plain.SOPInstanceUID
 

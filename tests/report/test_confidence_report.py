@@ -36,8 +36,9 @@ def judged(*regions, notes=()):
 
 
 def test_every_region_of_a_run_has_its_interval_and_expected_dice():
-    section = run_confidence(run_of(judged(LIVER), judged(LIVER, notes=("with mirrors",)), None))
-    assert section.paragraphs == ("holds", "with mirrors.")
+    noted = judged(LIVER, notes=("with mirrors",)).model_copy(update={"impossible": ("few",)})
+    section = run_confidence(run_of(judged(LIVER), noted, None))
+    assert section.paragraphs == ("holds", "with mirrors.", "few.")
     (table,) = section.blocks
     assert table.rows[0] == ("c0", "liver", "1500", "1400 to 1610", "– to 1580", "0.930", "–")
     assert [row[0] for row in table.rows] == ["c0", "c1"]
@@ -65,10 +66,16 @@ def test_a_model_shows_coverage_dice_and_calibration_of_held_out_patients():
         coverage=(Coverage(stratum="all", patients=20, covered=0.95, low=0.76, high=0.99),),
     )
     calibration = VoxelCalibration(
-        cases=("a", "b"), groups=(0, 1), how="out of fold", regions=(region,), notes=("few",)
+        cases=("a", "b"),
+        groups=(0, 1),
+        how="out of fold",
+        regions=(region,),
+        notes=("weak",),
+        impossible=("few",),
     )
     section = model_confidence(calibration)
-    assert section.paragraphs == ("Learnt from 2 cases of 2 patients: out of fold.", "few.")
+    assert section.paragraphs[1:] == ("weak.", "few.")
+    assert section.paragraphs[0] == "Learnt from 2 cases of 2 patients: out of fold."
     coverage, dice, plot = section.blocks
     assert coverage.rows == (("liver", "all", "20", "0.950", "0.760 to 0.990"),)
     assert dice.rows == (("liver", "2", "0.100 (0.050 to 0.200)", "–", "–"),)

@@ -12,7 +12,13 @@ from scipy.special import expit
 from hilum.dataset import Case
 from hilum.evaluation import score_labels
 from hilum.metrics.log_odds import BINS, CENTRES, VoxelCounts
-from hilum.training.fit_confidence import HeldOutCase, confidence_after_training, fit_confidence
+from hilum.training.fit_confidence import (
+    IGNORED,
+    HeldOutCase,
+    confidence_after_training,
+    decided_notes,
+    fit_confidence,
+)
 from hilum.training.strata import column_strata, region_strata
 from hilum.training.voxel_files import counts_file, load_counts, save_counts
 from hilum.volume import LabelTable
@@ -83,7 +89,7 @@ def test_a_dice_that_is_expected_too_high_is_lowered():
     ]
     assert (
         "expected Dice of organ tells cases apart no better"
-        in fit_confidence(vague, TABLE).notes[-1]
+        in fit_confidence(vague, TABLE).impossible[-1]
     )
 
 
@@ -114,11 +120,11 @@ def test_few_patients_get_words():
         None,
         (),
     )
-    assert "3 held-out patients: the voxels are not calibrated" in few.notes[0]
-    assert "needs 9; from alpha 0.25 on" in few.notes[1]
-    assert not any(
-        "patients" in one for one in fit_confidence([held_out(n) for n in range(12)], TABLE).notes
-    )
+    assert "3 held-out patients: the voxels are not calibrated" in few.impossible[0]
+    assert "needs 9; from alpha 0.25 on" in few.impossible[1]
+    assert few.notes == ()
+    enough = fit_confidence([held_out(n) for n in range(12)], TABLE)
+    assert not any("patients" in one for one in (*enough.notes, *enough.impossible))
 
 
 def test_cases_of_a_patient_count_once():
@@ -131,6 +137,17 @@ def test_cases_of_a_patient_count_once():
 def test_an_ensemble_is_told_that_it_was_not_measured():
     notes = fit_confidence([held_out(n) for n in range(12)], TABLE, networks=5).notes
     assert "one of the 5 networks" in notes[0]
+
+
+def test_ignored_voxels_weaken_the_guarantee():
+    table = LabelTable.from_names({1: "organ"}, ignore=255)
+    assert fit_confidence([held_out(n) for n in range(12)], table).notes == (IGNORED,)
+
+
+def test_what_held_out_cases_decided_weakens_the_guarantee():
+    assert decided_notes(end=False, postprocessing=False) == ()
+    (both,) = decided_notes(end=True, postprocessing=True)
+    assert "decided when the training ended and the post-processing: the guarantee is not" in both
 
 
 def test_a_region_that_no_case_has():

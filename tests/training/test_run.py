@@ -181,6 +181,8 @@ def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(
     assert sorted(model.confidence.cases) == [case.id for case in open_dataset(data).cases]
     assert model.confidence.patients == 5
     assert any("one of the 3 networks" in note for note in model.confidence.notes)
+    assert any("decided when the training ended" in note for note in model.confidence.notes)
+    assert model.confidence.precision == model.plan.precision.value
     judged = Predictor(loaded, alpha=0.2).predict(open_dataset(data).cases[0]).confidence
     assert all(one.low_ml <= one.volume_ml <= one.high_ml for one in judged.regions)
 

@@ -254,7 +254,11 @@ def test_the_new_model_has_what_was_learnt_in_its_plan(tuned, made):
     assert loaded.plan.postprocessing.because == tuning.postprocessing.because
     assert len(tuning.cases) == 24
     assert loaded.confidence.patients == 12
-    assert "one of the 2 networks" in loaded.confidence.notes[0]
+    notes = loaded.confidence.notes
+    assert any("one of the 2 networks" in note for note in notes)
+    steps = bool(tuning.postprocessing.steps)
+    assert any("held-out cases decided the post-proc" in note for note in notes) == steps
+    assert f" in {loaded.confidence.precision} on " in tuning.engine
     assert any("of the 2 networks alone" in sentence for sentence in tuning.chosen)
     assert "24 cases" in loaded.metrics.measured_on
     assert any("of the 2 networks alone" in sentence for sentence in said)

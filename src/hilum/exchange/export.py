@@ -304,13 +304,18 @@ def _write_rest(
         record=quantisation,
         number=lambda value: "not defined" if value is None else f"{value:.4f}",
     )
+    learnt = model.confidence
+    if learnt is not None and stored != "float32":
+        learnt = learnt.with_note(
+            f"learnt with the network in float32, run in {stored}: the guarantee is not exact"
+        )
     texts = model_texts(
         model.plan,
         metrics,
         model.facts,
         networks=len(model.networks),
         created=created,
-        confidence=model.confidence,
+        confidence=learnt,
     ) | {
         **({} if model.data_card is None else {DATA_CARD: model.data_card.as_json()}),
         REQUIREMENTS: requirements(tuple(files)),
@@ -318,13 +323,7 @@ def _write_rest(
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    if model.confidence is not None:
-        learnt = model.confidence
-        if stored != "float32":
-            note = (
-                f"learnt with the network in float32, run in {stored}: the guarantee is not exact"
-            )
-            learnt = learnt.model_copy(update={"notes": (*learnt.notes, note)})
+    if learnt is not None:
         learnt.save(folder)
     ExportManifest.sealed(
         hilum=hilum_version(),

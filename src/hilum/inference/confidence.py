@@ -20,7 +20,7 @@ class RegionConfidence(Record):
         inner_ml: volume within the inner contour.
         outer_ml: volume within the outer contour.
         dice: expected Dice; None also where nothing was predicted.
-        least_dice: Dice that is reached with the probability 1 - alpha.
+        least_dice: Dice that is reached in about a share 1 - alpha of patients.
     """
 
     region: str
@@ -51,7 +51,8 @@ class CaseConfidence(Record):
         patients: n, the held-out patients that it was learnt from.
         guarantee: in words.
         regions: in the order of the label table.
-        notes: in words, what is not possible or weakens the guarantee.
+        notes: in words, what weakens the guarantee.
+        impossible: in words, what the held-out cases do not allow.
     """
 
     alpha: float = Field(gt=0, lt=1)
@@ -60,6 +61,7 @@ class CaseConfidence(Record):
     guarantee: str
     regions: tuple[RegionConfidence, ...] = ()
     notes: tuple[str, ...] = ()
+    impossible: tuple[str, ...] = ()
 
     def with_note(self, note: str) -> Self:
         """Add a sentence of what weakens the guarantee."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hilum.inference.inputs import Source
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.model import RunnableModel
+    from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.preprocess import Restore
     from hilum.volume import Volume
 
@@ -244,8 +245,8 @@ class Predictor(CasePredictor[Prediction]):
             volumes = region_volumes_ml(labels, self._plan.labels)
             confidence = calibration.judge(counter.finish(), volumes, self._alpha)
             differences += unlike_held_out(confidence, calibration)
-            if self.mirror_axes:
-                confidence = confidence.with_note(MIRRORED)
+            for note in self._departures(calibration):
+                confidence = confidence.with_note(note)
         seconds = replace(
             prepared.seconds,
             network=middle - start - restoring,
@@ -276,6 +277,20 @@ class Predictor(CasePredictor[Prediction]):
     def close(self) -> None:
         """Give back what the engine holds."""
         self.engine.close()
+
+    def _departures(self, calibration: VoxelCalibration) -> list[str]:
+        """Say where the options differ from those by which the held-out cases were predicted."""
+        found = [MIRRORED] if self.mirror_axes else []
+        compared = (
+            ("overlap of patches", self.overlap, self._plan.overlap.value),
+            ("precision", self.engine.precision, calibration.precision or self.engine.precision),
+        )
+        found += [
+            f"{name} {ours}, of the held-out predictions {theirs}: the guarantee is not exact"
+            for name, ours, theirs in compared
+            if ours != theirs
+        ]
+        return found
 
     def _streams(
         self, restore: Restore, memory: MemoryPlan

@@ -210,7 +210,7 @@ class CalibratedRegion(Record):
     def _judge_dice(
         self, voxels: Integers, groups: Sequence[int], alpha: float
     ) -> tuple[float | None, float | None]:
-        """Return the expected Dice and the one that is reached with probability 1 - alpha."""
+        """Return the expected Dice and the one that about a share 1 - alpha reaches."""
         calibration = LogOddsCalibration(self.temperature, self.bias)
         expected = expected_dice(voxels, calibration.probabilities)
         if math.isnan(expected) or self.dice is None:
@@ -231,7 +231,9 @@ class VoxelCalibration(Record):
         groups: (N,) number of each one's patient.
         how: how they were predicted, for people.
         regions: in the order of the label table.
-        notes: what is not possible, or weakens the guarantee, for people.
+        notes: what weakens the guarantee, for people.
+        impossible: what the held-out cases do not allow, for people.
+        precision: in which they were predicted; None: not known.
     """
 
     version: Literal[1] = 1
@@ -240,6 +242,8 @@ class VoxelCalibration(Record):
     how: str
     regions: tuple[CalibratedRegion, ...]
     notes: tuple[str, ...] = ()
+    impossible: tuple[str, ...] = ()
+    precision: str | None = None
 
     @property
     def patients(self) -> int:
@@ -294,7 +298,8 @@ class VoxelCalibration(Record):
             patients=self.patients,
             guarantee=self.guarantee(alpha),
             regions=regions,
-            notes=(*self.notes, *self._impossible(alpha)),
+            notes=self.notes,
+            impossible=(*self.impossible, *self._impossible(alpha)),
         )
 
     def guarantee(self, alpha: float) -> str:
@@ -307,10 +312,11 @@ class VoxelCalibration(Record):
             )
         return (
             f"For a new patient like the {patients} held-out ones, the volume that an annotator"
-            f" would find lies outside of its interval, and the Dice below its lower end, with a"
-            f" probability of at most {share} each. On the network's grid the outer contour misses"
-            f" at most {share} of a region that is there, and at most {share} of the inner contour"
-            " is false, on average over such patients."
+            f" would find lies outside of its interval with a probability of at most {share}. The"
+            f" Dice reaches its lower end in about {100 * (1 - alpha):.3g} % of such patients. On"
+            f" the network's grid the outer contour misses at most {share} of a region that is"
+            f" there, and at most {share} of the inner contour is false, on average over such"
+            " patients."
         )
 
     def _impossible(self, alpha: float) -> tuple[str, ...]:
@@ -330,6 +336,10 @@ class VoxelCalibration(Record):
                     f" {100 * alpha:.3g} % of it are missed"
                 )
         return tuple(notes)
+
+    def with_note(self, note: str) -> Self:
+        """Add a sentence of what weakens the guarantee."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
 
     def save(self, folder: Path) -> tuple[str, ...]:
         """Write the file; its name."""

@@ -58,6 +58,10 @@ Folds: TypeAlias = TrainedFolds[SegmentationPlan, CaseStore, Score]
 _log = logging.getLogger("hilum")
 FEWEST = 5
 """Patients below which no calibration and no reliability is fitted."""
+IGNORED = (
+    "voxels that were not annotated were left out of the held-out cases, and cannot be left out of"
+    " a new one: the guarantee is for annotated voxels only"
+)
 _PARTS = 5
 """Parts of the patients; each is calibrated by the others."""
 
@@ -88,7 +92,16 @@ def confidence_after_training(folds: Folds) -> Folds:
         held = _find_counts(folds)
         if not held:
             return folds
-        fitted = fit_confidence(held, folds.plan.labels, networks=len(folds.members))
+        fitted = fit_confidence(
+            held,
+            folds.plan.labels,
+            networks=len(folds.members),
+            notes=decided_notes(
+                end=folds.time_plan.steps is None,
+                postprocessing=bool(folds.plan.postprocessing.value),
+            ),
+            precision=folds.plan.precision.value,
+        )
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
         _log.exception("an error that hilum did not expect")
         return folds.with_notes(f"the confidence could not be fitted: {error}")
@@ -96,9 +109,22 @@ def confidence_after_training(folds: Folds) -> Folds:
         f"Confidence: {fitted.how}; the smallest alpha that they allow is 1 / (n + 1) ="
         f" {smallest_alpha(fitted.patients):.3g}."
     )
-    for note in fitted.notes:
+    for note in (*fitted.notes, *fitted.impossible):
         folds.listener.say(f"Confidence: {note}.")
     return replace(folds, confidence=fitted)
+
+
+def decided_notes(*, end: bool, postprocessing: bool) -> tuple[str, ...]:
+    """Name what the held-out cases decided, as none of them is like a new case then.
+
+    Args:
+        end: when the training ended.
+        postprocessing: what is removed from label maps.
+    """
+    named = [*["when the training ended"] * end, *["the post-processing"] * postprocessing]
+    if not named:
+        return ()
+    return (f"held-out cases decided {' and '.join(named)}: the guarantee is not exact",)
 
 
 def _find_counts(folds: Folds) -> list[HeldOutCase]:
@@ -123,6 +149,7 @@ def fit_confidence(
     *,
     networks: int = 1,
     notes: Sequence[str] = (),
+    precision: str | None = None,
 ) -> VoxelCalibration:
     """Fit calibration, expected Dice, contours and volume intervals of every region.
 
@@ -131,21 +158,13 @@ def fit_confidence(
         table: the labels.
         networks: of the model, of which each case was predicted by some.
         notes: what weakens the guarantee, for people.
+        precision: in which the cases were predicted; None: not known.
     """
     patient, patients = patients_of([one.group for one in held], len(held))
     strata = column_strata([one.case for one in held])
     weaknesses = [*notes]
-    if patients < FEWEST:
-        weaknesses.append(
-            f"{counted(patients, 'held-out patient')}: the voxels are not calibrated and no Dice is"
-            f" expected, for which {FEWEST} are needed"
-        )
-    if smallest_alpha(patients) > ALPHA:
-        weaknesses.append(
-            f"{counted(patients, 'held-out patient')}: an interval that fails for one patient in"
-            f" ten needs {math.ceil(1 / ALPHA) - 1}; from alpha {smallest_alpha(patients):.3g} on"
-            " there is one"
-        )
+    if table.ignore is not None:
+        weaknesses.append(IGNORED)
     if networks > 1:
         weaknesses.append(
             f"each held-out case was predicted by one of the {networks} networks that are averaged"
@@ -155,11 +174,6 @@ def fit_confidence(
         _fit_region(region.name, number, held, patient, strata)
         for number, region in enumerate(table.scored)
     )
-    if names := [one.region for one in regions if one.dice is not None and one.dice.says_little]:
-        weaknesses.append(
-            f"the expected Dice of {some(names)} tells cases apart no better than the mean of the"
-            " held-out cases does"
-        )
     return VoxelCalibration(
         cases=tuple(one.case.id for one in held),
         groups=tuple(patient.tolist()),
@@ -169,7 +183,31 @@ def fit_confidence(
         ),
         regions=regions,
         notes=tuple(weaknesses),
+        impossible=_limits(patients, regions),
+        precision=precision,
     )
+
+
+def _limits(patients: int, regions: Sequence[CalibratedRegion]) -> tuple[str, ...]:
+    """Say what so many patients do not allow."""
+    found = []
+    if patients < FEWEST:
+        found.append(
+            f"{counted(patients, 'held-out patient')}: the voxels are not calibrated and no Dice is"
+            f" expected, for which {FEWEST} are needed"
+        )
+    if smallest_alpha(patients) > ALPHA:
+        found.append(
+            f"{counted(patients, 'held-out patient')}: an interval that fails for one patient in"
+            f" ten needs {math.ceil(1 / ALPHA) - 1}; from alpha {smallest_alpha(patients):.3g} on"
+            " there is one"
+        )
+    if names := [one.region for one in regions if one.dice is not None and one.dice.says_little]:
+        found.append(
+            f"the expected Dice of {some(names)} tells cases apart no better than the mean of the"
+            " held-out cases does"
+        )
+    return tuple(found)
 
 
 def _fit_region(

@@ -150,7 +150,9 @@ def _descriptions(prediction: Prediction) -> dict[int, str]:
     confidence, found = prediction.confidence, {}
     if confidence is None:
         return {}
-    share = f"intervals hold for {100 * (1 - confidence.alpha):.3g} % of patients"
+    share = f"{100 * (1 - confidence.alpha):.3g} % intervals, for patients like the held-out ones"
+    if confidence.notes:
+        share += ", weakened: see run.json"
     regions = zip(prediction.table.scored, confidence.regions, strict=True)
     for region, judged in regions:
         if len(region.labels) == 1:  # a union of labels is no segment

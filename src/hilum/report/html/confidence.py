@@ -35,7 +35,7 @@ def run_confidence(run: RunReport) -> Section:
         for one in confidence.regions
     )
     texts = [confidence.guarantee for _, confidence in judged]
-    texts += [f"{note}." for _, confidence in judged for note in confidence.notes]
+    texts += [f"{note}." for _, one in judged for note in (*one.notes, *one.impossible)]
     head = ("case", "region", "volume, ml", "interval", "inner to outer contour")
     table = Table("Volumes in ml, and the Dice to expect", (*head, "Dice", "at least"), rows)
     return Section(
@@ -86,7 +86,7 @@ def model_confidence(calibration: VoxelCalibration | None) -> Section:
         for region in calibration.regions
         if region.before is not None and region.after is not None
     ]
-    notes = tuple(f"{note}." for note in calibration.notes)
+    notes = tuple(f"{note}." for note in (*calibration.notes, *calibration.impossible))
     return Section("How sure its predictions are", (text, *notes), tuple(blocks))
 
 

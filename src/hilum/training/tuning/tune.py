@@ -20,7 +20,7 @@ from hilum.inference.voxel_counter import VoxelCounter
 from hilum.plan import SegmentationPlan
 from hilum.preprocess import preprocess_labels
 from hilum.training.case_order import shuffled_order
-from hilum.training.fit_confidence import HeldOutCase, fit_confidence
+from hilum.training.fit_confidence import HeldOutCase, decided_notes, fit_confidence
 from hilum.training.options import Listener
 from hilum.training.time_plan import TUNE_SHARES
 from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
@@ -48,6 +48,7 @@ class CountedCase(NamedTuple):
 
     held: HeldCase
     counts: VoxelCounts
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,20 @@ def _tune(
 
     scores: list[Score] = []
     judged: list[HeldOutCase] = []
-    for done, (one, counts) in enumerate(counted_cases, start=1):
+    for done, (one, counts, _) in enumerate(counted_cases, start=1):
         labels = one.volume(found.steps_without(one.case.id), plan.labels)
         own = score_case(labels, read_annotation(one.case), one.case, plan.labels)
         scores += own
         judged.append(HeldOutCase(one.case, one.case.group, counts, own))
         listener.advance("measuring", done, len(predicted), one.case.id)
-    confidence = _fit_confidence(judged, plan.labels, eligible, len(model.networks))
+    confidence = _fit_confidence(
+        judged,
+        plan.labels,
+        eligible,
+        len(model.networks),
+        notes=decided_notes(end=False, postprocessing=bool(found.steps)),
+        precision=counted_cases[0].precision,
+    )
     rows, level = SegmentationValidator(plan, model.device, ()).metrics(scores)
     untrained = (
         " that the predicting networks were not trained on"
@@ -202,16 +210,22 @@ def _tune(
 
 
 def _fit_confidence(
-    judged: Sequence[HeldOutCase], table: LabelTable, eligible: EligibleCases, networks: int
+    judged: Sequence[HeldOutCase],
+    table: LabelTable,
+    eligible: EligibleCases,
+    networks: int,
+    *,
+    notes: tuple[str, ...],
+    precision: str,
 ) -> VoxelCalibration:
     """Fit the confidence of the tuned model on the same cases."""
     parts = any(len(eligible.networks[one.case.id]) < networks for one in judged)
-    notes = (
-        ()
-        if eligible.known
-        else ("the model may have learnt from the held-out cases: then the guarantee is void",)
+    if not eligible.known:
+        void = "the model may have learnt from the held-out cases: then the guarantee is void"
+        notes = (void, *notes)
+    return fit_confidence(
+        judged, table, networks=networks if parts else 1, notes=notes, precision=precision
     )
-    return fit_confidence(judged, table, networks=networks if parts else 1, notes=notes)
 
 
 def predict_out_of_fold(
@@ -287,7 +301,8 @@ def hold_predicted(predictor: Predictor, table: LabelTable, case: Case) -> Count
     truth = preprocess_labels(reference, prepared.restore)
     counter = VoxelCounter(table, prepared.restore, truth)
     labels = predictor.predict_prepared(prepared, counter=counter).labels
-    return CountedCase(hold_case(case, labels, reference, table), counter.finish())
+    held = hold_case(case, labels, reference, table)
+    return CountedCase(held, counter.finish(), predictor.engine.precision)
 
 
 def learning_notes(found: PostprocessingTuning) -> tuple[str, ...]:
