@@ -227,7 +227,7 @@ def test_errors_name_the_option_of_an_argument():
     for text, shown in (
         ("Cure: region='middle' or minutes=20", "Cure: --region middle or --minutes 20"),
         ("every_patch=True for a classifier", "--every-patch for a classifier"),
-        ("alpha=0.3, beta=0.7", "alpha=0.3, beta=0.7"),
+        ("gamma=0.3, beta=0.7", "gamma=0.3, beta=0.7"),
         ("plan='my plan.json'", "plan='my plan.json'"),
     ):
         assert with_options(text) == shown
