@@ -330,3 +330,9 @@ def test_constants_are_described_by_a_noun():
         and vague.match(str(after.value.value))
     ]
     assert found == [], found
+
+
+def test_test_files_have_names_of_their_own():
+    """Python's path finds one module of a name: the second would not be collected."""
+    names = Counter(path.name for path in (REPOSITORY / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1 and name != "conftest.py"] == []

@@ -3,8 +3,8 @@
 import pytest
 from report_samples import calibrated, make_model_folder
 from test_html_report import data  # noqa: F401  (a fixture)
+from test_prediction_report import run  # noqa: F401  (a fixture)
 from test_report_browser import AXE, open_window
-from test_run_report import run  # noqa: F401  (a fixture)
 
 from hilum.report import write_report
 from programs import leave_out
