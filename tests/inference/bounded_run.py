@@ -50,7 +50,9 @@ class Free:
 def main(plan_path, source, out, memory, probabilities):
     plan = load_plan(Path(plan_path))
     engine = Free(plan.network.value.out_channels)
-    model = SimpleNamespace(plan=plan, id="free", facts=None, make_engine=lambda *_, **__: engine)
+    model = SimpleNamespace(
+        plan=plan, id="free", facts=None, confidence=None, make_engine=lambda *_, **__: engine
+    )
     ready = Predictor(model, memory=memory)
     files, mapped = [], predictor.file_array
     predictor.file_array = lambda shape, folder: (files.append(shape), mapped(shape, folder))[1]
