@@ -234,7 +234,7 @@ def test_errors_name_the_option_of_an_argument():
 
 
 def test_logged_errors_name_options_too():
-    """Of hilum's own messages only, and not within the source code of a traceback."""
+    """Only hilum's own messages are rewritten, and not the source code of a traceback."""
 
     def shown(name, text, error=None):
         info = None if error is None else (type(error), error, None)

@@ -97,7 +97,7 @@ def read_again(request, tmp_path_factory):
 
 
 def letter_of(old, new):
-    """What happened to an element."""
+    """Return the action that was taken on an element."""
     if new is None:
         return "X"
     if not new.value and new.value != 0:
@@ -108,7 +108,7 @@ def letter_of(old, new):
 
 
 def letter_of_value(old, before, after):
-    """What happened to a value."""
+    """Return the action that was taken on a value."""
     if before == after:
         return "K"
     if "Zappa" in before:

@@ -65,12 +65,12 @@ class Element:
 
     @property
     def holds_others(self) -> bool:
-        """Whether its value is items or elements, which follow in the list by themselves."""
+        """True if its value is items or elements, which follow in the list by themselves."""
         return self.vr == b"SQ" or self.tag == ITEM or self.length == UNDEFINED
 
     @property
     def end(self) -> int:
-        """Where what follows begins: of a holder of others its first one."""
+        """The place where the next element begins: in a holder of others its first one."""
         return self.value_at if self.holds_others else self.value_at + self.length
 
 

@@ -1,4 +1,4 @@
-"""What the files of a folder say by pydicom alone, and whether a volume is exactly that.
+"""Comparison of a volume with the files of its folder as pydicom alone reads them.
 
 Nothing of hilum's reading is used. A volume is right if each of its slices is one frame of a file:
 the four corners of the frame, placed by its own ImagePositionPatient, ImageOrientationPatient and
@@ -101,7 +101,7 @@ def _voxel_fault(own: np.ndarray, plane: Plane, planes: Sequence[Plane]) -> str:
 
 
 def _lies_on(plane: Plane, geometry: Geometry, z: int) -> bool:
-    """Whether the corners of a frame lie on those of a slice."""
+    """Return True if the corners of a frame lie on those of a slice."""
     _, rows, columns = geometry.shape
     if plane.values.shape != (rows, columns):
         return False

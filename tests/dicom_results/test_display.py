@@ -12,8 +12,8 @@ from hilum.dicom_results.display import (
     with_heat,
     with_outlines,
 )
-from hilum.dicom_results.findings import Line
 from hilum.dicom_results.page import Page, print_page
+from hilum.metrics import Diameter
 
 RED = (228, 26, 28)
 
@@ -51,7 +51,7 @@ def test_outlines_enclose_their_labels():
 
 
 def test_lines_join_their_ends():
-    line = Line((4.0, 3.0), (15.0, 3.0), 22.0)
+    line = Diameter((4.0, 3.0), (15.0, 3.0), 22.0)
     picture = with_outlines(frame(), np.zeros((20, 30), int), {}, [line])
     rows, columns = np.nonzero(picture.any(axis=-1))
     assert set(columns) == {round(3.5 * 19.2 - 0.5)}

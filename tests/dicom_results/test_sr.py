@@ -18,7 +18,6 @@ from hilum.dicom_results.findings import (
     ClassFinding,
     Classification,
     Finding,
-    Line,
     SegReference,
     Site,
 )
@@ -30,11 +29,12 @@ from hilum.dicom_results.sr import (
     save_report,
 )
 from hilum.dicom_results.sr_groups import HYDRATED
+from hilum.metrics import Diameter
 from programs import leave_out, require
 
 PRODUCER = Producer("0123456789abcdef", "0.1.0")
 SEG = SegReference("2.25.5", "2.25.6", "1.2.840.10008.5.1.4.1.1.66.4", {1: 1, 3: 2})
-LINES = Line((2.5, 3.0), (7.5, 11.0), 12.25), Line((6.25, 5.0), (3.0, 8.5), 4.5)
+LINES = Diameter((2.5, 3.0), (7.5, 11.0), 12.25), Diameter((6.25, 5.0), (3.0, 8.5), 4.5)
 FINDINGS = (
     Finding("liver", ("10200004", "SCT", "Liver"), 1, (1, 2, 3), 1234.5, components=2),
     Finding(

@@ -290,7 +290,7 @@ def test_a_plain_table_as_reference(tmp_path):
 
 
 def test_predictions_that_hold_their_labels(tmp_path):
-    """As out-of-fold predictions do; a finding that nobody has is a label too."""
+    """Out-of-fold predictions do; a finding that nobody has is a label too."""
     for table in (TWO, FINDINGS):
         scores = made_up(table, 24)
         write_predictions(scores, table, tmp_path)

@@ -1,4 +1,4 @@
-"""Which metrics are proposed: one drawn shape for each rule."""
+"""Proposed metrics: one shape for each rule."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TABLE = LabelTable.from_names({1: "part"})
 def proposed(
     *maps: np.ndarray, instances: bool = False, also: tuple[str, ...] = ()
 ) -> dict[str, Proposal]:
-    """What is proposed for references that are predicted rightly."""
+    """Return the proposals for references that are predicted rightly."""
     scores = [
         row
         for i, labels in enumerate(maps)

@@ -232,7 +232,7 @@ def test_contours_are_written_and_kept_in_a_file_where_memory_is_short(tmp_path)
 
 
 def test_contours_of_a_model_that_is_good_enough_are_one():
-    """Where the outer one may lie within the inner one, both are at even odds or next to them."""
+    """Both lie at even odds, or next to them, where the outer one may lie within the inner one."""
     good = region(missed=tuple(np.linspace(0, 0.1, BINS + 1)), false=(0.0,) * (BINS + 1))
     assert good.thresholds(9, 0.28) == (BINS // 2, BINS // 2)
 

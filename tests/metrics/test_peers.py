@@ -1,4 +1,4 @@
-"""What other tools print: each value held to the tool itself, empty masks included."""
+"""Values of other tools: each is held to the tool itself, empty masks included."""
 
 import math
 import warnings

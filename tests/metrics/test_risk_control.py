@@ -84,7 +84,7 @@ def test_a_case_without_the_region_makes_every_voxel_false():
 
 
 def test_thresholds_are_the_tightest_that_hold():
-    """Of 9 patients a mean share r counts as (9 r + 1) / 10."""
+    """A mean share r of 9 patients counts as (9 r + 1) / 10."""
     missed = np.linspace(0, 1, BINS + 1)
     place = highest_outer_threshold(missed, 9, 0.28)
     assert missed[place] <= 0.2 < missed[place + 1]

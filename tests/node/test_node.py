@@ -209,7 +209,7 @@ def test_predicting_that_fails_in_any_way_is_an_attempt(start, monkeypatch):
 
 
 def test_results_that_are_not_complete_have_no_successors(start, monkeypatch):
-    """What a failed attempt has written was never sent: later results must not name it."""
+    """Results of a failed attempt were never sent: later ones must not name them."""
     jobs = []
 
     def predicts(self, job, minutes):

@@ -93,7 +93,7 @@ def make_model_folder(folder, *, data_card=CARD, seen=SEEN, assurance=None, eval
 
 
 def calibrated():
-    """What a classifier learnt of its own confidence, without refusals."""
+    """A classifier's calibration, without refusals."""
     calibration = Calibration(
         temperature=1.5,
         because="it lowers the log loss of 40 held-out cases",
@@ -116,3 +116,13 @@ def outcome(case, status="done", **changes):
     """One case of a run."""
     seconds = {"read": 0.5, "run": 2.0, "write": 0.25} if status == "done" else {}
     return CaseOutcome(case=case, status=status, seconds=seconds, **changes)
+
+
+def table_of(document, caption):
+    """The table of a report with a caption."""
+    return next(
+        block
+        for section in document.sections
+        for block in section.blocks
+        if getattr(block, "caption", "") == caption
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from report_samples import AGES, CARD, METRICS, SEEN, calibrated, make_model_folder
+from report_samples import AGES, CARD, METRICS, SEEN, calibrated, make_model_folder, table_of
 from test_html_report import Page, data  # noqa: F401  (a fixture)
 
 from hilum.errors import DataError, ModelError
@@ -38,15 +38,6 @@ def page(folder):
 @pytest.fixture(scope="module")
 def text(page):
     return " ".join(page.text.split())
-
-
-def table_of(document, caption):
-    return next(
-        block
-        for section in document.sections
-        for block in section.blocks
-        if getattr(block, "caption", "") == caption
-    )
 
 
 def test_the_first_words_say_what_how_good_on_whom_and_where_it_fails(text):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import LIVER, make_run, outcome
+from report_samples import LIVER, make_run, outcome, table_of
 from test_html_report import Page, case, data  # noqa: F401  (a fixture)
 
 from hilum import api
@@ -39,15 +39,6 @@ def text(run):
     page = Page((run.parent / "run.html").read_text("utf-8"))
     assert [one for one in page.addresses if not one.startswith(("data:", "#"))] == []
     return " ".join(page.text.split())
-
-
-def table_of(document, caption):
-    return next(
-        block
-        for section in document.sections
-        for block in section.blocks
-        if getattr(block, "caption", "") == caption
-    )
 
 
 def test_the_first_words_say_what_became_of_the_cases(text):

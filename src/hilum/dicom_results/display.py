@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.dicom_results.findings import Line
+    from hilum.metrics import Diameter
 
     Colour = tuple[int, int, int]
     Pixels = NDArray[np.uint8]
@@ -89,7 +89,7 @@ def with_outlines(
     frame: DisplayFrame,
     labels: NDArray[np.integer],
     colours: Mapping[int, Colour],
-    lines: Sequence[Line] = (),
+    lines: Sequence[Diameter] = (),
 ) -> Pixels:
     """Draw the outlines of labels (rows, columns) on a frame, and measured lines."""
     from scipy import ndimage

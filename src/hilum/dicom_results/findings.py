@@ -8,22 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measured line on a source frame.
-
-    Args:
-        start: (row, column) of one end; the centre of a pixel has whole numbers.
-        end: (row, column) of the other end.
-        length_mm: the distance between them.
-    """
-
-    start: Point
-    end: Point
-    length_mm: float
+    from hilum.metrics import Diameter
 
 
 @dataclass(frozen=True)
@@ -37,8 +22,8 @@ class Bidirectional:
     """
 
     frame: int
-    long: Line
-    short: Line
+    long: Diameter
+    short: Diameter
 
 
 @dataclass(frozen=True)

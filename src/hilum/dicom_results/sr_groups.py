@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         ClassFinding,
         Classification,
         Finding,
-        Line,
         SegReference,
         Site,
     )
     from hilum.dicom_results.repair import SourceImages
+    from hilum.metrics import Diameter
 
     Group = (
         sr.VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -144,7 +144,7 @@ class GroupMaker:
             ],
         )
 
-    def _line(self, name: sr.CodedConcept, line: Line, frame: int) -> sr.Measurement:
+    def _line(self, name: sr.CodedConcept, line: Diameter, frame: int) -> sr.Measurement:
         """Make the number of a line, with its ends on a source frame.
 
         DICOM counts (column, row) from the corner of the first pixel, whose centre is (.5, .5).

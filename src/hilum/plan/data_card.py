@@ -14,7 +14,7 @@ from pydantic import Field
 
 from hilum.dataset.columns import is_numeric, number, role_of, words_of
 from hilum.errors import DataError
-from hilum.files import Readable  # noqa: TC001  (pydantic reads the annotation when the class is made)
+from hilum.files import Readable  # noqa: TC001  (pydantic reads annotations at run time)
 from hilum.files.text import is_known
 from hilum.io.inventory import (
     InventoryRecord,  # noqa: TC001  (pydantic reads the annotation when the class is made)

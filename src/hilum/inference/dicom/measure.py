@@ -15,8 +15,8 @@ import numpy as np
 
 from hilum.dicom_results.codes import code_of_name
 from hilum.dicom_results.concepts import ANATOMY, concepts_of
-from hilum.dicom_results.findings import Bidirectional, Finding, Line, Site
-from hilum.metrics import components, widest_slice
+from hilum.dicom_results.findings import Bidirectional, Finding, Site
+from hilum.metrics import Diameter, components, widest_slice
 from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hilum.dicom_results.concepts import SegmentConcepts
     from hilum.inference.dicom.source import DicomSource
     from hilum.inference.prediction import Prediction
-    from hilum.metrics import Diameter
     from hilum.metrics.masks import Mask
     from hilum.volume import Geometry, Label, LabelTable
 
@@ -196,11 +195,11 @@ class _Piece:
         return Bidirectional(corner[0] + z, _line(found.long, corner), _line(found.short, corner))
 
 
-def _line(found: Diameter, corner: tuple[int, ...]) -> Line:
+def _line(found: Diameter, corner: tuple[int, ...]) -> Diameter:
     """Move a diameter from the box of its mask to the whole frame."""
     (y0, x0), (y1, x1) = found.start, found.end
     _, y, x = corner
-    return Line((y + y0, x + x0), (y + y1, x + x1), rounded(found.length_mm, decimals=2))
+    return Diameter((y + y0, x + x0), (y + y1, x + x1), rounded(found.length_mm, decimals=2))
 
 
 def rounded(value: float, *, decimals: int) -> float:
