@@ -66,7 +66,10 @@ def test_a_subgroup_is_summarised_like_the_whole(scores):
         found = here.estimate(metric, "spleen")
         assert (found.low, found.high) == pytest.approx((whole.low, whole.high))
         assert (found.n, found.patients, found.method) == (whole.n, 4, whole.interval)
-    assert not groups["site", "B"].small or groups["site", "B"].patients < 10
+    assert groups["site", "B"].small
+    most = {case: {"side": "left" if case != "c0" else "right"} for case in CELLS}
+    large = {g.value: g for g in label_map_subgroups(scores, most, ["side"])}["left"]
+    assert (large.patients, large.small) == (12, False)
 
 
 def test_misses_of_a_subgroup_are_counted(scores):

@@ -20,6 +20,7 @@ from hilum.metrics.risk_control import (
     lowest_inner_threshold,
     mean_risk,
     missed_share,
+    patients_for,
     smallest_alpha,
 )
 
@@ -173,3 +174,8 @@ def test_spearman_is_scipys_over_patients():
     assert twice == pytest.approx((r, low, high))
     assert np.isnan(spearman([1.0] * 5, [1, 2, 3, 4, 5])).all()
     assert np.isnan(spearman([1, 2, 3], [1, 2, 3])).all()
+
+
+def test_an_alpha_needs_the_patients_whose_smallest_it_is():
+    assert all(patients_for(smallest_alpha(n)) == n for n in range(1, 400))
+    assert (patients_for(0.1), patients_for(0.09), patients_for(0.5)) == (9, 11, 1)

@@ -133,7 +133,7 @@ def test_classes_show_probabilities_sets_and_refusals(tmp_path):
     assert rows[1][:6] == ("n1", "predicted", "malignant", "0.300", "0.700", "benign, malignant")
     assert rows[2][1] == "predicted, refused"
     assert [one.value for one in document.numbers] == ["3 of 3", "1", "0"]
-    assert table_of(document, "Classes over all predicted cases").rows[0][1] in {"1 of 3", "2 of 3"}
+    assert table_of(document, "Classes over all predicted cases").rows[0][1] == "1 of 3"
     pictures = [
         block.title
         for section in document.sections

@@ -98,7 +98,7 @@ def test_coverage_is_shown_by_stratum(fitted):
     assert coverage["all"].patients == 30
     assert coverage["all"].low <= coverage["all"].covered <= coverage["all"].high
     assert coverage["site A"].patients + coverage["site B"].patients == 30
-    assert {"age up to 14.5", "age above 14.5"} <= set(coverage)
+    assert sum(name.startswith("age ") for name in coverage) == 3  # thirds
     assert sum("predicted" in name for name in coverage) == 3
     assert coverage["all"].covered >= 0.8
 
@@ -214,7 +214,17 @@ def test_strata_by_hand():
     cases = [
         Case(f"c{n}", None, {}, columns={"fold": "1", "sex": "f" if n else ""}) for n in (0, 1)
     ]
-    assert column_strata(cases) == ()  # one value, and a column that describes nobody
+    found = column_strata(cases)  # of a column that describes who was examined
+    assert [(one.name, one.cases.tolist()) for one in found] == [
+        ("sex f", [False, True]),
+        ("sex not known", [True, False]),
+    ]
+    words = ("f", "NA", "f ", "unknown", "m")
+    cases = [Case(f"c{n}", None, {}, columns={"sex": one}) for n, one in enumerate(words)]
+    counts = {one.name: int(one.cases.sum()) for one in column_strata(cases)}
+    assert counts == {"sex f": 2, "sex m": 1, "sex not known": 2}
+    same = [Case(f"c{n}", None, {}, columns={"sex": "f"}) for n in range(3)]
+    assert column_strata(same) == ()
     assert region_strata("organ", np.ones(3), np.ones(3)) == ()
 
 

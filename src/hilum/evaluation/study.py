@@ -107,7 +107,11 @@ def rank_models(study: Study, margins: Mapping[str, float], how: Resampling) -> 
     """
     count, level = len(study.models), how.get("level", LEVEL)
     if count > len(string.ascii_lowercase):
-        raise UsageError(f"there are {count} models", needed="at most 26")
+        raise UsageError(
+            f"there are {count} models",
+            needed=f"at most {len(string.ascii_lowercase)}",
+            cure="compare fewer at once; runs of one model are one argument: A1,A2,A3",
+        )
     names = string.ascii_lowercase[:count]
     pairs = [*combinations(range(count), 2)]
     decided = decide(

@@ -20,6 +20,7 @@ from hilum.metrics.risk_control import (
     count_above,
     highest_outer_threshold,
     lowest_inner_threshold,
+    patients_for,
     smallest_alpha,
 )
 from hilum.plan.plan import Record
@@ -305,7 +306,7 @@ class VoxelCalibration(Record):
     def guarantee(self, alpha: float) -> str:
         """Say what holds at an alpha, and for whom."""
         share, patients = f"{100 * alpha:.3g} %", self.patients
-        if alpha < smallest_alpha(patients):
+        if patients < patients_for(alpha):
             return (
                 f"None at alpha {alpha:g}: {patients} held-out patients allow"
                 f" {smallest_alpha(patients):.3g} or more."
@@ -321,14 +322,14 @@ class VoxelCalibration(Record):
 
     def _impossible(self, alpha: float) -> tuple[str, ...]:
         """Say which contours and intervals of single regions the held-out patients do not allow."""
-        if alpha < smallest_alpha(self.patients):
+        if self.patients < patients_for(alpha):
             return ()
         notes = []
         for region in self.regions:
-            if region.patients_with < math.ceil(1 / alpha) - 1:
+            if region.patients_with < patients_for(alpha):
                 notes.append(
                     f"{region.region}: no outer contour, as {region.patients_with} held-out"
-                    f" patients have it and {math.ceil(1 / alpha) - 1} are needed"
+                    f" patients have it and {patients_for(alpha)} are needed"
                 )
             elif region.thresholds(self.patients, alpha)[1] is None:
                 notes.append(

@@ -37,6 +37,11 @@ def smallest_alpha(patients: int) -> float:
     return 1 / (patients + 1)
 
 
+def patients_for(alpha: float) -> int:
+    """Return how many held-out patients an alpha needs: the least n with 1 / (n + 1) <= alpha."""
+    return math.ceil(1 / (alpha + _ROUNDING) - 1)
+
+
 def check_alpha(alpha: float, patients: int) -> None:
     """Refuse an alpha that so many held-out patients do not allow.
 
@@ -51,10 +56,10 @@ def check_alpha(alpha: float, patients: int) -> None:
         )
     least = smallest_alpha(patients)
     if alpha < least - _ROUNDING:
-        more = math.ceil(1 / alpha - 1 - _ROUNDING)
         raise UsageError(
             f"alpha={alpha:g} with {counted(patients, 'held-out patient')}",
-            needed=f"at least 1 / (n + 1) = {least:.3g}; for {alpha:g} {more} patients",
+            needed=f"at least 1 / (n + 1) = {least:.3g}; for {alpha:g}"
+            f" {patients_for(alpha)} patients",
             cure=f"alpha={math.ceil(1000 * least) / 1000:g}, or train with folds=5, so that every"
             " patient is held out once",
         )

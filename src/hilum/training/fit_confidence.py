@@ -34,6 +34,7 @@ from hilum.metrics.risk_control import (
     left_out_coverage,
     mean_risk,
     missed_share,
+    patients_for,
     smallest_alpha,
 )
 from hilum.metrics.validation import patients_of
@@ -199,7 +200,7 @@ def _limits(patients: int, regions: Sequence[CalibratedRegion]) -> tuple[str, ..
     if smallest_alpha(patients) > ALPHA:
         found.append(
             f"{counted(patients, 'held-out patient')}: an interval that fails for one patient in"
-            f" ten needs {math.ceil(1 / ALPHA) - 1}; from alpha {smallest_alpha(patients):.3g} on"
+            f" ten needs {patients_for(ALPHA)}; from alpha {smallest_alpha(patients):.3g} on"
             " there is one"
         )
     if names := [one.region for one in regions if one.dice is not None and one.dice.says_little]:

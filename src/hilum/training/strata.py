@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.columns import is_numeric, number, role_of
+from hilum.dataset.columns import role_of
+from hilum.evaluation.subgroups import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case
 
-MOST_VALUES = 6
-"""A column of words with more values makes no strata."""
 FEWEST_IN_THIRDS = 15
 """Cases with the region below which they are not cut into thirds by volume."""
 
@@ -58,21 +57,12 @@ def region_strata(
 
 
 def column_strata(cases: Sequence[Case]) -> tuple[Stratum, ...]:
-    """Divide cases by the columns that describe who was examined: numbers at their median."""
-    strata: list[Stratum] = []
+    """Divide cases by the columns that describe who was examined, as subgroups are divided."""
     names = dict.fromkeys(name for case in cases for name in case.columns)
-    for name in names:
-        values = [case.columns.get(name, "") for case in cases]
-        if role_of(name) != "description":
-            continue
-        if is_numeric(values):
-            numbers = np.array([number(one) for one in values])
-            middle = float(np.nanmedian(numbers))
-            strata += [
-                Stratum(f"{name} up to {middle:g}", numbers <= middle),
-                Stratum(f"{name} above {middle:g}", numbers > middle),
-            ]
-        elif 1 < len(known := sorted({*values} - {""})) <= MOST_VALUES:
-            array = np.array(values)
-            strata += [Stratum(f"{name} {one}", array == one) for one in known]
-    return tuple(strata)
+    return tuple(
+        Stratum(f"{name} {value}", flags)
+        for name in names
+        if role_of(name) == "description"
+        for value, flags in split([case.columns.get(name, "").strip() for case in cases])
+        if not flags.all()
+    )

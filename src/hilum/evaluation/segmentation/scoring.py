@@ -64,6 +64,7 @@ class ScoringRules:
                 f"tolerances {', '.join(f'{mm:g}' for mm in self.tolerances)} mm and metrics"
                 f" {', '.join(self.also) or 'none'}",
                 needed="each of them once",
+                cure="leave out what is named twice",
             )
         for name in self.also:
             if name not in ON_REQUEST:
