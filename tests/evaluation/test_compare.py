@@ -12,6 +12,7 @@ from scipy import stats
 
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
+from hilum.evaluation.comparison_page import few_patients
 from hilum.evaluation.page import p_value
 from hilum.metrics import holm
 from hilum.volume import LabelTable
@@ -127,6 +128,25 @@ def test_a_page_begins_with_what_the_comparison_shows() -> None:
     assert first.startswith("No difference is shown in any of")
     assert "These cases allow a difference in Dice of liver of -" in first
     assert re.search(r"To see a difference of 0\.01 .* about \d+ patients are needed; there", first)
+
+
+def test_a_page_says_where_no_difference_can_be_shown() -> None:
+    few = compare(evaluation(dices(0.03, n=6)), evaluation(dices(n=6)))
+    tests = sum(not math.isnan(one.p_value) for one in few.differences)
+    assert tests > 1
+    needed = next(n for n in range(6, 40) if tests * 2 / 2**n < 0.05)
+    assert (
+        "Attention: 6 patients can show no difference, however large: corrected for"
+        f" {tests} tests, at least {needed} patients are needed." in few.markdown()
+    )
+    enough = compare(evaluation(dices(0.03, n=needed)), evaluation(dices(n=needed)))
+    assert "Attention" not in enough.markdown()
+    assert enough["liver", "dice"].better == "a"
+    assert few_patients(1, 5, 0.95).endswith(
+        "corrected for 1 test, at least 6 patients are needed."
+    )
+    assert few_patients(1, 6, 0.95) == few_patients(0, 1, 0.95) == ""
+    assert few_patients(3, 1, 0.95).startswith("Attention: 1 patient can show")
 
 
 def test_who_loses_on_average_is_not_called_better() -> None:

@@ -93,7 +93,17 @@ def test_tests_are_those_of_the_metrics_room():
     ],
 )
 def test_p_values_of_intervals(difference, low, high, p):
-    assert p_of_interval(difference, low, high, 0.95) == pytest.approx(p, rel=1e-2, nan_ok=True)
+    found = p_of_interval(difference, low, high, 0.95, 40)
+    assert found == pytest.approx(p, rel=1e-2, nan_ok=True)
+
+
+def test_few_patients_have_no_tiny_p_value():
+    assert p_of_interval(0.2, 0.199, 0.201, 0.95, 6) == 2 / 2**6
+    good = made_up(TWO, 12, noise=0.1)
+    turned = [s.model_copy(update={"probabilities": s.probabilities[::-1]}) for s in good]
+    found = compare_classes(good, turned, TWO, **FAST)["brier"]
+    patients = len({s.patient for s in good})
+    assert (found.test, found.p_value) == ("bootstrap", 2 / 2**patients)
 
 
 @pytest.mark.parametrize("table", [TWO, THREE, GRADES, FINDINGS])

@@ -135,13 +135,40 @@ def test_the_mean_over_regions_is_that_of_an_evaluation() -> None:
         regions = summarise(models[place].scores, resamples=20)
         assert one.value == pytest.approx(regions.overall["dice"].mean)
     first = ranking.pairs[0].differences[0]
-    assert (first.part, first.test, first.p_permutation) == ("", "bootstrap", None)
+    assert (first.part, first.test) == ("", "permutation")
+    assert first.p_value == first.p_permutation == 1  # all of it comes from one patient's spleen
     values = {one.model: one.value for one in ranking["dice"]}
     assert (first.a, first.b) == pytest.approx((values["a"], values["b"]))
     assert first.difference == pytest.approx(values["a"] - values["b"])
     alike = compare([models[0]] * 2, [models[1]] * 2, **FAST)
     assert isinstance(alike, Ranking)
     assert alike.pairs[0].differences[0].difference == pytest.approx(first.difference)
+
+
+def of_few(better: float, seed: int, patients: int) -> Evaluation:
+    """Two regions of the first patients."""
+    one = two_regions(model(better, seed), 0.1)
+    few = {f"c{i}" for i in range(1, patients + 1)}
+    return Evaluation(tuple(s for s in one.scores if s.case in few), one.record)
+
+
+def test_six_patients_show_no_best_model() -> None:
+    models = [of_few(better, seed, 6) for seed, better in enumerate((0.0, 0.1, 0.2))]
+    ranking = compare(*models, **FAST)
+    assert isinstance(ranking, Ranking)
+    first = ranking.pairs[0].differences[0]
+    assert (first.test, first.p_value, first.better) == ("permutation", 2 / 2**6, "undecided")
+    assert "who is the best is not settled." in ranking.markdown()
+    tests = sum(not np.isnan(one.p_value) for pair in ranking.pairs for one in pair.differences)
+    needed = next(n for n in range(6, 40) if tests * 2 / 2**n < 0.05)
+    attention = (
+        "Attention: 6 patients can show no difference, however large: corrected for"
+        f" {tests} tests, at least {needed} patients are needed."
+    )
+    assert attention in ranking.markdown()
+    assert "Attention" not in compare(*[model(b, 1) for b in (0, 0.1, 0.2)], **FAST).markdown()
+    runs = [[models[0], models[1]], [models[1], models[2]]]  # their test is no permutation
+    assert "Attention" not in compare(*runs, **FAST).markdown()
 
 
 def without(one: Evaluation, cases: int) -> Evaluation:

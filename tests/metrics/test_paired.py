@@ -8,7 +8,13 @@ import pytest
 from scipy import stats
 
 from hilum.errors import UsageError
-from hilum.metrics import equivalence_p, paired_test, patients_needed
+from hilum.metrics import (
+    equivalence_p,
+    paired_test,
+    patients_needed,
+    permutation_p_of_columns,
+    smallest_p,
+)
 from hilum.metrics.paired import EXACT_PATIENTS
 
 
@@ -72,6 +78,48 @@ def test_permutation_holds_its_level():
         for _ in range(400)
     ]
     assert abs(np.mean(np.array(p) < 0.05) - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_columns_are_flipped_by_whole_patients():
+    random = np.random.default_rng(5)
+    differences = random.normal(0.1, 0.2, (9, 3))
+    differences[2, 0] = differences[:, 2] = np.nan  # the last region has no value at all
+    differences[8] = np.nan  # nor has the last patient
+    groups = ["p", "p", "q", "r", "r", "r", "s", "t", "u"]
+    observed = abs(np.mean(np.nanmean(differences[:, :2], axis=0)))
+    means = []
+    for signs in itertools.product((-1, 1), repeat=5):
+        sign = dict(zip("pqrst", signs, strict=True)) | {"u": 1}
+        flipped = differences * np.array([sign[group] for group in groups])[:, None]
+        means.append(abs(np.mean(np.nanmean(flipped[:, :2], axis=0))))
+    wanted = np.mean(np.array(means) >= observed - 1e-12)
+    assert 0.1 < wanted < 0.9
+    assert permutation_p_of_columns(differences, groups) == pytest.approx(wanted)
+
+
+def test_one_column_of_columns_is_the_paired_test():
+    random = np.random.default_rng(6)
+    for patients in (8, 30):
+        values = random.normal(0.2, 1, patients)
+        expected = paired_test(values, np.zeros(patients), own(patients), seed=3).p_permutation
+        found = permutation_p_of_columns(values[:, None], own(patients), seed=3)
+        assert found == pytest.approx(expected)
+
+
+def test_columns_without_a_value_or_of_other_shapes():
+    assert math.isnan(permutation_p_of_columns([[np.nan, np.nan]], ["p"]))
+    assert math.isnan(permutation_p_of_columns(np.empty((0, 2)), []))
+    with pytest.raises(UsageError, match="a row a case"):
+        permutation_p_of_columns([0.1, 0.2], ["p", "q"])
+    with pytest.raises(UsageError, match="one group a case"):
+        permutation_p_of_columns([[0.1], [0.2]], ["p"])
+
+
+def test_no_permutation_has_less_than_the_smallest_p():
+    for patients in (1, 2, 6):
+        found = permutation_p_of_columns(np.full((patients, 2), 0.3), own(patients))
+        assert found == pytest.approx(smallest_p(patients))
+    assert smallest_p(5000) == 0  # too small for a float, no error
 
 
 def test_equivalence_is_the_two_one_sided_z_tests():

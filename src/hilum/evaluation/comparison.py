@@ -53,17 +53,18 @@ class Difference(Record):
         test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
             faces 0 taken for that of a normal distribution, so that p is below 1 - level where the
-            interval leaves 0 out; of label maps too, of the mean over regions. "runs": of models
-            with several runs, over patients and runs, and so is the interval, see
-            `hilum.metrics.runs_test`. "none": there is no test. None: of label maps, which have
-            the Wilcoxon signed-rank test over patients.
+            interval leaves 0 out. "permutation": of the mean over regions, which no single case
+            has, the sign-flip permutation test over patients. "runs": of models with several runs,
+            over patients and runs, and so is the interval, see `hilum.metrics.runs_test`. "none":
+            there is no test. None: of label maps, which have the Wilcoxon signed-rank test over
+            patients.
         p_value: two-sided.
         p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
             6, 1979).
         n: of label maps, cases where both are defined.
         patients: of label maps, patients of these cases.
         p_permutation: of label maps, the sign-flip permutation test of the mean difference over
-            patients, two-sided; None of several runs and of the mean over regions.
+            patients, two-sided; None of several runs.
         margin: the largest difference that does not matter, where one was given.
         p_equivalence: that the difference is smaller than the margin (two one-sided tests); None
             where there is no interval.
@@ -85,7 +86,7 @@ class Difference(Record):
     difference: Number
     low: Number
     high: Number
-    test: Literal["delong", "bootstrap", "runs", "none"] | None = None
+    test: Literal["delong", "bootstrap", "permutation", "runs", "none"] | None = None
     p_value: Number
     p_holm: Number = math.nan
     p_permutation: float | None = None
@@ -358,10 +359,11 @@ def deviation_of_interval(low: float, high: float, patients: int, level: float) 
     return defined(error * math.sqrt(patients))
 
 
-def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
+def p_of_interval(difference: float, low: float, high: float, level: float, patients: int) -> float:
     """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
 
-    1 where nothing differs.
+    1 where nothing differs; never less than the smallest p of a permutation of so many patients, as
+    the interval of a few is far from exact.
     """
     from scipy.special import ndtr, ndtri
 
@@ -370,7 +372,8 @@ def p_of_interval(difference: float, low: float, high: float, level: float) -> f
     reach = difference - low if difference > 0 else high - difference
     if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
         return math.nan
-    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
+    p = float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
+    return max(p, metrics.smallest_p(patients))
 
 
 def known_margins(

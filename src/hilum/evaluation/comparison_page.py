@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.markdown import table_lines
 from hilum.evaluation.metric_table import RATIOS, title
-from hilum.evaluation.page import decimals, joined_sentence, p_value, some, span
-from hilum.metrics.paired import POWER, patients_needed
+from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
+from hilum.metrics.paired import POWER, patients_needed, smallest_p
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hilum.evaluation.comparison import Comparison, Difference
 
@@ -114,13 +115,42 @@ def conclusion(comparison: Comparison) -> str:
             f"No difference is shown in any of {counted(len(rows), 'row')}; that alone does not"
             " show that the two are alike."
         )
+    if comparison.patients is None:  # label maps, whose test is of patients' signs
+        patients = max((one.patients or 0 for one in rows), default=0)
+        parts.append(few_patients(count_tests(rows), patients, comparison.level))
     if alike := [f"{name(one)} (within {one.margin:g})" for one in rows if one.equivalent]:
         parts.append(f"Shown to be equivalent: {some(alike)}.")
     first = next((one for one in rows if not math.isnan(one.difference)), None)
     if first is not None and first.better == "undecided":
         patients = first.patients or comparison.patients or 0
         parts.append(allowed_difference(first, name(first), patients, comparison.level))
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
+
+
+def count_tests(differences: Iterable[Difference]) -> int:
+    """Count the rows that have a test, for whose number p-values are corrected."""
+    return sum(not math.isnan(one.p_value) for one in differences)
+
+
+def few_patients(tests: int, patients: int, level: float) -> str:
+    """Say where so few patients of label maps can show no difference; "" where they can.
+
+    Args:
+        tests: how many p-values are corrected together.
+        patients: whose signs the tests flip.
+        level: 1 minus the level of significance.
+    """
+
+    def can_show(number: int) -> bool:
+        return tests * smallest_p(number) < 1 - level
+
+    if can_show(patients):
+        return ""
+    needed = next(filter(can_show, count(1)))
+    return (
+        f"{ATTENTION}{counted(patients, 'patient')} can show no difference, however large:"
+        f" corrected for {counted(tests, 'test')}, at least {needed} patients are needed."
+    )
 
 
 def allowed_difference(one: Difference, name: str, patients: int, level: float) -> str:

@@ -9,7 +9,9 @@ from hilum.errors import counted
 from hilum.evaluation.comparison_page import (
     DECIDES,
     allowed_difference,
+    count_tests,
     difference_table,
+    few_patients,
     row_name,
 )
 from hilum.evaluation.markdown import table_lines
@@ -55,6 +57,9 @@ def ranking_conclusion(ranking: Ranking) -> list[str]:
         first = ranking.ranks[0]
         headline = ranking[first.part, first.metric]
         sentences = [_order(ranking, headline), _tests(ranking, headline)]
+    if ranking.scaled is not None and not _several_runs(ranking):  # label maps: signs of patients
+        tests = count_tests(one for pair in ranking.pairs for one in pair.differences)
+        sentences.append(few_patients(tests, ranking.patients, ranking.level))
     scaled = ranking.scaled is not False
     if alike := [
         f"{pair.a} and {pair.b} in {row_name(one.part, one.metric, scaled=scaled)}"
@@ -64,7 +69,7 @@ def ranking_conclusion(ranking: Ranking) -> list[str]:
         if one.equivalent
     ]:
         sentences.append(f"Shown to be equivalent: {some(alike)}.")
-    return [*sentences, *_runs(ranking)]
+    return [*filter(None, sentences), *_runs(ranking)]
 
 
 def ranking_methods(ranking: Ranking) -> str:
@@ -78,7 +83,7 @@ def ranking_methods(ranking: Ranking) -> str:
     )
     said = [f"{models} {ranking.cases} cases of {counted(ranking.patients, 'patient')}."]
     level = f"{ranking.level:.0%}"
-    several = any(len(one.runs) > 1 for one in ranking.models)
+    several = _several_runs(ranking)
     if ranking.pairs:
         said.append(
             "Ranks: by the value in all cases; their stability in resamples of the patients"
@@ -157,6 +162,10 @@ def run_table(ranking: Ranking) -> TableOf:
         for one in ranking.spreads
     ]
     return head, rows
+
+
+def _several_runs(ranking: Ranking) -> bool:
+    return any(len(one.runs) > 1 for one in ranking.models)
 
 
 def _order(ranking: Ranking, headline: tuple[Rank, ...]) -> str:

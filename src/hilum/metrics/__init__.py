@@ -81,6 +81,8 @@ from hilum.metrics.paired import PairedTest as PairedTest
 from hilum.metrics.paired import equivalence_p as equivalence_p
 from hilum.metrics.paired import paired_test as paired_test
 from hilum.metrics.paired import patients_needed as patients_needed
+from hilum.metrics.paired import permutation_p_of_columns as permutation_p_of_columns
+from hilum.metrics.paired import smallest_p as smallest_p
 from hilum.metrics.peers import PeerValue as PeerValue
 from hilum.metrics.peers import Tool as Tool
 from hilum.metrics.peers import peer_values as peer_values

@@ -94,6 +94,38 @@ def paired_test(
     )
 
 
+def permutation_p_of_columns(
+    differences: ArrayLike, groups: Sequence[Hashable], *, seed: int = 0
+) -> float:
+    """Two-sided p-value of the mean of the columns' means, the signs of whole patients flipped.
+
+    Args:
+        differences: (N, R) a minus b of each case and region; NaN is undefined and left out.
+        groups: (N,) whose case it is.
+        seed: of the random flips of more than `EXACT_PATIENTS` patients.
+
+    Returns:
+        NaN where nothing is defined.
+
+    Raises:
+        UsageError: not one row a case, or not one group a row.
+    """
+    rows = np.asarray(differences, dtype=np.float64)
+    if rows.ndim != 2:
+        raise UsageError(f"the differences have shape {rows.shape}", needed="a row a case (N, R)")
+    patient, patients = patients_of(groups, len(rows))
+    defined = ~np.isnan(rows)
+    shares = np.where(defined, rows, 0.0) / np.maximum(defined.sum(axis=0), 1)  # of columns' means
+    sums = np.bincount(patient, shares.sum(axis=1), patients).astype(np.float64)
+    known = np.bincount(patient, defined.any(axis=1), patients) > 0
+    return _permutation_p(sums[known], seed) if known.any() else math.nan
+
+
+def smallest_p(patients: int) -> float:
+    """The smallest two-sided p-value that flips of the signs of so many patients can have."""
+    return 2.0 ** (1 - patients)
+
+
 def equivalence_p(difference: float, low: float, high: float, margin: float, level: float) -> float:
     """p-value of the claim that a difference is smaller than a margin, either way (TOST).
 
@@ -162,16 +194,16 @@ def _patient_means(values: Numbers, groups: Sequence[Hashable]) -> Numbers:
     return np.asarray(np.bincount(patient, weights=values[kept]) / np.bincount(patient))
 
 
-def _permutation_p(means: Numbers, seed: int) -> float:
-    """Two-sided p-value of the mean under flips of the signs of the patients' differences (G,)."""
-    patients = len(means)
-    limit = abs(float(means.sum())) * (1 - 1e-12)  # flips that give the same sum count
+def _permutation_p(differences: Numbers, seed: int) -> float:
+    """Two-sided p-value of the sum under flips of the signs of the patients' differences (G,)."""
+    patients = len(differences)
+    limit = abs(float(differences.sum())) * (1 - 1e-12)  # flips that give the same sum count
     if patients <= EXACT_PATIENTS:
         bits = np.arange(2**patients)[:, None] >> np.arange(patients) & 1
-        return float(np.mean(np.abs((2.0 * bits - 1) @ means) >= limit))
+        return float(np.mean(np.abs((2.0 * bits - 1) @ differences) >= limit))
     random, beyond = np.random.default_rng(seed), 0
     block = max(1, _IN_BLOCK // patients)
     for start in range(0, FLIPS, block):
         flips = random.integers(0, 2, size=(min(block, FLIPS - start), patients), dtype=np.int8)
-        beyond += int((np.abs((2.0 * flips - 1) @ means) >= limit).sum())
+        beyond += int((np.abs((2.0 * flips - 1) @ differences) >= limit).sum())
     return (beyond + 1) / (FLIPS + 1)  # the data as they are count as one flip

@@ -260,7 +260,7 @@ def _difference(a: Measure, b: Measure, whose: Sequence[int], how: Resampling) -
         )
         change, of_a, of_b = resampled.estimate, a.function(*a.arrays), b.function(*b.arrays)
         low, high, test = resampled.low, resampled.high, "bootstrap"
-        p = p_of_interval(change, low, high, level)
+        p = p_of_interval(change, low, high, level, len(set(whose)))
     return Difference(
         part=a.part,
         metric=a.metric,

@@ -16,7 +16,6 @@ from hilum.evaluation.comparison import (
     defined,
     deviation_of_interval,
     over_runs,
-    p_of_interval,
 )
 from hilum.evaluation.metric_table import (
     HIGHER_IS_BETTER,
@@ -143,12 +142,13 @@ class RegionMeansRow(LabelMapRow):
         )
 
     def difference(self, a: int, b: int) -> Difference:
-        """Test the difference by its bootstrap interval, as no single case has this metric."""
+        """Test the difference by flips of whole patients, as no single case has this metric."""
         kept, groups, level = self._defined, self.groups, self.how.get("level", LEVEL)
         first, second = (self.regions[side].mean(axis=-1).T[kept] for side in (a, b))  # (N, R)
         of_a, of_b = (metrics.mean_of_columns(side) for side in (first, second))
         tested = metrics.bootstrap_interval(first - second, groups, "mean", **self.how)
-        p = p_of_interval(of_a - of_b, tested.low, tested.high, level)
+        seed = self.how.get("seed", 0)
+        p = metrics.permutation_p_of_columns(first - second, groups, seed=seed)
         found = Difference(
             part=self.part,
             metric=self.metric,
@@ -157,10 +157,11 @@ class RegionMeansRow(LabelMapRow):
             difference=of_a - of_b,
             low=tested.low,
             high=tested.high,
-            test="none" if math.isnan(p) else "bootstrap",
+            test="none" if math.isnan(p) else "permutation",
             p_value=p,
             n=int(kept.sum()),
             patients=tested.patients,
+            p_permutation=defined(p),
             deviation=deviation_of_interval(tested.low, tested.high, tested.patients, level),
             only_a=0,
             only_b=0,
