@@ -383,6 +383,24 @@ def test_a_file_of_others_is_kept(data, tmp_path):
     write_report(data / "evaluation", Path(tmp_path / "new.html"))  # its own is replaced
 
 
+def test_methods_name_the_surfaces_and_metrics_that_there_are(page, data, tmp_path):
+    text = " ".join(page.text.split())
+    assert "of the mean t below 20 patients, BCa above" in text
+    assert "NSD at 2 mm. Surfaces run between voxels" in text
+    metrics = text[text.index("Metrics: Dice; IoU; NSD; HD95, mm;") :].split(". ")[0]
+    assert "lesion" not in metrics  # the liver is no lesion
+    assert "boundary IoU" not in metrics
+    how = {"surface": "mesh", "tolerance_mm": 1.5, "also": ["boundary_iou"]}
+    made = evaluate_folder(data / "predictions", data / "Dataset001_Liver", tmp_path / "e", **how)
+    write_report(tmp_path / "e", tmp_path / "r.html")
+    text = " ".join(Page((tmp_path / "r.html").read_text("utf-8")).text.split())
+    assert "; boundary IoU. NSD at 1.5 mm. Surfaces are the triangles of marching cubes" in text
+    summary = made.markdown().splitlines()[2]
+    assert "NSD at 1.5 mm. Surfaces are the triangles of marching cubes" in summary
+    assert "of the mean t below 20 patients, BCa above (2000 resamples)" in summary
+    assert "bootstrap" not in summary
+
+
 def test_what_other_tools_print_is_shown_where_it_was_asked_for(data, tmp_path):
     evaluate_folder(
         data / "predictions",

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from hilum.errors import counted
 from hilum.evaluation.markdown import table_lines
 from hilum.evaluation.metric_table import RATIOS, title
-from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
+from hilum.evaluation.page import (
+    ATTENTION,
+    INTERVALS,
+    decimals,
+    joined_sentence,
+    p_value,
+    some,
+    span,
+)
 from hilum.metrics.paired import POWER, patients_needed, smallest_p
 
 if TYPE_CHECKING:
@@ -51,7 +59,7 @@ def comparison_methods(comparison: Comparison) -> str:
             intro += f" {joined_sentence(comparison.joined)}"
     else:
         intro += (
-            f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
+            f"; differences are a minus b with {level} intervals over patients ({INTERVALS}); p:"
             " Wilcoxon signed-rank over patients, corrected (Holm) for the number of rows; beside"
             f" it the permutation test of the mean, uncorrected. {DECIDES}"
         )

@@ -12,7 +12,15 @@ from hilum.evaluation.metric_table import (
     LESION_METRICS,
     title,
 )
-from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, median_span, some, span
+from hilum.evaluation.page import (
+    ATTENTION,
+    INTERVALS,
+    decimals,
+    joined_sentence,
+    median_span,
+    some,
+    span,
+)
 from hilum.evaluation.segmentation.other_tools import tool_rows
 from hilum.evaluation.segmentation.subgroups import SUBGROUP_METRICS
 from hilum.evaluation.segmentation.summary import LESION_SHARE
@@ -25,9 +33,15 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.subgroups import Subgroup
     from hilum.evaluation.classification.summary import ClassSummary
     from hilum.evaluation.estimates import Estimate
-    from hilum.evaluation.segmentation.evaluation import Evaluation
+    from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
     from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
     from hilum.evaluation.segmentation.summary import MetricSummary
+
+_SURFACES = {
+    "voxel": "Surfaces run between voxels and are weighted by area (Nikolov et al., JMIR 23, 2021)",
+    "mesh": "Surfaces are the triangles of marching cubes, with exact distances between them",
+}
+"""Kinds of `Scoring.surface` in words."""
 
 OTHER_TOOLS_REMARK = (
     "Computed by the conventions of these tools, so that figures of other papers can be compared:"
@@ -44,10 +58,9 @@ def label_map_page(evaluation: Evaluation) -> str:
     intro = (
         f"{record.predictions} against {record.reference}:"
         f" {counted(cases, 'case')} of {counted(patients, 'patient')},"
-        f" {counted(len(summary.regions), 'region')}. Intervals: {summary.level:.0%} bootstrap"
-        f" of the mean, {summary.resamples} draws of patients; of the median over patients it is"
-        f" exact. NSD at {record.tolerance_mm:g} {'mm' if record.scaled else 'pixels'}. Undefined"
-        " values are left out and counted."
+        f" {counted(len(summary.regions), 'region')}. Intervals: {summary.level:.0%}, over"
+        f" patients; of the mean {INTERVALS} ({summary.resamples} resamples), of the median"
+        f" exact. {surface_words(record)} Undefined values are left out and counted."
     )
     head, *proposals = proposal_rows(evaluation)
     lines = ["## Which metrics to look at", "", *table_lines(head, proposals)] if proposals else []
@@ -76,6 +89,12 @@ def label_map_page(evaluation: Evaluation) -> str:
         "Files that belong to no case": ", ".join(record.unexpected),
     }
     return _page(record.notes, intro, lines, names_by_reason)
+
+
+def surface_words(record: EvaluationRecord) -> str:
+    """Say at which tolerance the NSD was taken, and what the surfaces are."""
+    unit = "mm" if record.scaled else "pixels"
+    return f"NSD at {record.tolerance_mm:g} {unit}. {_SURFACES[record.surface]}."
 
 
 def proposal_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:

@@ -6,12 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from hilum import errors
-from hilum.metrics.resampling import NO_INTERVAL
+from hilum.metrics.resampling import NO_INTERVAL, T_PATIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SHOWN = 10
+
+INTERVALS = f"t below {T_PATIENTS} patients, BCa above"
+"""Methods of the intervals of means over patients."""
 
 ATTENTION = "Attention: "
 """First word of a note that must not be overlooked: it stands before the tables."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import HilumError, counted
-from hilum.evaluation.metric_table import DISTANCES, LABEL_METRICS, LESION_METRICS, title
-from hilum.evaluation.page import ATTENTION, decimals, median_span, some, span
+from hilum.evaluation.markdown import surface_words
+from hilum.evaluation.metric_table import DISTANCES, LESION_METRICS, title
+from hilum.evaluation.page import ATTENTION, INTERVALS, decimals, median_span, some, span
 from hilum.evaluation.segmentation.folder import ScoredFiles
 from hilum.report.html.document import Document, KeyNumber, Plot, Section, Table
 from hilum.report.html.gallery import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hilum.evaluation import Evaluation, RegionSummary, Score
+    from hilum.evaluation import Evaluation, MetricSummary, RegionSummary, Score
     from hilum.report.html.document import Viewer
 
 _log = logging.getLogger("hilum")
@@ -45,11 +46,11 @@ def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> D
         evaluation: its scores and summary.
         images: image of each case, where the reference is a plain folder that knows none.
     """
-    record, summary = evaluation.record, evaluation.summary
+    record = evaluation.record
     gallery = _gallery(evaluation, images)
     sections = (
         _data_section(evaluation),
-        Section("Results", _results_text(evaluation), tuple(map(_table, summary.regions))),
+        Section("Results", _results_text(evaluation), _tables(evaluation)),
         proposal_section(evaluation),
         Section("Cases", blocks=_plots(evaluation)),
         _subgroups(evaluation),
@@ -149,18 +150,33 @@ def _results_text(evaluation: Evaluation) -> tuple[str, ...]:
     level = f"{evaluation.summary.level:.0%}"
     return (
         (
-            f"Intervals are {level} intervals over patients: t or BCa bootstrap of the mean, exact"
-            " order statistics of the median. A structure that was missed or invented counts as 0"
+            f"Intervals are {level} intervals over patients: of the mean {INTERVALS}, of the median"
+            " exact order statistics. A structure that was missed or invented counts as 0"
             ' for Dice and NSD and as the image\'s diagonal for distances; "diagonal" counts them.'
         ),
     )
 
 
-def _table(region: RegionSummary) -> Table:
+def _tables(evaluation: Evaluation) -> tuple[Table, ...]:
+    """Make a table a region."""
+    scaled = evaluation.record.scaled
+    return tuple(_table(region, scaled=scaled) for region in evaluation.summary.regions)
+
+
+def _shown(region: RegionSummary) -> dict[str, MetricSummary]:
+    """Return the metrics of a region; those of lesions of lesions only."""
+    return {
+        name: metric
+        for name, metric in region.metrics.items()
+        if region.lesions or name not in LESION_METRICS
+    }
+
+
+def _table(region: RegionSummary, *, scaled: bool) -> Table:
     """Make the table of one region."""
     rows = [
         (
-            title(name),
+            title(name, scaled=scaled),
             decimals(metric.mean),
             span(metric.low, metric.high) if metric.n else "–",
             decimals(metric.median),
@@ -169,8 +185,7 @@ def _table(region: RegionSummary) -> Table:
             str(metric.undefined),
             str(metric.one_sided) if name in DISTANCES else "–",
         )
-        for name, metric in region.metrics.items()
-        if region.lesions or name not in LESION_METRICS
+        for name, metric in _shown(region).items()
     ]
     head = ("metric", "mean", "interval", "median", "interval", "n", "undefined", "diagonal")
     caption = (
@@ -287,16 +302,15 @@ def _failures(evaluation: Evaluation, gallery: Section) -> Section:
 def _methods(evaluation: Evaluation) -> Section:
     """Say how the numbers were made."""
     record = evaluation.record
-    unit = "mm" if record.scaled else "pixels"
+    shown = dict.fromkeys(one for region in record.summary.regions for one in _shown(region))
     return Section(
         "Methods",
         (
             (
                 f"hilum {record.hilum} compared the label maps in {record.predictions} with"
-                f" {record.reference} on the reference's own grid; NSD at {record.tolerance_mm:g}"
-                f" {unit}. Metrics: {', '.join(metric.title for metric in LABEL_METRICS.values())}."
-                " Surfaces run between voxels and are weighted by area (Nikolov et al., JMIR 23,"
-                " 2021). Definitions and the rules for empty structures:"
+                f" {record.reference} on the reference's own grid. Metrics:"
+                f" {'; '.join(title(metric, scaled=record.scaled) for metric in shown)}."
+                f" {surface_words(record)} Definitions and the rules for empty structures:"
                 " docs/explanation/metrics.md."
             ),
         ),
