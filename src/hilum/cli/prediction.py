@@ -1,5 +1,6 @@
 """The commands that run models or bring them in and out: `predict`, `export`, `import`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,10 @@ from hilum.cli.output import print_json, shorten, shown_progress, with_options
 from hilum.errors import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.inference import RunReport
+    from hilum.inference.confidence import CaseConfidence
 
 
 def predict(
@@ -158,12 +162,9 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
             f"Pictures of the first {counted(most_pictures, 'case')} only;"
             f" --most-pictures {done} draws all."
         )
-    judged = next((one.confidence for one in report.cases if one.confidence is not None), None)
-    if judged is not None:
-        typer.echo(
-            f"Volumes with intervals, expected Dice: {out / 'run.json'} (alpha {judged.alpha:g};"
-            f" {judged.patients} held-out patients allow {judged.smallest_alpha:.3g} or more)"
-        )
+    judged = [one.confidence for one in report.cases if one.confidence is not None]
+    if judged:
+        typer.echo(_say_confidence(judged, out / "run.json"))
     unlike = [outcome.case for outcome in report.cases if outcome.unlike]
     if unlike:
         typer.echo(
@@ -178,6 +179,23 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
     if report.failures:
         kept = f", or {out / 'run.json'}" if (out / "run.json").is_file() else ""
         typer.echo(f"Full messages: above{kept}", err=True)
+
+
+def _say_confidence(judged: "Sequence[CaseConfidence]", run: Path) -> str:
+    """Say where the intervals of volumes are, or at which alpha there would be some."""
+    first = judged[0]
+    patients = counted(first.patients, "held-out patient")
+    least = f"{math.ceil(1000 * first.smallest_alpha) / 1000:g}"  # rounded down it were refused
+    intervals = any(region.low_ml is not None for one in judged for region in one.regions)
+    if first.alpha < first.smallest_alpha and not intervals:
+        return (
+            f"No intervals of volumes at alpha {first.alpha:g}: possible with {patients} at alpha"
+            f" {least} or more"
+        )
+    return (
+        f"Volumes with intervals, expected Dice: {run} (alpha {first.alpha:g}; possible with"
+        f" {patients} at alpha {least} or more)"
+    )
 
 
 def export(
