@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
     from pathlib import Path
 
+    from hilum.evaluation.study import ComparedRow
     from hilum.metrics import IntervalRequest
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}
 """Names of a difference's fields in comparison.json of label maps."""
+
+
+Test = Literal["delong", "bootstrap", "permutation", "runs", "none"]
+"""How a p-value was made, see `Difference.test`."""
 
 
 class Difference(Record):
@@ -86,7 +91,7 @@ class Difference(Record):
     difference: Number
     low: Number
     high: Number
-    test: Literal["delong", "bootstrap", "permutation", "runs", "none"] | None = None
+    test: Test | None = None
     p_value: Number
     p_holm: Number = math.nan
     p_permutation: float | None = None
@@ -314,6 +319,39 @@ def load_comparison(folder: Path) -> Comparison | Ranking:
             needed="a comparison that this version of hilum wrote",
             cure="compare again",
         ) from error
+
+
+def make_difference(
+    row: ComparedRow,
+    values: tuple[float, float],
+    interval: tuple[float, float, float],
+    *,
+    p_value: float,
+    test: Test | None,
+    deviation: float | None,
+) -> Difference:
+    """Build the difference of a row; without a p-value it has no test.
+
+    Args:
+        row: what is compared.
+        values: the metric of a and of b.
+        interval: a minus b, its lower and its upper end.
+        p_value: NaN where there is none.
+        test: see `Difference`.
+        deviation: see `Difference`.
+    """
+    return Difference(
+        part=row.part,
+        metric=row.metric,
+        a=values[0],
+        b=values[1],
+        difference=interval[0],
+        low=interval[1],
+        high=interval[2],
+        test="none" if test is not None and math.isnan(p_value) else test,
+        p_value=p_value,
+        deviation=deviation,
+    )
 
 
 def over_runs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.arrays import ClassRows, resampling_groups
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, measures
 from hilum.evaluation.comparison import (
-    Difference,
     deviation_of_interval,
     known_margins,
+    make_difference,
     over_runs,
     p_of_interval,
 )
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.measures import Measure
-    from hilum.evaluation.comparison import Comparison
+    from hilum.evaluation.comparison import Comparison, Difference, Test
     from hilum.metrics import Resampling
     from hilum.targets.class_score import ClassScore, Indices
 
@@ -82,23 +82,38 @@ class ClassRow:
         """Test the difference: DeLong's test for areas of single runs, else the bootstrap."""
         first, second = self.measures[a], self.measures[b]
         if len(first) == len(second) == 1:
-            return _difference(first[0], second[0], self.groups, self.how)
+            return self._of_two(first[0], second[0])
         of_a, of_b = (
             float(np.mean([one.function(*one.arrays) for one in side])) for side in (first, second)
         )
-        found = Difference(
-            part=self.part,
-            metric=self.metric,
-            a=of_a,
-            b=of_b,
-            difference=of_a - of_b,
-            low=math.nan,
-            high=math.nan,
-            test="none",
-            p_value=math.nan,
+        interval = of_a - of_b, math.nan, math.nan
+        found = make_difference(
+            self, (of_a, of_b), interval, p_value=math.nan, test="none", deviation=None
         )
         level, runs = self.how.get("level", LEVEL), self.runs
         return over_runs(found, runs[a], runs[b], self.groups, level)
+
+    def _of_two(self, a: Measure, b: Measure) -> Difference:
+        """Test the measure of two runs: DeLong's test for areas, else the bootstrap."""
+        whose, level = self.groups, self.how.get("level", LEVEL)
+        patients = len(set(whose))
+        test: Test
+        if a.function is metrics.auroc:
+            tested = metrics.delong_test(
+                a.arrays[0], b.arrays[0], a.arrays[1], level=level, groups=whose
+            )
+            values, test = (tested.a, tested.b), "delong"
+            interval = tested.difference, tested.low, tested.high
+            p = tested.p_value
+        else:
+            resampled = metrics.bootstrap_difference(
+                a.function, a.arrays, b.arrays, whose, method=a.method or "bca", **self.how
+            )
+            values = float(a.function(*a.arrays)), float(b.function(*b.arrays))
+            interval, test = (resampled.estimate, resampled.low, resampled.high), "bootstrap"
+            p = p_of_interval(*interval, level, patients)
+        deviation = deviation_of_interval(interval[1], interval[2], patients, level)
+        return make_difference(self, values, interval, p_value=p, test=test, deviation=deviation)
 
 
 def class_study(
@@ -243,33 +258,3 @@ def _with_one_patient(scores: Sequence[ClassScore], table: ClassTable) -> tuple[
         )
     patient = next(iter(known), None)
     return tuple(score.model_copy(update={"patient": patient}) for score in scores)
-
-
-def _difference(a: Measure, b: Measure, whose: Sequence[int], how: Resampling) -> Difference:
-    """Test one measure between two models: DeLong's test for areas, else the bootstrap."""
-    level = how.get("level", LEVEL)
-    test: Literal["delong", "bootstrap", "none"]
-    if a.function is metrics.auroc:
-        truth = a.arrays[1]
-        tested = metrics.delong_test(a.arrays[0], b.arrays[0], truth, level=level, groups=whose)
-        change, of_a, of_b = tested.difference, tested.a, tested.b
-        low, high, p, test = tested.low, tested.high, tested.p_value, "delong"
-    else:
-        resampled = metrics.bootstrap_difference(
-            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", **how
-        )
-        change, of_a, of_b = resampled.estimate, a.function(*a.arrays), b.function(*b.arrays)
-        low, high, test = resampled.low, resampled.high, "bootstrap"
-        p = p_of_interval(change, low, high, level, len(set(whose)))
-    return Difference(
-        part=a.part,
-        metric=a.metric,
-        a=float(of_a),
-        b=float(of_b),
-        difference=change,
-        low=low,
-        high=high,
-        test="none" if math.isnan(p) else test,
-        p_value=p,
-        deviation=deviation_of_interval(low, high, len(set(whose)), level),
-    )

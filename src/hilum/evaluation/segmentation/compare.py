@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,9 @@ from hilum import metrics
 from hilum.dataset import match_labels
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.comparison import (
-    Difference,
     defined,
     deviation_of_interval,
+    make_difference,
     over_runs,
 )
 from hilum.evaluation.metric_table import (
@@ -31,6 +30,7 @@ from hilum.metrics.validation import mean_of_defined
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hilum.evaluation.comparison import Difference
     from hilum.evaluation.segmentation.evaluation import Evaluation
     from hilum.evaluation.segmentation.score import Score
     from hilum.metrics.validation import Flags, Numbers
@@ -91,21 +91,22 @@ class LabelMapRow:
         first, second = (side.mean(axis=1) for side in sides)
         test = metrics.paired_test(first, second, self.whose, **self.how)
         means = [float(one[both].mean()) if both.any() else np.nan for one in (first, second)]
-        found = Difference(
-            part=self.part,
-            metric=self.metric,
-            a=means[0],
-            b=means[1],
-            difference=test.difference.estimate,
-            low=test.difference.low,
-            high=test.difference.high,
+        change = test.difference
+        found = make_difference(
+            self,
+            (means[0], means[1]),
+            (change.estimate, change.low, change.high),
             p_value=test.p_value,
-            n=int(both.sum()),
-            patients=test.difference.patients,
-            p_permutation=defined(test.p_permutation),
+            test=None,
             deviation=defined(test.deviation),
-            only_a=int((in_a & ~in_b).sum()),
-            only_b=int((in_b & ~in_a).sum()),
+        ).model_copy(
+            update={
+                "n": int(both.sum()),
+                "patients": change.patients,
+                "p_permutation": defined(test.p_permutation),
+                "only_a": int((in_a & ~in_b).sum()),
+                "only_b": int((in_b & ~in_a).sum()),
+            }
         )
         if max(side.shape[1] for side in sides) == 1 or not both.any():
             return found
@@ -149,22 +150,22 @@ class RegionMeansRow(LabelMapRow):
         tested = metrics.bootstrap_interval(first - second, groups, "mean", **self.how)
         seed = self.how.get("seed", 0)
         p = metrics.permutation_p_of_columns(first - second, groups, seed=seed)
-        found = Difference(
-            part=self.part,
-            metric=self.metric,
-            a=of_a,
-            b=of_b,
-            difference=of_a - of_b,
-            low=tested.low,
-            high=tested.high,
-            test="none" if math.isnan(p) else "permutation",
+        ends = tested.low, tested.high
+        found = make_difference(
+            self,
+            (of_a, of_b),
+            (of_a - of_b, *ends),
             p_value=p,
-            n=int(kept.sum()),
-            patients=tested.patients,
-            p_permutation=defined(p),
-            deviation=deviation_of_interval(tested.low, tested.high, tested.patients, level),
-            only_a=0,
-            only_b=0,
+            test="permutation",
+            deviation=deviation_of_interval(*ends, tested.patients, level),
+        ).model_copy(
+            update={
+                "n": int(kept.sum()),
+                "patients": tested.patients,
+                "p_permutation": defined(p),
+                "only_a": 0,
+                "only_b": 0,
+            }
         )
         if max(self.values[side].shape[1] for side in (a, b)) == 1 or not kept.any():
             return found
