@@ -26,6 +26,7 @@ from hilum import (
     deidentify,
     read_volume,
 )
+from hilum.deidentification import workers
 from hilum.deidentification.coding import Coding, elements, end_of, items, read_head
 from hilum.deidentification.dataset import take_apart
 from hilum.deidentification.dicomdir import NAME as DIRECTORY
@@ -299,6 +300,24 @@ def test_several_processes_write_the_same(tmp_path):
         same = (tmp_path / "out" / file.output).read_bytes()
         assert (tmp_path / "two" / file.output).read_bytes() == same
     assert two.values == one.values
+
+
+def test_no_pass_of_a_process_is_no_clean_file(tmp_path):
+    write(base(Planter(), "1.2.3.4.1"), tmp_path / "a")
+    for work in (workers._first, workers._second):
+        with pytest.raises(AttributeError):
+            work(tmp_path / "a")
+
+
+def test_large_files_take_as_many_processes_as_allowed(tmp_path):
+    paths = [tmp_path / str(number) for number in range(5)]
+    for path in paths:
+        path.touch()
+    assert workers.processes_for(paths, None, 3) == 1
+    with paths[0].open("r+b") as stream:
+        stream.truncate(64 << 20)
+    assert workers.processes_for(paths, None, 3) == 3
+    assert workers.processes_for(paths, 2, 3) == 2
 
 
 @pytest.mark.parametrize("ended", ["de-identify", "search"])

@@ -48,6 +48,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         DataError: no file could be de-identified, or the key file is none.
     """
     from hilum.deidentification import deidentify_folder
+    from hilum.engines.host import usable_cpus
 
     out = Path(out)
     beside = out.with_name(f"{out.name}_report") if report is None else Path(report)
@@ -60,5 +61,6 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         search=search,
         uid_map=uid_map,
         workers=workers,
+        most_workers=usable_cpus(),
         progress=progress,
     )

@@ -51,7 +51,8 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
     report: Path,
     search: bool = True,
     uid_map: bool = False,
-    workers: int | None = None,
+    workers: int | None,
+    most_workers: int,
     progress: Progress | None = None,
 ) -> DeidentificationReport:
     """De-identify a file, or all files below a folder or in a zip archive.
@@ -64,7 +65,8 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
         report: folder for report.md and report.json, which hold identifiers.
         search: run the second pass.
         uid_map: write the table of old and new UIDs into the folder of the report.
-        workers: number of processes.
+        workers: number of processes; None: as many as the files are worth.
+        most_workers: number of processes where `workers` is None and the files are large.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -84,7 +86,8 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
             secret, note = open_key(key)
             run = _Run(folder if folder.is_dir() else folder.parent, written, secret, progress)
             run.media = any(path.name.upper() == DIRECTORY for path in paths)
-            with Workers(secret, options, processes_for(paths, workers)) as processes:
+            number = processes_for(paths, workers, most_workers)
+            with Workers(secret, options, number) as processes:
                 run.write(paths, processes.first_pass(paths))
                 if not run.outputs:
                     raise DataError(

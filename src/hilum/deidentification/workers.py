@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -92,13 +91,6 @@ class SecondPass:
         return Found(places, self._finder.walked > before)
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Workers:
     """Processes that go through files twice; one is this process.
 
@@ -179,31 +171,41 @@ def _ended_processes() -> Iterator[None]:
         ) from error
 
 
-def processes_for(paths: list[Path], workers: int | None) -> int:
-    """Return the number of processes; 1 where starting them costs more than they save."""
+def processes_for(paths: list[Path], workers: int | None, most: int) -> int:
+    """Return the number of processes; 1 where starting them costs more than they save.
+
+    Args:
+        paths: the files.
+        workers: number that the user asked for; None: as many as are worth it.
+        most: number of processes where the user asked for none.
+    """
     if workers is not None:
         return min(workers, max(1, len(paths)))
     worth_it = sum(path.stat().st_size for path in paths) >= _WORTH_IT
-    return min(processors(), len(paths)) if worth_it else 1
+    return min(most, len(paths)) if worth_it else 1
 
 
-_passes: dict[str, FirstPass | SecondPass] = {}
-"""The passes of this process, made once."""
+class _Passes:
+    """The passes of a worker process; each is made before its first file comes."""
+
+    first: FirstPass
+    second: SecondPass
+
+
+_passes = _Passes()
 
 
 def _begin(key: Key, options: Options) -> None:
-    _passes["first"] = FirstPass(key, options)
+    _passes.first = FirstPass(key, options)
 
 
 def _ask(question: Question) -> None:
-    _passes["second"] = SecondPass(question)
+    _passes.second = SecondPass(question)
 
 
 def _first(path: Path) -> Deidentified | str:
-    result = _passes["first"](path)
-    return result if isinstance(result, Deidentified | str) else NO_DICOM
+    return _passes.first(path)
 
 
 def _second(path: Path) -> Found:
-    result = _passes["second"](path)
-    return result if isinstance(result, Found) else Found({}, walked=False)
+    return _passes.second(path)
