@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom.annotation import annotation_kind, reference_of, segments_in
 from hilum.dicom.referenced import files_in
-from hilum.dicom.study import NO_DICOM, read_volumes, volume_of_instances
+from hilum.dicom.study import NO_DICOM, common_folder, read_volumes, volume_of_instances
 from hilum.errors import DataError, ResourceError
 from hilum.files.names import SERIES_MARK
 from hilum.files.output import is_output
@@ -128,7 +128,7 @@ def _annotation(path: Path, volumes: Sequence[SeriesVolume]) -> AnnotationFile:
     if not named:
         fault = "the images that it was drawn on are not here"
         return AnnotationFile(path, segments, None, fault=fault)
-    nearest = max(named, key=lambda one: len(_common(path.parent, one.folder)))
+    nearest = max(named, key=lambda one: len(common_folder([path, *one.files]).parts))
     together = [one for one in named if one.folder == nearest.folder]
     return AnnotationFile(path, segments, _volume_of(together, reference))
 
@@ -140,14 +140,3 @@ def _volume_of(volumes: Sequence[SeriesVolume], reference: Reference) -> SeriesV
         return found
     first = volumes[0]
     return replace(first, source=Path(f"{first.folder}{SERIES_MARK}{first.uid}"), key="")
-
-
-def _common(first: Path, second: Path) -> list[str]:
-    """Return the parts that two folders' paths begin with alike."""
-    pairs = zip(first.parts, second.parts, strict=False)
-    shared: list[str] = []
-    for one, other in pairs:
-        if one != other:
-            break
-        shared.append(one)
-    return shared
