@@ -60,7 +60,7 @@ def test_three_findings_are_named_and_more_are_counted():
     ]
     assert format_findings([finding(name) for name in "abcdefghijkl"]) == [
         "warning grid-header: a: a is odd",
-        "        and 11 more like it: b, c, d, e, f, g, h, i, ... (--json names all)",
+        "        and 11 more like it: b, c, d, e, f, g, h, i and 3 more (--json names all)",
         "        cure: --fix",
     ]
 

@@ -220,8 +220,30 @@ def test_annotations_without_images_or_damaged_are_named(studies):
     note = next(note for note in dataset.notes if note.startswith("annotations that are left out"))
     assert "rtstruct.dcm (the images that it was drawn on are not here)" in note
     assert "BANANA" in note
-    assert {one.kind for one in dataset.orphans} == {"orphan-annotation"}
-    assert len(dataset.orphans) == 2
+    found = {one.found: one for one in check(dataset) if one.kind == "orphan-annotation"}
+    lone, broken = sorted(found, key=lambda text: "BANANA" in text)
+    assert "rtstruct.dcm: the images that it was drawn on are not here" in lone
+    uid = referenced_series(dataset.orphans[0].path)
+    assert found[lone].cure.startswith(f"add series {uid} to the folder; or remove")
+    assert "BANANA" in broken
+    assert "export it again" in found[broken].cure
+
+
+def referenced_series(rtstruct):
+    """Read the UID of the only series that an RTSTRUCT names."""
+    (frame,) = pydicom.dcmread(rtstruct).ReferencedFrameOfReferenceSequence
+    (study,) = frame.RTReferencedStudySequence
+    (series,) = study.RTReferencedSeriesSequence
+    return series.SeriesInstanceUID
+
+
+def test_series_that_is_no_volume_is_left_out_as_such(studies):
+    folder = studies / "case1" / "study" / "second"
+    write_images(folder, "P1", number=3)
+    (folder / "0003.dcm").unlink()
+    files = open_dataset(studies).files
+    assert files is not None
+    assert [one.reason for one in files.others] == ["a DICOM series that is no volume"] * 4
 
 
 def test_study_without_annotation_is_unlabelled_unless_it_has_several_series(studies):

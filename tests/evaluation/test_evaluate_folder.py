@@ -273,6 +273,10 @@ def test_missing_predictions(folders: tuple[Path, Path, Path]) -> None:
     assert evaluation.record.unexpected == ("extra.nii.gz",)
     assert "Without prediction and left out: b.1." in evaluation.markdown()
     assert "belong to no case: extra.nii.gz." in evaluation.markdown()
+    for number in range(12):
+        (predictions / f"more{number:02}.nii.gz").hardlink_to(predictions / "extra.nii.gz")
+    page = evaluate_folder(predictions, references, out, allow_missing=True).markdown()
+    assert "more08.nii.gz and 3 more; all in summary.json." in page
     for name in ("a", "c"):
         (predictions / f"{name}.nii.gz").unlink()
     with pytest.raises(DataError, match="name the files after the cases"):

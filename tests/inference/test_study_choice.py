@@ -168,6 +168,12 @@ def test_dicom_images_without_annotation_are_sent_to_series(study):
     with pytest.raises(DataError, match="holds DICOM images, and no mask") as caught:
         open_dataset(study)
     assert f"`hilum series {study}`" in caught.value.cure
+    (study / "S2" / "0004.dcm").unlink()
+    with pytest.raises(
+        DataError, match=r"cannot be used: series 2 'Abdomen 2\.5' \(.*gap"
+    ) as caught:
+        open_dataset(study)
+    assert caught.value.found.endswith("series 1 'Topogram' (a localizer (scout)) and 1 more")
 
 
 def test_one_of_two_acquisitions_is_chosen_by_rule(tmp_path):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from hilum.errors import some
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -320,7 +322,7 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
         ]
         more = [one.case for one in cases[len(shown) :]]
         if more:
-            names = ", ".join(more[:_SHOWN_CASES]) + (", ..." if len(more) > _SHOWN_CASES else "")
+            names = some(more, shown=_SHOWN_CASES)
             lines.append(f"        and {len(more)} more like it: {names} (--json names all)")
         lines.append(f"        cure: {cure}")
     return lines

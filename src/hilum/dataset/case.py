@@ -85,11 +85,15 @@ class Orphan:
         case: the id the file would have as a case.
         path: the file.
         kind: "orphan-image" (an image without annotation) or "orphan-annotation".
+        why: what keeps it from having one; "": no file has its name.
+        cure: what to do about it; "": what is usual for its kind.
     """
 
     case: str
     path: Path
     kind: str
+    why: str = ""
+    cure: str = ""
 
 
 @dataclass(frozen=True)

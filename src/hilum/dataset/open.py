@@ -28,6 +28,7 @@ from hilum.dataset.layouts.study_folders import with_chosen_series
 from hilum.dataset.layouts.table import table_file
 from hilum.dicom.series import series_header
 from hilum.dicom.sources import files_below
+from hilum.dicom.study import read_volumes
 from hilum.errors import DataError, UsageError, find_named, some
 from hilum.files import is_output, nearest
 from hilum.files.text import refuse_spreadsheet
@@ -50,6 +51,7 @@ DESCRIPTIONS = (
 """Files in a data set's folder that say something about it."""
 _CERTAIN = {"nnunet", "decathlon", "table", "medmnist"}  # layouts that a file proves
 _LOOKED_AT = 200  # files of a folder without layout, to tell whether they are DICOM images
+_REFUSED = 2  # series without a label that are named, as they cannot be used
 _TRIED = 50  # neighbours of a path that is no data set, to suggest one of them
 
 
@@ -194,8 +196,14 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     if name is None and (root / "cases.csv").is_file():
         name = "table"  # which says what its columns are
     if name is None and _holds_images_of_dicom(root):
+        volumes, _ = read_volumes(files_below(root))
+        bad = sorted(
+            (one for one in volumes if one.fault is not None), key=lambda one: one.no_volume
+        )
+        refused = some((f"{one.title} ({one.refused})" for one in bad), shown=_REFUSED)
         raise DataError(
-            f"{root} holds DICOM images, and no mask, annotation or label of them",
+            f"{root} holds DICOM images, and no mask, annotation or label of them"
+            + (f"; series that cannot be used: {refused}" if refused else ""),
             needed="a SEG or RTSTRUCT that refers to each series, or a table",
             cure=(
                 f"`hilum series {root}` lists the series with a verdict each; to learn from them"

@@ -36,12 +36,14 @@ class AnnotationFile:
         segments: its segments or structures.
         volume: the images that it was drawn on; None where they are not here.
         fault: why it cannot be used; "" where it can.
+        missing: SeriesInstanceUIDs that it names, where none of them is here.
     """
 
     path: Path
     segments: tuple[Segment, ...]
     volume: SeriesVolume | None
     fault: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ def _annotation(path: Path, volumes: Sequence[SeriesVolume]) -> AnnotationFile:
         if len({one.uid for one in named}) > 1:
             listed = ", ".join(str(one.source) for one in named)
             fault = f"it names no series that is here, and several have its frame: {listed}"
-            return AnnotationFile(path, segments, None, fault=fault)
+            return AnnotationFile(path, segments, None, fault, reference.series)
     if not named:
         fault = "the images that it was drawn on are not here"
-        return AnnotationFile(path, segments, None, fault=fault)
+        return AnnotationFile(path, segments, None, fault, reference.series)
     nearest = max(named, key=lambda one: len(common_folder([path, *one.files]).parts))
     together = [one for one in named if one.folder == nearest.folder]
     return AnnotationFile(path, segments, _volume_of(together, reference))

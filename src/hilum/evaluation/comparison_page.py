@@ -38,9 +38,7 @@ def comparison_page(comparison: Comparison) -> str:
     lines = ["# Comparison", "", conclusion(comparison), "", comparison_methods(comparison), ""]
     lines += table_lines(head, rows)
     if comparison.left_out:
-        classes = comparison.patients is not None
-        names = some(comparison.left_out) if classes else ", ".join(comparison.left_out)
-        lines += [f"Left out, as only one of the two has them: {names}."]
+        lines += [f"Left out, as only one of the two has them: {some(comparison.left_out)}."]
     return "\n".join(lines).rstrip() + "\n"
 
 

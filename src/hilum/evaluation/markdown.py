@@ -21,13 +21,14 @@ from hilum.evaluation.page import (
     some,
     span,
 )
+from hilum.evaluation.saved import SUMMARY
 from hilum.evaluation.segmentation.other_tools import tool_rows
 from hilum.evaluation.segmentation.subgroups import SUBGROUP_METRICS
 from hilum.evaluation.segmentation.summary import LESION_SHARE
 from hilum.evaluation.subgroups import CAUTION, SMALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.subgroups import Subgroup
@@ -85,8 +86,8 @@ def label_map_page(evaluation: Evaluation) -> str:
         lines += ["## Printed by other tools for the same masks", "", OTHER_TOOLS_REMARK, ""]
         lines += table_lines(*tool_rows(record.other_tools))
     names_by_reason = {
-        "Without prediction and left out": ", ".join(record.missing),
-        "Files that belong to no case": ", ".join(record.unexpected),
+        "Without prediction and left out": record.missing,
+        "Files that belong to no case": record.unexpected,
     }
     return _page(record.notes, intro, lines, names_by_reason)
 
@@ -118,8 +119,8 @@ def class_page(evaluation: ClassEvaluation) -> str:
     """Return the page of an evaluation of classes."""
     record = evaluation.record
     names_by_reason = {
-        "Without prediction and left out": ", ".join(record.missing),
-        "Predicted cases that the reference does not have": some(record.unexpected),
+        "Without prediction and left out": record.missing,
+        "Predicted cases that the reference does not have": record.unexpected,
     }
     intro = f"{record.predictions} against {record.reference}."
     return _page(
@@ -154,7 +155,10 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
 
 
 def _page(
-    notes: Sequence[str], intro: str, body: Sequence[str], names_by_reason: dict[str, str]
+    notes: Sequence[str],
+    intro: str,
+    body: Sequence[str],
+    names_by_reason: Mapping[str, Sequence[str]],
 ) -> str:
     """Arrange a page: introduction, notes that call for attention, body, left out, other notes.
 
@@ -166,7 +170,10 @@ def _page(
     """
     first = [line for note in notes if note.startswith(ATTENTION) for line in (note, "")]
     gone = [
-        line for why, names in names_by_reason.items() if names for line in (f"{why}: {names}.", "")
+        line
+        for why, names in names_by_reason.items()
+        if names
+        for line in (f"{why}: {some(names, SUMMARY)}.", "")
     ]
     last = [f"- {note}" for note in notes if not note.startswith(ATTENTION)]
     lines = ["# Evaluation", "", intro, "", *first, *body, *gone, *last]

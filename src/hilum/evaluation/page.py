@@ -52,9 +52,10 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else decimals(value)
 
 
-def some(names: Sequence[str]) -> str:
-    """Name the first of many, and how many more there are."""
-    return errors.some(names, shown=_SHOWN)
+def some(names: Sequence[str], file: str = "") -> str:
+    """Name the first of many, how many more there are, and the file that holds them all."""
+    place = f"; all in {file}" if file and len(names) > _SHOWN else ""
+    return errors.some(names, shown=_SHOWN) + place
 
 
 def joined_sentence(count: int) -> str:

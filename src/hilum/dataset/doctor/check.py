@@ -66,8 +66,8 @@ def orphans(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:
     """Report images without annotation and annotations without image."""
     for orphan in dataset.orphans:
         other = "annotation" if orphan.kind == "orphan-image" else "image"
-        found = f"{orphan.path} has no {other} of the same name"
-        yield Finding.of(orphan.kind, found, orphan.case)
+        found = f": {orphan.why}" if orphan.why else f" has no {other} of the same name"
+        yield Finding.of(orphan.kind, f"{orphan.path}{found}", orphan.case, orphan.cure or None)
 
 
 def files(dataset: Dataset, _: Sequence[Examination]) -> Iterator[Finding]:

@@ -70,10 +70,12 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     annotated = [study for study in studies if study.annotations]
     if values and not annotated:
         faults = some(f"{one.path.name}: {one.fault}" for one in found.annotations)
+        missing = dict.fromkeys(uid for one in found.annotations for uid in one.missing)
         raise DataError(
             f"no DICOM annotation of {path} refers to images that are there ({faults})",
             needed="a CT or MR series and a SEG or RTSTRUCT that refers to it, in each study",
-            cure="copy the images into the folder too",
+            cure="copy the images into the folder too"
+            + (f": series {some(missing)}" if missing else ""),
         )
     names = _names(path, studies)
     table, notes = _labels(path, annotated) if values else (None, ())
@@ -92,11 +94,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         labels=table,
         unlabelled=tuple(case for case in ordered if case.annotation is None),
         notes=tuple(filter(None, (*notes, *_mixture(modalities), *_notes(found, studies)))),
-        orphans=tuple(
-            Orphan(one.path.stem, one.path, "orphan-annotation")
-            for one in found.annotations
-            if one.volume is None
-        ),
+        orphans=tuple(_orphan(one) for one in found.annotations if one.volume is None),
         reasons=_reasons(found, studies),
     )
 
@@ -230,6 +228,16 @@ def _several_annotations(root: Path, name: str, study: _Study) -> DataError:
     )
 
 
+def _orphan(annotation: AnnotationFile) -> Orphan:
+    """Describe an annotation whose images are not here, with the series to add."""
+    if annotation.missing:
+        cure = f"add series {some(annotation.missing)} to the folder"
+    else:
+        cure = "export it again, so that it names the series it was drawn on"
+    path, cure = annotation.path, f"{cure}; or remove the file (--fix leaves it out)"
+    return Orphan(path.stem, path, "orphan-annotation", annotation.fault, cure)
+
+
 def _mixture(modalities: Mapping[str, int]) -> tuple[str, ...]:
     """Note series of several modalities."""
     if len(modalities) < 2:
@@ -258,7 +266,10 @@ def _reasons(found: AnnotatedStudies, studies: Sequence[_Study]) -> dict[Path, s
     taken = {file for study in studies for file in study.volume.files}
     used = {one.path for study in studies for one in study.annotations[:1]}
     reasons = {
-        file: OTHER_SERIES for volume in found.volumes for file in volume.files if file not in taken
+        file: volume.left_out if volume.fault is not None else OTHER_SERIES
+        for volume in found.volumes
+        for file in volume.files
+        if file not in taken
     }
     others = {
         one.path: one.fault or "one of several annotations of a case"
