@@ -152,7 +152,7 @@ def test_pictures_are_for_models_of_pictures():
 def test_sharp_kernels_are_no_fault_for_lungs():
     lung = Wanted("CT", "ct", purpose="lung nodules")
     found = score(volume(1, kernel="B70f"), lung)
-    assert (found.points, "kernel B70f" in found.reasons) == (1.5, True)  # modality and axial
+    assert (found.points, "kernel B70f (+0)" in found.reasons) == (1.5, True)  # modality and axial
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_models_own_check_decides_between_equal_series():
 
     (choice,) = choose(study, [CT], where="study", judge=judge)
     assert choice.volume.number == "3"
-    assert "alike" in choice.because
+    assert choice.because.endswith("; alike")
     with pytest.raises(DataError, match="3 series suit channel CT equally well"):
         chosen(study, CT, judge=lambda _: ())
 
@@ -248,8 +248,8 @@ def test_a_phase_that_nothing_asks_for_is_not_guessed():
     with pytest.raises(DataError) as caught:
         chosen(phases(2, 4), CT)
     assert "2 series suit channel CT equally well" in caught.value.found
-    assert "native phase" in caught.value.found
-    assert "portal phase" in caught.value.found
+    assert "native phase (+0)" in caught.value.found
+    assert "portal phase (+0)" in caught.value.found
     assert "series='phase=native' or series='phase=portal'" in caught.value.cure
     assert chosen(phases(2, 4), CT, rule="phase=portal") == [4]
 

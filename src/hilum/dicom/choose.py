@@ -162,8 +162,12 @@ def _choose_one(
         judged.sort(key=lambda one: one[0])
         scores = (
             *(
-                one.plus(
-                    0, f"unlike the training images: {'; '.join(unlike)}" if unlike else "alike"
+                replace(
+                    one,
+                    reasons=(
+                        *one.reasons,
+                        f"unlike the training images: {'; '.join(unlike)}" if unlike else "alike",
+                    ),
                 )
                 for _, one, unlike in judged
             ),

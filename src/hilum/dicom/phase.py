@@ -8,6 +8,7 @@ from an agent that is not stated: many scanners leave it out.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 PHASES = ("native", "arterial", "portal", "delayed")
 """Phases in the order in which they are taken."""
@@ -15,20 +16,35 @@ PHASES = ("native", "arterial", "portal", "delayed")
 WITH_CONTRAST = "contrast"
 """Word for a series with an agent whose phase is not known."""
 
+_WITH = r"with|w|mit|avec|con|met|c/"
+_WITHOUT = r"without|w/?o|no|ohne|sans|sin|senza|zonder|s/"
+_AND = r"\W*(?:(?:and|und|et|y|e|en)\W+)?"
+_AGENT = r"contrast\w*|kontrast\w*|km|mdc|m\.d\.c|mezzo|pdc|inj\w*|iv|civ|cte"
 _WORDS = {
     "native": (
-        r"nativ\w*|native|nc|ncct|noncon|plain|unenhanced|non[- ]?(?:contrast|enhanced)"
-        r"|without(?: iv)? contrast|w/?o(?: iv)? contrast|pre[- ]?contrast|ohne km"
+        r"nativ\w*|nc|ncct|plain|unenhanced|blanco|non[- ]?(?:con(?:trast\w*)?|inj\w*|enhanced)"
+        rf"|(?:{_WITHOUT}) ?(?:(?:iv|i\.v\.) )?(?:{_AGENT})|o\.? ?km|pre[- ]?contrast"
+        r"|(?:fase|tc|tac) (?:basale|simple)"
     ),
-    "arterial": r"arter\w*|art|aortic(?= phase)",  # aortic alone is an anatomy
-    "portal": r"portal\w*|porto\w*|pv|pvp|ven|venous|venoes\w*|venös\w*",
-    "delayed": r"delay\w*|equilibrium|excretory|late|spaet\w*|spät\w*|nephrographic",
+    "arterial": r"arter(?!io-?v)\w*|art|aortic(?= phase)",  # aortic alone is an anatomy
+    "portal": r"porta+l\w*|porto\w*|(?:temps|phase) porte|pvp?|ven|venous|venoe?s\w*|vei?neu\w*",
+    "delayed": (
+        r"delay\w*|late|laat|spae?t(?!ia)\w*|tardi\w*|verzoe?g\w*|equilib\w*|gleichgewicht\w*"
+        r"|e[xs]cret\w*|ausscheid\w*|uitscheid\w*|ne(?:ph|f)rogra\w*"
+    ),
 }
+"""Words of a phase in English, German, French, Spanish, Italian and Dutch, without accents."""
 _FOUND = {
-    phase: re.compile(rf"(?:^|[^a-zäöü0-9])(?:{words})(?=$|[^a-zäöü])")
-    for phase, words in _WORDS.items()
+    phase: re.compile(rf"(?:^|[^a-z0-9])(?:{words})(?=$|[^a-z])") for phase, words in _WORDS.items()
 }
-_LATE_ARTERIAL = re.compile(r"\b(?:late|sp[aä]e?t\w*)[ -]art")
+_BOTH = re.compile(
+    rf"\b(?:(?:{_WITH}){_AND}(?:{_WITHOUT})|(?:{_WITHOUT}){_AND}(?:{_WITH}))(?![a-z])"
+)
+"""Of "with and without contrast", which names no phase."""
+_COMPOUND = re.compile(r"\b(spae?t|frue?h)(?=art|port|pv|ven)")
+_LATE_ARTERIAL = re.compile(
+    r"\b(?:late|laat|spae?t(?:e[nrs]?)?)[ -]art(?:er\w*)?\b|\barter\w* tardi\w*"
+)
 _TIME = re.compile(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)")
 _ARTERIAL_TO, _PORTAL_TO = (
     50.0,
@@ -42,10 +58,10 @@ def phase_in(words: str) -> str:
 
     "late arterial" is arterial, "portal venous" is portal, and "delayed", "arterial" is several.
     """
-    text = words.lower().replace("_", " ")
+    letters = unicodedata.normalize("NFKD", words.lower().replace("_", " "))
+    text = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    text = _LATE_ARTERIAL.sub("arterial", _COMPOUND.sub(r"\1 ", _BOTH.sub("", text)))
     found = [phase for phase, pattern in _FOUND.items() if pattern.search(text)]
-    if found == ["arterial", "delayed"] and _LATE_ARTERIAL.search(text):
-        found = ["arterial"]
     return found[0] if len(found) == 1 else ""
 
 

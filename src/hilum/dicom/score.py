@@ -103,7 +103,7 @@ class Score:
 
     def plus(self, points: float, reason: str) -> Score:
         """Return the score with another reason."""
-        text = f"{reason} ({points:+.2g})" if points else reason
+        text = f"{reason} ({points + 0.0:+.2g})"  # a sum is never -0
         return replace(self, points=self.points + points, reasons=(*self.reasons, text))
 
 
