@@ -117,6 +117,43 @@ def test_slices_at_the_ends_that_differ_stay_in_their_volume(ends):
     assert keys(frames) == {"": 20}
 
 
+SHORT = [
+    ("abba", {"": 4}),  # outer slices that another kernel or no contrast agent makes differ
+    ("abbba", {"": 5}),
+    ("abbbba", {"": 6}),
+    ("aab", {"": 3}),
+    ("aba", {"": 3}),  # three slices are no evidence of turns
+    ("aabb", {"": 4}),
+    ("abcba", {"": 5}),
+    ("abab", {"contrast-a": 2, "contrast-b": 2}),
+    ("ababa", {"contrast-a": 3, "contrast-b": 2}),
+    ("abcabc", {"": 6}),
+    ("abcabcabc", dict.fromkeys(("contrast-a", "contrast-b", "contrast-c"), 3)),
+]
+
+
+@pytest.mark.parametrize(("agents", "expected"), SHORT)
+def test_few_slices_are_divided_only_where_each_takes_its_turn(agents, expected):
+    assert keys([frame(8.0 * n, n, contrast=one) for n, one in enumerate(agents)]) == expected
+
+
+def test_planes_of_a_short_survey_stay_whole():
+    """Three planes of five slices, the outer ones at another echo time, as a survey has them."""
+    times = (1.5, 2.3, 2.3, 2.3, 1.5)
+    frames = [
+        frame(10.0 * n, 10 * plane + n, plane=axes, echo_time=time)
+        for plane, axes in enumerate((AXIAL, CORONAL, SAGITTAL))
+        for n, time in enumerate(times)
+    ]
+    assert keys(frames) == {"axial": 5, "coronal": 5, "sagittal": 5}
+
+
+def test_two_contrasts_of_two_slices_in_one_place_are_two_volumes():
+    assert keys(stacks(("", "Gadovist"), "contrast", depths=(0.0, 5.0))) == {
+        "part1": 2, "contrast-gadovist": 2
+    }  # fmt: skip
+
+
 def test_packages_of_interleaved_slices_are_one_volume():
     """Acquisitions and trigger times take turns in one volume of interleaved slices."""
     assert keys(in_turn("number", "1", "2")) == {"": 6}

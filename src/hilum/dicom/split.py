@@ -250,19 +250,15 @@ def _divide(frames: list[Frame]) -> list[list[Frame]]:
 def _by_turns(frames: list[Frame]) -> list[list[Frame]]:
     """Divide even slices that take turns in a fact which makes an image another one.
 
-    Each part is even too, and they reach over the same places: b-values 0, 1000, 0, 1000, ...
-    [] where no fact does so.
+    Along the slices its values repeat in one order, each as often as there are values, at least:
+    b-values 0, 1000, 0, 1000, ... [] where those of no fact do so.
     """
+    ordered = [frames[index] for index in np.argsort(_depths(frames))]
     for fact in _FACTS:
-        parts = _by_value(frames, [fact]) if fact.makes else []
-        if not 2 <= len(parts) <= min(map(len, parts), default=0) or not all(map(_is_even, parts)):
-            continue
-        if max(map(len, parts)) - min(map(len, parts)) > 1:  # turns leave equal parts
-            continue
-        normal = frames[0].normal
-        depths = [[float(frame.position @ normal) for frame in part] for part in parts]
-        if max(map(min, depths)) < min(map(max, depths)):
-            return parts
+        values = [fact.of(frame) for frame in ordered] if fact.makes else []
+        period = len({*values})
+        if 2 <= period <= len(values) // period and values[period:] == values[:-period]:
+            return _by_value(frames, [fact])
     return []
 
 
