@@ -14,6 +14,7 @@ from hilum.evaluation import (
     summarise,
 )
 from hilum.io import write_labels, write_volume
+from hilum.report.html.subgroups import subgroup_section
 from hilum.volume import Geometry, LabelTable, Volume
 
 TABLE = LabelTable.from_names({1: "liver", 2: "spleen"})
@@ -76,6 +77,17 @@ def test_misses_of_a_subgroup_are_counted(scores):
     groups = {g.value: g for g in label_map_subgroups(scores, CELLS, ["site"])}
     assert (groups["A"].present, groups["A"].missed) == (16, 1)
     assert (groups["B"].present, groups["B"].missed) == (32, 0)
+
+
+def test_a_subgroup_keeps_the_notes_of_its_estimates(scores):
+    groups = {g.value: g for g in label_map_subgroups(scores, CELLS, ["site"])}
+    missed = groups["A"].estimate("hd95", "spleen")
+    assert missed.note == "1 case with one surface only: the image's diagonal"
+    assert str(missed) == f"{missed.value:.3f} ({missed.low:.3f} to {missed.high:.3f})"
+    assert groups["B"].estimate("hd95", "spleen").note == ""
+    section = subgroup_section([groups["A"], groups["B"]], None)
+    remarks = {table.caption: [row[-1] for row in table.rows] for table in section.blocks}
+    assert remarks["Metrics of spleen in subgroups"] == [f"few; HD95, mm: {missed.note}", "few"]
 
 
 def test_a_column_that_nobody_has_is_refused(scores):

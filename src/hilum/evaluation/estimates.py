@@ -57,7 +57,8 @@ class Estimate(Record):
         """Return the value and its interval, for people: 0.912 (0.880 to 0.941)."""
         if math.isnan(self.value):
             return decimals(self.value)
-        return f"{decimals(self.value)} ({self.note or span(self.low, self.high)})"
+        interval = self.note if self.method == "none" else span(self.low, self.high)
+        return f"{decimals(self.value)} ({interval})"
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-
 from hilum.evaluation.covariates import choose_columns
-from hilum.evaluation.estimates import Estimate
-from hilum.evaluation.metric_table import LABEL_METRICS
+from hilum.evaluation.segmentation.summary import metric_estimates
 from hilum.evaluation.subgroups import SMALL, CaseSubgroup, split
-from hilum.metrics import bootstrap_interval
-from hilum.metrics.resampling import NO_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.score import Score
     from hilum.metrics import Resampling
 
@@ -83,40 +77,12 @@ def label_map_subgroups(
                     patients=patients,
                     small=patients < SMALL,
                     figures=tuple(
-                        one for m in SUBGROUP_METRICS for one in _estimates(m, part, how)
+                        one
+                        for metric in SUBGROUP_METRICS
+                        for one in metric_estimates(part, metric, **how)
                     ),
                     present=len(present),
                     missed=sum(score.one_sided for score in present),
                 )
             )
     return tuple(groups)
-
-
-def _estimates(metric: str, scores: Sequence[Score], how: Resampling) -> list[Estimate]:
-    """Estimate the mean of a metric of every region, then of all regions."""
-    groups = {score.case: score.group for score in scores}
-    regions = list(dict.fromkeys(score.region for score in scores))
-    rows, columns = ({name: i for i, name in enumerate(names)} for names in (groups, regions))
-    values = np.full((len(rows), len(columns)), np.nan)
-    for score in scores:
-        values[rows[score.case], columns[score.region]] = getattr(score, metric)
-    parts = [(region, values[:, [column]]) for region, column in columns.items()] + [("", values)]
-    return [_estimate(metric, part, table, list(groups.values()), how) for part, table in parts]
-
-
-def _estimate(
-    metric: str, part: str, values: NDArray[np.float64], groups: Sequence[str], how: Resampling
-) -> Estimate:
-    """Estimate the mean of values (N, R), whose cases are of patients `groups` (N,)."""
-    kind, interval = LABEL_METRICS[metric], bootstrap_interval(values, groups, "mean", **how)
-    return Estimate(
-        part=part,
-        metric=metric,
-        value=interval.estimate,
-        low=float(np.clip(interval.low, kind.least, kind.most)),
-        high=float(np.clip(interval.high, kind.least, kind.most)),
-        method=interval.method,
-        n=interval.n,
-        patients=interval.patients,
-        note="" if interval.method != "none" or not interval.n else NO_INTERVAL,
-    )

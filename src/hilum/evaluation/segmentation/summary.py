@@ -16,9 +16,7 @@ from hilum.metrics.resampling import LEVEL, NO_INTERVAL, RESAMPLES, IntervalMeth
 from hilum.metrics.validation import mean_of_defined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from hilum.evaluation.segmentation.score import Score
     from hilum.metrics import Resampling
@@ -172,9 +170,7 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
             needed="one score a case and region",
             cure="leave one of them out",
         )
-    by_region: dict[str, list[Score]] = {}
-    for score in scores:
-        by_region.setdefault(score.region, []).append(score)
+    by_region = _by_region(scores)
     regions = [_summarise_region(region, rows, how) for region, rows in by_region.items()]
     several = {one.region: by_region[one.region] for one in regions if one.lesions} or by_region
     return Summary(
@@ -182,7 +178,7 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
         resamples=how.get("resamples", RESAMPLES),
         regions=tuple(regions),
         overall={
-            metric: _summarise_overall(
+            metric: _summarise_metric(
                 several if metric in LESION_METRICS else by_region, metric, how
             )
             for metric in (*METRICS, *scores[0].further)
@@ -190,9 +186,33 @@ def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
     )
 
 
+def metric_estimates(
+    scores: Sequence[Score], metric: str, **how: Unpack[Resampling]
+) -> tuple[Estimate, ...]:
+    """Estimate the mean of a metric of every region, then (part "") of all regions.
+
+    Args:
+        scores: rows of all cases, from `score_labels`.
+        metric: see `hilum.evaluation.METRICS`.
+        how: see `hilum.metrics.Resampling`.
+    """
+    by_region = _by_region(scores)
+    parts = {region: {region: rows} for region, rows in by_region.items()} | {"": by_region}
+    return tuple(
+        _summarise_metric(part, metric, how).estimate(name, metric) for name, part in parts.items()
+    )
+
+
+def _by_region(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Sort scores by region."""
+    by_region: dict[str, list[Score]] = {}
+    for score in scores:
+        by_region.setdefault(score.region, []).append(score)
+    return by_region
+
+
 def _summarise_region(region: str, rows: list[Score], how: Resampling) -> RegionSummary:
     """Summarise one region's scores over its cases, with intervals over patients."""
-    groups = _groups(rows)
     counts = [row.lesions_reference for row in rows if row.lesions_reference > 0]
     in_reference = np.array([row.volume_reference_ml > 0 for row in rows])
     in_prediction = np.array([row.volume_prediction_ml > 0 for row in rows])
@@ -203,23 +223,16 @@ def _summarise_region(region: str, rows: list[Score], how: Resampling) -> Region
         missed=int((in_reference & ~in_prediction).sum()),
         invented=int((~in_reference & in_prediction).sum()),
         metrics={
-            m: _summarise(
-                m,
-                np.array([row[m] for row in rows], dtype=np.float64),
-                groups,
-                how,
-                one_sided=_count_one_sided(rows, m),
-            )
-            for m in (*METRICS, *rows[0].further)
+            m: _summarise_metric({region: rows}, m, how) for m in (*METRICS, *rows[0].further)
         },
         lesions=bool(counts) and sum(n > 1 for n in counts) >= LESION_SHARE * len(counts),
     )
 
 
-def _summarise_overall(
-    by_region: dict[str, list[Score]], metric: str, how: Resampling
+def _summarise_metric(
+    by_region: Mapping[str, Sequence[Score]], metric: str, how: Resampling
 ) -> MetricSummary:
-    """Summarise all regions: the columns of one table, a row a case."""
+    """Summarise a metric of one region or of several: columns of one table, a row a case."""
     groups: dict[str, str] = {}
     columns: list[dict[str, float]] = []
     for rows in by_region.values():
@@ -228,8 +241,26 @@ def _summarise_overall(
             groups.setdefault(key, group)
         columns.append({k: row[metric] for k, row in zip(keys, rows, strict=True)})
     values = np.array([[column.get(key, np.nan) for column in columns] for key in groups])
-    one_sided = sum(_count_one_sided(rows, metric) for rows in by_region.values())
-    return _summarise(metric, values, list(groups.values()), how, one_sided=one_sided)
+    patients = list(groups.values())
+    interval = bootstrap_interval(values, patients, "mean", **how)
+    means = mean_of_defined(values)  # (N,) of each case
+    defined = means[~np.isnan(means)]
+    kind = metric_of(metric)
+    median = median_interval(means, patients, level=interval.level)
+    return MetricSummary(
+        mean=interval.estimate,
+        median=median.estimate,
+        median_low=median.low,
+        median_high=median.high,
+        low=float(np.clip(interval.low, kind.least, kind.most)),
+        high=float(np.clip(interval.high, kind.least, kind.most)),
+        std=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
+        n=int(defined.size),
+        undefined=int(means.size - defined.size),
+        one_sided=sum(_count_one_sided(rows, metric) for rows in by_region.values()),
+        patients=interval.patients,
+        interval=interval.method,
+    )
 
 
 def _count_one_sided(rows: Sequence[Score], metric: str) -> int:
@@ -244,33 +275,3 @@ def _groups(rows: Sequence[Score]) -> list[str]:
         row.group if row.case or row.patient is not None else f"row {i}"
         for i, row in enumerate(rows)
     ]
-
-
-def _summarise(
-    metric: str,
-    values: NDArray[np.float64],
-    groups: list[str],
-    how: Resampling,
-    *,
-    one_sided: int,
-) -> MetricSummary:
-    """Summarise values (N,) of one region, or (N, R) of all; groups (N,) say whose they are."""
-    interval = bootstrap_interval(values, groups, "mean", **how)
-    means = mean_of_defined(values) if values.ndim == 2 else values  # of each case
-    defined = means[~np.isnan(means)]
-    kind = metric_of(metric)
-    median = median_interval(means, groups, level=interval.level)
-    return MetricSummary(
-        mean=interval.estimate,
-        median=median.estimate,
-        median_low=median.low,
-        median_high=median.high,
-        low=float(np.clip(interval.low, kind.least, kind.most)),
-        high=float(np.clip(interval.high, kind.least, kind.most)),
-        std=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
-        n=int(defined.size),
-        undefined=int(means.size - defined.size),
-        one_sided=one_sided,
-        patients=interval.patients,
-        interval=interval.method,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.evaluation.metric_table import title
-from hilum.evaluation.page import decimals, span
 from hilum.evaluation.subgroups import CAUTION, SMALL
 from hilum.report.html.document import Section, Table
 from hilum.report.html.plots import forest_plot
@@ -60,8 +59,15 @@ def _table(groups: Sequence[CaseSubgroup], part: str, *, scaled: bool) -> Table:
     rows = []
     for group in groups:
         of = {one.metric: one for one in group.figures if one.part == part}
-        cells = [f"{decimals(of[m].value)} ({span(of[m].low, of[m].high)})" for m in metrics]
-        few = "few" if group.small else ""
-        rows.append((_named(group), str(group.cases), str(group.patients), *cells, few))
+        cells = [str(of[m]) for m in metrics]
+        remarks = ["few"] if group.small else []
+        remarks += [
+            f"{title(m, scaled=scaled)}: {of[m].note}"
+            for m, cell in zip(metrics, cells, strict=True)
+            if of[m].note not in cell
+        ]
+        rows.append(
+            (_named(group), str(group.cases), str(group.patients), *cells, "; ".join(remarks))
+        )
     head = ("subgroup", "cases", "patients", *(title(m, scaled=scaled) for m in metrics), "remark")
     return Table(f"Metrics of {part or 'all'} in subgroups", head, tuple(rows))
