@@ -203,12 +203,13 @@ def test_an_altered_model_has_no_report(folder, tmp_path):
         write_report(copy, tmp_path / "report.html")
 
 
-def test_a_damaged_log_is_named(folder, tmp_path):
+@pytest.mark.parametrize("name", ["training/fold_0/log.csv", "run.json"])
+def test_a_damaged_log_or_run_is_named(name, folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    (copy / "training" / "fold_0" / "log.csv").write_text("step,loss\nx,1\n")
-    with pytest.raises(DataError, match=r"log\.csv is damaged"):
-        write_report(copy, tmp_path / "report.html")
+    (copy / name).write_text("step,loss\nx,1\n")
+    with pytest.raises(DataError, match=f"{re.escape(name)} is damaged"):
+        ModelFolder.read(copy)
 
 
 def test_a_classifiers_confidence_is_shown(tmp_path):

@@ -150,6 +150,14 @@ def test_a_run_without_readable_predictions_says_so(tmp_path):
     assert "Volumes and probabilities are not shown" in said
 
 
+def test_a_damaged_label_table_is_named(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns(".*"))
+    (copy / "labels.json").write_text('{"labels": [{"id": 1}]}')
+    with pytest.raises(DataError, match=r"labels\.json is no label table"):
+        run_report(copy, read_run(copy / "run.json"), images={})
+
+
 def test_a_damaged_run_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(DataError, match=r"run\.json is damaged"):

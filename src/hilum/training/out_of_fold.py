@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hilum.evaluation import Evaluation, Score, summarise
 from hilum.evaluation.segmentation.evaluation import EvaluationRecord
 from hilum.evaluation.segmentation.proposal import propose
+from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.evaluation.segmentation.subgroups import label_map_subgroups
 from hilum.inference.manifest import hilum_version
 from hilum.training.tuning.after_training import POSTPROCESSED
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from hilum.training.task import TrainedFolds
 
 OUT_OF_FOLD = "out_of_fold"
-_TOLERANCE_MM = 2.0
-"""Tolerance of `score_labels`, by which the validator scores."""
 _MOST_REGIONS = 20
 """Subgroups are estimated of so many regions at most: of a hundred they would take minutes."""
 
@@ -41,7 +40,7 @@ def write_out_of_fold_scores(folds: TrainedFolds[SegmentationPlan, CaseStore, Sc
         hilum=hilum_version(),
         predictions=str(label_maps),
         reference=str(dataset.root),
-        tolerance_mm=_TOLERANCE_MM,
+        tolerance_mm=ScoringRules().tolerances[0],  # by which the validator scores
         scaled=plan.spacing.value is not None,
         labels=plan.labels,
         missing=tuple(sorted(validated - scored)),

@@ -185,7 +185,7 @@ def match_ids(against: Reference, predictions: Path) -> Reference:
     Raises:
         LabelError: both name their labels, and not alike.
     """
-    found = _read_stated_labels(predictions)
+    found = read_stated_labels(predictions)
     if found is None:
         return against
     table, file = found
@@ -200,8 +200,12 @@ def match_ids(against: Reference, predictions: Path) -> Reference:
     return replace(against, ids=ids, notes=(*against.notes, note))
 
 
-def _read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
-    """Return the labels that a labels.json or dataset.json in a folder states, and that file."""
+def read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
+    """Return the labels that a labels.json or dataset.json in a folder states, and that file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     for name in (LABELS, "dataset.json"):
         file = folder / name
         if file.is_file() and (name == LABELS or read_json_object(file).get("labels")):
@@ -219,7 +223,7 @@ def _read_stated_labels(folder: Path) -> tuple[LabelTable, Path] | None:
 def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
     """Return the label table of a plain folder, and a sentence on its source."""
     for place in (folder, folder.parent, predictions):
-        stated = _read_stated_labels(place)
+        stated = read_stated_labels(place)
         if stated is not None:
             return stated[0], f"labels as {stated[1]} has them"
     files = list(files)

@@ -107,7 +107,7 @@ class ModelFolder:
             data_card=DataCard.load(folder / DATA_CARD) if DATA_CARD in manifest.files else None,
             assurance=Assurance.load(folder) if NUMBERS in manifest.files else None,
             confidence=VoxelCalibration.load(folder) if CONFIDENCE in manifest.files else None,
-            run=_read_run(folder / RUN),
+            run=read_run(folder / RUN) if (folder / RUN).is_file() else None,
             curves=_read_curves(folder),
             evaluation=load_evaluation(held_out) if (held_out / "summary.json").is_file() else None,
         )
@@ -161,13 +161,6 @@ def is_model_folder(folder: Path) -> bool:
 
 def _length(value: object) -> int:
     return len(value) if isinstance(value, list) else 0
-
-
-def _read_run(path: Path) -> RunReport | None:
-    """Read run.json of a training."""
-    if not path.is_file():
-        return None
-    return read_run(path)
 
 
 def read_run(path: Path) -> RunReport:

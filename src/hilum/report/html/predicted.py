@@ -10,6 +10,8 @@ import numpy as np
 
 from hilum.errors import DataError, HilumError, counted
 from hilum.evaluation.segmentation.label_maps import find_label_maps, holds_label_maps, read_by_name
+from hilum.evaluation.segmentation.references import read_stated_labels
+from hilum.metrics import volume_ml
 from hilum.plan.data_card import summarise_numbers
 from hilum.report.html.document import Table
 from hilum.report.html.values import spread
@@ -20,7 +22,7 @@ from hilum.targets.predictions import (
     read_classes,
     read_predictions,
 )
-from hilum.volume import LabelTable
+from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +31,8 @@ if TYPE_CHECKING:
     from hilum.dataset.classes import ClassTable
     from hilum.inference.run_report import RunReport
     from hilum.targets.class_score import ClassScore
-    from hilum.volume import Volume
+    from hilum.volume import LabelTable, Volume
 
-_LABELS = "labels.json"
 _NOTHING = "–"
 
 
@@ -211,21 +212,12 @@ def read_predicted(folder: Path, run: RunReport) -> PredictedCases:
                 cure="predict again, or restore the file",
             )
         return PredictedClassTable(table, {row.case: row for row in rows if row.case in cases})
-    if (folder / _LABELS).is_file() and holds_label_maps(folder):
-        return _read_labels(folder, cases)
-    return NothingPredicted()
+    labels = read_stated_labels(folder) if holds_label_maps(folder) else None
+    return NothingPredicted() if labels is None else _read_labels(folder, labels[0], cases)
 
 
-def _read_labels(folder: Path, cases: set[str]) -> PredictedLabels:
+def _read_labels(folder: Path, table: LabelTable, cases: set[str]) -> PredictedLabels:
     """Measure the volumes in every label map of the cases."""
-    try:
-        table = LabelTable.model_validate_json((folder / _LABELS).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            f"{folder / _LABELS} is damaged: {error}",
-            needed="a label table as `hilum predict` writes it",
-            cure="predict again",
-        ) from error
     maps = {case: file for case, file in find_label_maps(folder).items() if case in cases}
     volumes: dict[str, tuple[float, ...]] = {}
     unread, unscaled = [], True
@@ -235,10 +227,20 @@ def _read_labels(folder: Path, cases: set[str]) -> PredictedLabels:
         except HilumError:
             unread.append(case)
             continue
-        values, counts = np.unique(labels.array, return_counts=True)
-        voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
         unscaled = unscaled and labels.geometry.unscaled
-        each = 1.0 if labels.geometry.unscaled else labels.geometry.voxel_volume_mm3 / 1000
-        volumes[case] = tuple(voxels.get(label.id, 0) * each for label in table.foreground)
+        volumes[case] = _measure(labels, table)
     unit = "pixels" if unscaled and volumes else "ml"
     return PredictedLabels(table, volumes, unit, maps, tuple(unread))
+
+
+def _measure(labels: Volume, table: LabelTable) -> tuple[float, ...]:
+    """Measure each label of a map (1, Z, Y, X) in ml; of a picture without scale in pixels."""
+    array, grid = labels.array[0], labels.geometry
+    boxes = label_boxes(array)
+    voxels = [
+        int(np.count_nonzero(array[boxes[one.id]] == one.id)) if one.id in boxes else 0
+        for one in table.foreground
+    ]
+    return tuple(
+        float(count) if grid.unscaled else volume_ml(count, grid.spacing) for count in voxels
+    )
