@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+BLUE, ORANGE, DARK_ORANGE = "#0072B2", "#D55E00", "#B34700"
+GREY, GRID = "#6E6E6E", "#E0E0E0"
+"""Colours of plots, those of Okabe and Ito, which people who do not see all colours can tell apart;
+the dark one is for letters."""
+
+
 def new_canvas(width: float, height: float, *, padding: float | None = None) -> Figure:
     """Make a white figure of so many inches, whose panels find their own places."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -26,7 +26,7 @@ from hilum.metrics import (
     precision_recall_curve,
     roc_curve,
 )
-from hilum.report.canvas import new_canvas, plain, save_png
+from hilum.report.canvas import BLUE, ORANGE, new_canvas, plain, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     _LineStyle = Literal["-", ":", "none"] | tuple[float, tuple[float, ...]]
 
 _Corner = Literal["lower right", "lower left", "upper right", "upper left"]
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
+_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
 _DASHES: tuple[_LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 _GUIDE, _TEXT, _GRID = "#8C8C8C", "#262626", "#E6E6E6"
 _FEW = 3  # questions up to which intervals of bins are drawn and each panel has a legend of its own

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.page import decimals, span
-from hilum.report.canvas import new_canvas
+from hilum.report.canvas import BLUE, GREY, new_canvas
 from hilum.report.html.document import Plot, Section, Table
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hilum.report.html.document import Block
 
 _NOTHING = "–"
-_BLUE, _GREY = "#0072B2", "#6E6E6E"
 
 
 def run_confidence(run: RunReport) -> Section:
@@ -121,9 +120,9 @@ def _reliability_plot(region: str, before: Reliability, after: Reliability) -> P
     """Draw the share of voxels that the reference has against their predicted probability."""
     canvas = new_canvas(4.2, 3.6)
     axes = canvas.subplots()
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=":")
-    axes.plot(before.predicted, before.observed, "s--", color=_GREY, label="as the network says")
-    axes.plot(after.predicted, after.observed, "o-", color=_BLUE, label="calibrated, held out")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    axes.plot(before.predicted, before.observed, "s--", color=GREY, label="as the network says")
+    axes.plot(after.predicted, after.observed, "o-", color=BLUE, label="calibrated, held out")
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("share of voxels in the reference")
     axes.legend(loc="upper left")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.report.canvas import new_canvas
+from hilum.report.canvas import BLUE, DARK_ORANGE, new_canvas
 from hilum.report.html.document import Plot
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hilum.report.html.model_folder import CurveRow
 
-_BLUE, _ORANGE, _PALE = "#0072B2", "#B34700", "#9EC9E2"
+_PALE_BLUE = "#9EC9E2"
 _MOST = 600
 """Points of a curve; more would not be told apart."""
 _WINDOW = 0.05
@@ -34,18 +34,18 @@ def learning_curves(name: str, rows: Sequence[CurveRow]) -> Plot:
     canvas = new_canvas(7.0, 3.4)
     axes = canvas.subplots()
     thin = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int))
-    axes.plot(steps[thin], losses[thin], color=_PALE, linewidth=1, marker=_marker(len(rows)))
-    axes.plot(steps[thin], _running_mean(losses)[thin], color=_BLUE, linewidth=2)
+    axes.plot(steps[thin], losses[thin], color=_PALE_BLUE, linewidth=1, marker=_marker(len(rows)))
+    axes.plot(steps[thin], _running_mean(losses)[thin], color=BLUE, linewidth=2)
     axes.set_xlabel("step")
-    axes.set_ylabel("loss of training", color=_BLUE)
+    axes.set_ylabel("loss of training", color=BLUE)
     text = (
         f"Loss of training from {losses[0]:.3g} at step {steps[0]} to {losses[-1]:.3g} at step"
         f" {steps[-1]} (blue; the bold line is its running mean)."
     )
     if scored:
         right = axes.twinx()
-        right.plot(*zip(*scored, strict=True), color=_ORANGE, linewidth=1.8, marker="o")
-        right.set_ylabel("score of held-out cases", color=_ORANGE)
+        right.plot(*zip(*scored, strict=True), color=DARK_ORANGE, linewidth=1.8, marker="o")
+        right.set_ylabel("score of held-out cases", color=DARK_ORANGE)
         best = max(scored, key=lambda pair: pair[1])
         text += (
             f" Score of held-out cases (orange): last {scored[-1][1]:.3f}, best {best[1]:.3f} at"

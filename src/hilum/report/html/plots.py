@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.evaluation.page import decimals
-from hilum.report.canvas import new_canvas, plain
+from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
 from hilum.report.html.document import Plot, Table
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 _QUARTILES = (0, 0.25, 0.5, 0.75, 1)
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
 def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
@@ -37,16 +36,16 @@ def box_plot(values: Mapping[str, Numbers], metric: str) -> Plot:
             orientation="horizontal",
             widths=0.55,
             showfliers=False,
-            medianprops={"color": _ORANGE, "linewidth": 2},
+            medianprops={"color": ORANGE, "linewidth": 2},
         )
         heights = row + random.uniform(-0.18, 0.18, len(defined))
-        axes.plot(defined, heights, ".", color=_BLUE, alpha=0.6, markersize=5)
+        axes.plot(defined, heights, ".", color=BLUE, alpha=0.6, markersize=5)
         ends = np.quantile(defined, _QUARTILES) if defined.size else np.full(5, np.nan)
         rows.append((name, str(defined.size), *map(decimals, ends)))
     axes.set_yticks(range(len(names)), list(map(plain, names)))
     axes.invert_yaxis()
     axes.set_xlabel(plain(metric))
-    axes.grid(axis="x", color="#E0E0E0")
+    axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)
     medians = "; ".join(f"{name} {cells[2]}" for name, _, *cells in rows)
     text = f"A dot is a case, the box holds the middle half of them. Medians: {medians}."
@@ -59,13 +58,13 @@ def forest_plot(rows: Sequence[tuple[str, Estimate]], name: str, metric: str) ->
     canvas = new_canvas(7.0, 0.32 * len(rows) + 1.1)
     axes = canvas.subplots()
     for row, (_, one) in enumerate(rows):
-        axes.plot([one.low, one.high], [row, row], color=_BLUE, linewidth=2)
-        axes.plot([one.value], [row], "o", color=_BLUE, markersize=5)
-    axes.axvline(rows[0][1].value, color=_ORANGE, linewidth=1.2, linestyle="--")
+        axes.plot([one.low, one.high], [row, row], color=BLUE, linewidth=2)
+        axes.plot([one.value], [row], "o", color=BLUE, markersize=5)
+    axes.axvline(rows[0][1].value, color=ORANGE, linewidth=1.2, linestyle="--")
     axes.set_yticks(range(len(rows)), [plain(f"{label}, n = {one.n}") for label, one in rows])
     axes.invert_yaxis()
     axes.set_xlabel(plain(metric))
-    axes.grid(axis="x", color="#E0E0E0")
+    axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)
     apart = [
         label
@@ -95,11 +94,11 @@ def bland_altman(
     limits = mean - 1.96 * spread, mean + 1.96 * spread
     canvas = new_canvas(7.0, 3.6)
     axes = canvas.subplots()
-    axes.plot((reference + prediction) / 2, error, "o", color=_BLUE, alpha=0.6, markersize=4)
-    axes.axhline(mean, color=_ORANGE, linewidth=1.8)
+    axes.plot((reference + prediction) / 2, error, "o", color=BLUE, alpha=0.6, markersize=4)
+    axes.axhline(mean, color=ORANGE, linewidth=1.8)
     for limit in limits:
-        axes.axhline(limit, color=_ORANGE, linewidth=1.2, linestyle="--")
-    axes.axhline(0, color=_GREY, linewidth=0.8)
+        axes.axhline(limit, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel(f"mean of both volumes, {millilitres}")
     axes.set_ylabel(f"prediction - reference, {millilitres}")
     text = (
@@ -117,12 +116,12 @@ def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
     canvas = new_canvas(7.0, 0.35 * len(shown) + 1.1)
     axes = canvas.subplots()
     for row, (_, one) in enumerate(shown):
-        colour = _GREY if one.better == "undecided" else _ORANGE
+        colour = GREY if one.better == "undecided" else ORANGE
         axes.plot([one.low, one.high], [row, row], color=colour, linewidth=2)
         axes.plot([one.difference], [row], "o", color=colour, markersize=5)
         if one.margin is not None:
-            axes.plot([-one.margin, one.margin], [row, row], "|", color=_BLUE, markersize=12)
-    axes.axvline(0, color=_GREY, linewidth=0.8)
+            axes.plot([-one.margin, one.margin], [row, row], "|", color=BLUE, markersize=12)
+    axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_yticks(range(len(shown)), [plain(name) for name, _ in shown])
     axes.invert_yaxis()
     axes.set_xlabel("a - b")

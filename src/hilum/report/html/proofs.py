@@ -10,7 +10,7 @@ from hilum.evaluation import Evaluation
 from hilum.inference.assurance import NUMBERS
 from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN
 from hilum.plan.data_card import DATA_CARD
-from hilum.report.html.scope import ages, column_in_words
+from hilum.report.html.scope import SITES, ages, column_in_words
 from hilum.report.html.values import along_axes, kind_of_image, metric_title, short
 from hilum.targets.run_file import RUN
 
@@ -118,8 +118,7 @@ def _acquisition(folder: ModelFolder) -> Proof | None:
 
 
 def _centres(folder: ModelFolder) -> Proof | None:
-    words = ("site", "centre", "center", "hospital", "institution")
-    columns = () if folder.data_card is None else folder.data_card.columns_about(*words)
+    columns = () if folder.data_card is None else folder.data_card.columns_about(*SITES)
     if not columns:
         return None
     said = "; ".join(f"{one.name}: {column_in_words(one)}" for one in columns)

@@ -16,7 +16,7 @@ from hilum.evaluation.ranking_page import (
     ranking_title,
     run_table,
 )
-from hilum.report.canvas import new_canvas, plain
+from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
 from hilum.report.html.document import Document, KeyNumber, Plot, Section, Table
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hilum.evaluation import Rank, Ranking, RunSpread
     from hilum.report.html.document import Block
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 _NUMBERS = 3
 
 
@@ -63,14 +62,14 @@ def rank_plot(headline: Sequence[Rank], ranking: Ranking) -> Plot | None:
     canvas = new_canvas(7.0, 0.45 * len(shown) + 1.1)
     axes = canvas.subplots()
     for row, one in enumerate(shown):
-        axes.plot([one.low, one.high], [row, row], color=_BLUE, linewidth=3, alpha=0.5)
-        axes.plot([one.mean_rank], [row], "o", color=_ORANGE, markersize=7)
+        axes.plot([one.low, one.high], [row, row], color=BLUE, linewidth=3, alpha=0.5)
+        axes.plot([one.mean_rank], [row], "o", color=ORANGE, markersize=7)
     axes.set_yticks(range(len(shown)), [plain(one.model) for one in shown])
     axes.set_xticks(range(1, len(shown) + 1))
     axes.set_xlim(0.8, len(shown) + 0.2)
     axes.invert_yaxis()
     axes.set_xlabel("rank, 1 is the best")
-    axes.grid(axis="x", color="#E0E0E0")
+    axes.grid(axis="x", color=GRID)
     said = "; ".join(f"{one.model} {one.mean_rank:.2f}, first in {one.first:.0%}" for one in shown)
     name = row_name(shown[0].part, shown[0].metric, scaled=ranking.scaled is not False)
     text = (
@@ -93,14 +92,14 @@ def run_plot(ranking: Ranking) -> Plot | None:
     for row, one in enumerate(spreads.values()):
         middle = sum(one.values) / len(one.values)
         ends = [middle - one.error, middle + one.error]
-        axes.plot(ends, [row, row], color=_GREY, linewidth=2)
-        axes.plot(one.values, [row] * len(one.values), "o", color=_BLUE, alpha=0.7, markersize=6)
+        axes.plot(ends, [row, row], color=GREY, linewidth=2)
+        axes.plot(one.values, [row] * len(one.values), "o", color=BLUE, alpha=0.7, markersize=6)
     axes.set_yticks(range(len(spreads)), list(map(plain, spreads)))
     axes.invert_yaxis()
     first = next(iter(spreads.values()))
     name = row_name(first.part, first.metric, scaled=ranking.scaled is not False)
     axes.set_xlabel(plain(name))
-    axes.grid(axis="x", color="#E0E0E0")
+    axes.grid(axis="x", color=GRID)
     said = "; ".join(f"{n} {', '.join(map(decimals, one.values))}" for n, one in spreads.items())
     text = f"A dot is a run, the line the standard error over patients around their mean. {said}."
     return Plot(f"Runs by {name}", canvas, text)

@@ -16,6 +16,10 @@ _ADULT = 18.0
 _UNITS = {"month": "months", "week": "weeks", "day": "days", "year": "years", "yr": "years"}
 """Units of ages by words in the names of columns."""
 UNKNOWN = "unknown"
+SEXES = ("sex", "gender")
+SITES = ("site", "centre", "center", "hospital", "institution")
+SCANNERS = ("scanner", "vendor", "manufacturer", "device")
+"""Words in the names of columns that tell sexes, sites and scanners."""
 
 
 def scope_section(folder: ModelFolder) -> Section:
@@ -102,15 +106,10 @@ def _questions(folder: ModelFolder) -> tuple[tuple[str, str], ...]:
     return (
         (title, images),
         ("a child's image?", _children(card)),
-        ("women and men alike?", _groups(card, "sexes", "sex", "gender")),
+        ("women and men alike?", _groups(card, "sexes", *SEXES)),
         (
             "another hospital or scanner?",
-            _groups(
-                card,
-                "sites and scanners",
-                *("site", "centre", "center", "hospital", "institution"),
-                *("scanner", "vendor", "manufacturer", "device"),
-            ),
+            _groups(card, "sites and scanners", *SITES, *SCANNERS),
         ),
         ("a decision about a patient?", "No. Research software, not a medical device."),
     )
@@ -173,11 +172,7 @@ def _learnt_from(folder: ModelFolder) -> tuple[tuple[str, str], ...]:
         ("data set", UNKNOWN if facts is None else facts.dataset),
         ("patients' ages", ages(card)),
     ]
-    for what, words in (
-        ("sexes", ("sex", "gender")),
-        ("sites", ("site", "centre", "center", "hospital", "institution")),
-        ("scanners", ("scanner", "vendor", "manufacturer", "device")),
-    ):
+    for what, words in (("sexes", SEXES), ("sites", SITES), ("scanners", SCANNERS)):
         columns = () if card is None else card.columns_about(*words)
         rows.append((what, "; ".join(map(column_in_words, columns)) or UNKNOWN))
     if ranges is not None:
