@@ -112,6 +112,19 @@ def test_a_zip_is_listed(study, tmp_path):
     assert "19 files in 1 study" in run(archive)
 
 
+def test_files_that_are_cut_off_are_left_out_with_the_reason(study):
+    whole = next((study / "S2").iterdir()).read_bytes()
+    for name, left in (("a", 100), ("b", 400)):
+        (study / name).mkdir()
+        (study / name / "1.dcm").write_bytes(whole[:left])
+    assert run(study).splitlines()[-4:] == [
+        "19 files in 1 study",
+        "1 file left out: no DICOM file: a/1.dcm",
+        "1 file left out: a damaged DICOM file whose series cannot be read: b/1.dcm",
+        "1 file left out: text: readme.txt",
+    ]
+
+
 def test_other_folders_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UsageError, match="no DICOM file in it"):

@@ -22,12 +22,12 @@ PRODUCER = Producer("m0de1", "1.0")
 NAMES = {1: "Liver", 2: "Tumour"}
 
 
-def write_images(folder, patient, number=2):
+def write_images(folder, patient, number=2, **more):
     """Write a series; its grid as it is read."""
     rng = np.random.default_rng(hash((patient, number)) % 1000)
     geometry = Geometry.from_spacing((5, 8, 12), (3, 1, 1), origin=(-20, 5, 100))
     array = rng.integers(-500, 500, (1, 5, 8, 12)).astype(np.int16)
-    tags = SeriesTags(patient_id=patient, series_number=number, uid_seed=patient)
+    tags = SeriesTags(patient_id=patient, series_number=number, uid_seed=patient, **more)
     write_dicom_series(Volume(array, geometry), folder, tags=tags)
     return read_geometry(folder)
 
@@ -41,9 +41,9 @@ def sample_labels(geometry, ids=(1, 2), seed=0):
     return Volume(array, geometry)
 
 
-def write_study(folder, patient, *, kind="seg", names=NAMES, where="annotation"):
+def write_study(folder, patient, *, kind="seg", names=NAMES, where="annotation", **more):
     """Write a study with an annotation; the labels."""
-    geometry = write_images(folder / "ct", patient)
+    geometry = write_images(folder / "ct", patient, **more)
     labels = sample_labels(geometry, tuple(names))
     write = {"seg": write_segmentation, "rtstruct": write_rtstruct}[kind]
     (folder / where).mkdir(exist_ok=True)
@@ -135,6 +135,17 @@ def test_all_files_of_all_patients_may_lie_in_one_folder(tmp_path):
     files = dataset.files
     assert files is not None
     assert (files.taken, files.others) == (12, ())
+
+
+def test_studies_of_a_patient_in_one_folder_are_named_by_date(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    for number, year in enumerate((2019, 2020)):
+        write_study(tmp_path / "x", "P", kind="rtstruct", study_date=f"{year}0101")
+        for place, file in enumerate(sorted((tmp_path / "x").rglob("*.dcm"))):
+            file.rename(root / f"{number}{place}.dcm")
+        shutil.rmtree(tmp_path / "x")
+    assert [case.id for case in open_dataset(root).cases] == ["P_20190101", "P_20200101"]
 
 
 def test_labels_go_by_name_whatever_their_numbers_and_spelling(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from hilum.dicom.study import DAMAGED, NO_DICOM, read_studies
+from hilum.dicom.study import DAMAGED, NO_DICOM, STRAY, read_studies
 from hilum.errors import FormatError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.io import read_volume
@@ -125,6 +125,43 @@ def test_a_file_of_no_readable_series_spoils_those_of_its_folder(tmp_path, left,
     assert (first.fault.cure, second.refused) == ("export it again", "")
     with pytest.raises(FormatError, match=found_at):
         read_volume(first.source)
+
+
+def test_a_uid_that_is_cut_off_is_no_series(tmp_path):
+    files = write(tmp_path / "s")
+    data = files[4].read_bytes()
+    uid = pydicom.dcmread(files[4]).SeriesInstanceUID
+    files[4].write_bytes(data[: data.index(uid.encode()) + 20])
+    found = read_studies(tmp_path)
+    assert found.aside == {files[4]: DAMAGED}
+    (study,) = found.studies
+    assert [one.refused[:9] for one in study.volumes] == ["0005.dcm:"]
+
+
+def test_a_damaged_file_by_itself_is_no_study(tmp_path):
+    files = write(tmp_path / "s")
+    (tmp_path / "copied").mkdir()
+    lone = [tmp_path / "copied" / "1.dcm", tmp_path / "2.dcm"]
+    for file, left in zip(lone, (140, 400), strict=True):
+        file.write_bytes(files[0].read_bytes()[:left])
+    found = read_studies(tmp_path)
+    assert found.aside == dict.fromkeys(lone, STRAY)
+    (study,) = found.studies
+    assert [one.refused for one in study.volumes] == [""]
+
+
+def test_a_damaged_file_stands_with_its_own_series(tmp_path):
+    """Its pixels are lost, and its series, all of it in another folder, is known."""
+    files = write(tmp_path / "s")
+    (tmp_path / "t").mkdir()
+    data = files[2].read_bytes()
+    files[2].unlink()
+    at = data.index(b"\x28\x00\x10\x00US")
+    (tmp_path / "t" / "3.dcm").write_bytes(data[:at])
+    (study,) = read_studies(tmp_path).studies
+    (one,) = study.volumes
+    assert (one.number, len(one.files)) == ("2", 5)
+    assert one.refused.startswith("t/3.dcm: an image without size")
 
 
 def test_missing_slices_are_refused_with_the_reason(tmp_path):

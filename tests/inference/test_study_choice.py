@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -130,9 +131,19 @@ def test_single_series_of_patients_and_dates_in_one_folder_are_named_by_both(tmp
         for patient, year in (("P1", 2019), ("P1", 2020), ("P2", 2020))
     ]
     found = find([mixed(tmp_path / "flat", *written)], ["CT"])
-    names = [case.id for case in found.cases]
-    assert [name[:9] for name in names] == ["P1_study_", "P1_study_", "P2"]
-    assert len({*names}) == 3
+    assert [case.id for case in found.cases] == ["P1_20190101", "P1_20200101", "P2"]
+
+
+def test_studies_of_one_folder_without_a_name_of_their_own_have_the_uids(tmp_path):
+    same_day = [
+        write(tmp_path / f"{n}", 2, patient="P1", uid_seed=f"{n}", study_date="20200101")
+        for n in range(2)
+    ]
+    unnamed = write(tmp_path / "nobody", 2, patient="", study_date="20200102")
+    found = find([mixed(tmp_path / "flat", *same_day, unnamed)], ["CT"])
+    assert [re.sub(r"\d+$", "", case.id) for case in found.cases] == [
+        "P1_study_", "P1_study_", "study_"
+    ]  # fmt: skip
 
 
 def test_a_table_chooses_among_the_volumes_of_one_series(tmp_path):

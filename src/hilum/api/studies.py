@@ -239,5 +239,9 @@ def _account(root: Path, found: StudyList) -> InventoryRecord:
     """Account for every file: those of a series are taken."""
     files = [file for study in found.studies for one in study.volumes for file in one.files]
     folder = root if root.is_dir() else root.parent
-    reasons = {file: reason for file, reason in found.aside.items() if reason != NO_DICOM}
+    reasons = {
+        file: reason
+        for file, reason in found.aside.items()
+        if reason != NO_DICOM or file.suffix.lower() == ".dcm"  # other names say what a file is
+    }
     return take_inventory([folder], files, reasons=reasons).record()

@@ -20,23 +20,29 @@ from hilum.files.names import SERIES_MARK, image_suffix
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydicom.dataset import Dataset
+
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _SERIES_TAGS = [
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
-    *("StudyInstanceUID", "PatientID", "SOPInstanceUID"),
+    *("StudyInstanceUID", "StudyDate", "PatientID", "SOPInstanceUID"),
 ]
 _LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
 
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """Facts that a file states about its series; `image` is True for a series of images."""
+    """Facts that a file states about its series; `image` is True for a series of images.
+
+    What the end of a damaged file cuts off in the middle is "".
+    """
 
     uid: str
     number: str
     description: str
     modality: str
     study: str
+    date: str
     patient: str
     instance: str
     image: bool
@@ -59,15 +65,25 @@ def series_header(path: Path) -> SeriesHeader | None:
                 data = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
         else:
             data = read_file(path, tags=_SERIES_TAGS)
-        uid, number, words, kind, study, patient, instance = (
-            str(data.get(tag) or "") for tag in _SERIES_TAGS
+        uid, number, words, kind, study, date, patient, instance = (
+            "" if _is_cut_off(data, tag) else str(data.get(tag) or "") for tag in _SERIES_TAGS
         )
         if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             kind, image = "a list of files, as DICOMDIR", False
         else:
             image = kind not in COMPANIONS
-        return SeriesHeader(uid, number, words, kind, study, patient, instance, image)
+        return SeriesHeader(uid, number, words, kind, study, date, patient, instance, image)
     return None
+
+
+def _is_cut_off(data: Dataset, tag: str) -> bool:
+    """Return True for an element whose value ends before its stated length: a part of a UID."""
+    from pydicom.dataelem import RawDataElement
+
+    element: object = data.get_item(tag)
+    if not isinstance(element, RawDataElement) or element.value is None:
+        return False
+    return len(element.value) < element.length
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class Series:
         files: its images.
         uid: SeriesInstanceUID; "" where it cannot be read.
         study: patient and StudyInstanceUID; "" where it is not stated.
+        date: StudyDate.
         instances: SOPInstanceUIDs of its images.
     """
 
@@ -89,6 +106,7 @@ class Series:
     files: tuple[Path, ...]
     uid: str = ""
     study: str = ""
+    date: str = ""
     instances: frozenset[str] = frozenset()
 
 
@@ -128,7 +146,9 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
         if len(found) == 1:
             own, source = "", folder
         study = f"{first[uid].patient} {first[uid].study}" if first[uid].study else ""
-        series.append(Series(source, own, tuple(held), uid, study, frozenset(instances[uid])))
+        series.append(
+            Series(source, own, tuple(held), uid, study, first[uid].date, frozenset(instances[uid]))
+        )
     return tuple(series), reasons
 
 

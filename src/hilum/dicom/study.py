@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NO_DICOM = "no DICOM file"
 DAMAGED = "a damaged DICOM file, which spoils the series of its folder"
+STRAY = "a damaged DICOM file whose series cannot be read"
 _UNPLACED = "a picture without a place in the patient"
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -205,7 +206,13 @@ def read_studies(root: Path) -> StudyList:
         root: a folder, or a DICOMDIR in it; hidden files are passed over.
     """
     folder = root if root.is_dir() else root.parent
-    volumes, aside = read_volumes(files_below(folder))
+    found, aside = read_volumes(files_below(folder))
+    volumes = []
+    for one in found:
+        if one.fault is None or one.uid or one.instances:
+            volumes.append(one)
+        else:
+            aside |= dict.fromkeys(one.files, STRAY)
     return StudyList(group_studies(volumes), aside)
 
 
@@ -360,6 +367,7 @@ def _volumes(
                 uid=known.uid,
                 study=known.study,
                 patient=known.patient,
+                date=known.date,
                 modality=known.modality,
                 number=known.number,
                 description=known.description,

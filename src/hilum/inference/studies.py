@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,13 +162,10 @@ def _names_of_studies(firsts: Sequence[FoundSeries], folders: Sequence[Path]) ->
     for folder in dict.fromkeys(folders):
         together = [number for number, own in enumerate(folders) if own == folder]
         stated = [number for number in together if firsts[number].series.study]
-        patients = {n: firsts[n].series.study.rpartition(" ")[0] for n in stated}
-        for number in stated if len(together) > 1 else ():
-            patient = patients[number]
-            alone = patient and list(patients.values()).count(patient) == 1
-            uid = f"study_{firsts[number].series.study.rpartition('.')[2]}"
-            names[number] = _UNSAFE.sub("_", patient if alone else f"{patient}_{uid}".strip("_"))
         if len(together) > 1 and stated:
+            own = _names_by_patient([firsts[number].series for number in stated])
+            for number, name in zip(stated, own, strict=True):
+                names[number] = name
             _log.warning(
                 "%d DICOM studies lie in one folder (%s): each is a case, named after its patient:"
                 " %s",
@@ -177,6 +174,25 @@ def _names_of_studies(firsts: Sequence[FoundSeries], folders: Sequence[Path]) ->
                 some(names[number] for number in stated),
             )
     return names
+
+
+def _names_by_patient(series: Sequence[Series]) -> list[str]:
+    """Name studies after patient, patient and date, or patient and UID: the first that is unique.
+
+    Args:
+        series: one of each study.
+    """
+    names: list[tuple[str, ...]] = []
+    for one in series:
+        patient, _, uid = one.study.rpartition(" ")
+        who, date = (_UNSAFE.sub("_", text).strip("_.") for text in (patient, one.date))
+        by_date = f"{who}_{date}" if who and date else ""
+        names.append((who, by_date, f"{who}_study_{uid.rpartition('.')[2]}".lstrip("_")))
+    often = Counter(name.casefold() for own in names for name in own)
+    return [
+        next((name for name in own if name and often[name.casefold()] == 1), own[-1])
+        for own in names
+    ]
 
 
 def _without_copies(held: Sequence[FoundSeries]) -> list[list[FoundSeries]]:

@@ -136,19 +136,22 @@ def _names(root: Path, studies: Sequence[_Study]) -> dict[Path, str]:
 
 
 def _distinct(names: Mapping[Path, str], studies: Sequence[_Study]) -> dict[Path, str]:
-    """Add the series' number, the end of its UID, or the volume's key to names that are not one."""
+    """Add date, series' number, end of its UID or key, each where it tells names apart."""
     distinct = dict(names)
     endings = (
+        {one.source: one.volume.date for one in studies},
         {one.source: one.volume.number for one in studies},
         {one.source: one.volume.uid.rpartition(".")[2] for one in studies},
         {one.source: one.source.name for one in studies},  # key of a volume in a series
     )
     for ending in endings:
-        often = Counter(name.casefold() for name in distinct.values())
-        for study in studies:
-            name, added = distinct[study.source], ending[study.source]
-            if often[name.casefold()] > 1 and added:
-                distinct[study.source] = f"{name}_{_UNSAFE.sub('_', added)}"
+        alike: dict[str, list[Path]] = defaultdict(list)
+        for source, name in distinct.items():
+            alike[name.casefold()].append(source)
+        for same in alike.values():
+            for source in same if len({ending[source] for source in same}) > 1 else ():
+                added = _UNSAFE.sub("_", ending[source])
+                distinct[source] = f"{distinct[source]}_{added}".rstrip("_")
     return distinct
 
 
