@@ -61,11 +61,17 @@ def make_model_folder(folder, *, data_card=CARD, seen=SEEN, assurance=None, eval
     """A model folder as a training leaves it: card, log of one fold, run.json, an evaluation."""
     model = real_model(labels=LIVER)
     details = {
-        f"fold {n}": {"train": list("abcdef"), "validation": list("gh"), "steps": 40}
+        f"fold {n}": {
+            "train": list("abcdef"),
+            "validation": list("gh"),
+            "left_out": list("ab")[:n],
+            "unscored": n,
+            "steps": 40,
+        }
         for n in range(2)
     }
     facts = Facts(
-        dataset="Livers", cases=8, patients=8, steps=80, seconds=61.0, seed=3, details=details
+        dataset="Livers", cases=7, patients=7, steps=80, seconds=61.0, seed=3, details=details
     )
     model = replace(
         model,

@@ -16,8 +16,9 @@ from hilum.plan.plan import ChannelRange
 from hilum.report import write_report
 from hilum.report.html.checklists import FOR_THE_AUTHOR, check, load_checklist
 from hilum.report.html.data_flow import Step, flow_drawing
+from hilum.report.html.learning import learning_curves
 from hilum.report.html.model import model_report
-from hilum.report.html.model_folder import FoldCases, ModelFolder
+from hilum.report.html.model_folder import CurveRow, FoldCases, ModelFolder
 from hilum.report.html.proofs import PROOFS
 from hilum.report.html.prose import prose
 
@@ -227,7 +228,30 @@ def test_the_diagram_counts_who_came_in_and_who_did_not(text):
     assert "8 cases for training and validation (8 patients)" in text
     assert "13 cases in Livers (left out: 3 without annotation)" in text
     assert "10 annotated cases (left out: 2 kept for testing by the data set)" in text
-    assert "fold 0: 6 to train on, 2 to validate on" in text
+    assert "fold 0: 6 to train on, 2 to validate on; fold 1" in text
+    left_out = "1 to train on not learnt from in time, 1 to validate on not scored in time"
+    assert f"fold 1: 6 to train on, 2 to validate on, {left_out}" in text
+
+
+def test_cases_that_the_time_left_out_are_counted(folder):
+    document = model_report(ModelFolder.read(folder))
+    folds = table_of(document, "Folds")
+    assert folds.head[1:5] == ("training cases", "learnt from", "validation cases", "scored")
+    assert [row[1:5] for row in folds.rows] == [("6", "6", "2", "2"), ("6", "5", "2", "1")]
+    rows = dict(table_of(document, "The data set").rows)
+    assert rows["cases for training and validation"] == "8"
+    assert rows["of these, learnt from"] == "7"
+    assert rows["of these, held out for validation by a fold"] == "2"
+    assert rows["cases kept for testing"] == "2"
+
+
+def test_a_short_curve_has_no_running_mean():
+    rows = [CurveRow(step, 1 / step, None) for step in range(1, 41)]
+    short, long = learning_curves("fold 0", rows[:39]), learning_curves("fold 0", rows)
+    assert len(short.canvas.axes[0].lines) == 1
+    assert "bold" not in short.text
+    assert len(long.canvas.axes[0].lines) == 2
+    assert "the bold line is its running mean" in long.text
 
 
 def test_the_diagram_is_drawn_within_its_width_and_escapes_names():
@@ -246,6 +270,7 @@ def test_the_diagram_is_drawn_within_its_width_and_escapes_names():
     assert {"train 99", "validate 1"} <= {*words}
     bars = [box for box in boxes if box.get("class") in {"train", "validation"}]
     assert bars[0].get("x") == "1"
+    assert {"3 to train on not learnt from in time"} <= {*words}
     assert float(bars[0].get("width")) + float(bars[1].get("width")) == width - 2
 
 

@@ -93,6 +93,7 @@ def assemble_model(
                 "validation": list(split.validation),
                 "steps": fold.progress.step,
                 "training_seconds": round(fold.progress.seconds, 1),
+                "unscored": fold.unscored,
                 **({"left_out": list(fold.progress.left_out)} if fold.progress.left_out else {}),
             }
             for (number, split), fold in zip(trained.folds, folds, strict=True)

@@ -10,6 +10,7 @@ from hilum.report.html.scope import UNKNOWN, column_in_words
 from hilum.report.html.values import along_axes, kind_of_image, sentence, spread
 
 if TYPE_CHECKING:
+    from hilum.inference.manifest import Facts
     from hilum.plan.data_card import DataCard, Measurements
     from hilum.report.html.document import Block
 
@@ -19,8 +20,8 @@ def model_card_section(text: str) -> Section:
     return Section("Model card", ("As it stands in MODEL_CARD.md.",), (prose(text),))
 
 
-def data_card_section(card: DataCard | None) -> Section:
-    """Show the data set of the training in numbers."""
+def data_card_section(card: DataCard | None, facts: Facts | None) -> Section:
+    """Show the data set of the training in numbers, and how many cases it used."""
     title = "Data card"
     if card is None:
         unknown = (
@@ -28,7 +29,9 @@ def data_card_section(card: DataCard | None) -> Section:
             " by hand."
         )
         return Section(title, (unknown,))
-    blocks: list[Block] = [Table("The data set", ("what", "value"), _overview(card), wrap=True)]
+    blocks: list[Block] = [
+        Table("The data set", ("what", "value"), _overview(card, facts), wrap=True)
+    ]
     if card.labels:
         columns = ("name", "cases", "share", "volume, ml")
         blocks.append(Table("How often labels occur", columns, _labels(card)))
@@ -45,12 +48,15 @@ def data_card_section(card: DataCard | None) -> Section:
     return Section(title, (source, *notes), tuple(blocks))
 
 
-def _overview(card: DataCard) -> tuple[tuple[str, str], ...]:
+def _overview(card: DataCard, facts: Facts | None) -> tuple[tuple[str, str], ...]:
     """List numbers, layout and what was left out."""
+    validated = 0 if facts is None else len(facts.cases_for("validation"))
     rows = [
         ("name", card.name),
         ("layout on the disk", card.layout.replace("-", " ")),
         ("cases for training and validation", str(card.cases)),
+        ("of these, learnt from", UNKNOWN if facts is None else str(facts.cases)),
+        ("of these, held out for validation by a fold", str(validated) if validated else UNKNOWN),
         (
             "patients",
             f"{UNKNOWN}: each case counts as one" if card.patients is None else str(card.patients),

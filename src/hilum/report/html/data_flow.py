@@ -115,8 +115,9 @@ def flow_drawing(steps: Sequence[Step], folds: Sequence[FoldCases]) -> Drawing:
             y += _GAP if not step.left_out else 12
             arrows.append((start, y))
     for fold in folds:
-        boxes += _bars(fold, y)
-        y += 2 * _LINE + 2 * _PAD
+        bars = _bars(fold, y)
+        boxes += bars
+        y = bars[-1].y + bars[-1].height + _PAD - 4
     said = "; ".join(
         [
             *(
@@ -132,15 +133,13 @@ def flow_drawing(steps: Sequence[Step], folds: Sequence[FoldCases]) -> Drawing:
 
 def _bars(fold: FoldCases, y: int) -> list[_Box]:
     """Return the name of a fold and, below it, its parts, as wide as they have cases."""
-    name = fold.name + (
-        f", {fold.left_out} of them not looked at in the time" if fold.left_out else ""
-    )
+    names = (fold.name, *_not_used(fold))
     least = 112  # the word and its number have room
     share = fold.train / max(1, fold.train + fold.validation)
     width = min(max(round(share * (_WIDTH - 2)), least), _WIDTH - 2 - least)
-    top = y + _LINE
+    top = y + _LINE * len(names)
     return [
-        _Box(-6, y - 2, 0, (name,), "name"),
+        _Box(-6, y - 2, 0, names, "name"),
         _Box(1, top + 4, width, (f"train {fold.train}",), "train"),
         _Box(
             1 + width, top + 4, _WIDTH - 2 - width, (f"validate {fold.validation}",), "validation"
@@ -148,8 +147,18 @@ def _bars(fold: FoldCases, y: int) -> list[_Box]:
     ]
 
 
+def _not_used(fold: FoldCases) -> list[str]:
+    """Say which cases of a fold the time did not allow to use."""
+    counts = {
+        "to train on not learnt from in time": fold.left_out,
+        "to validate on not scored in time": fold.unscored or 0,
+    }
+    return [f"{number} {what}" for what, number in counts.items() if number]
+
+
 def _in_words(fold: FoldCases) -> str:
-    return f"{fold.name}: {fold.train} to train on, {fold.validation} to validate on"
+    used = f"{fold.name}: {fold.train} to train on, {fold.validation} to validate on"
+    return ", ".join((used, *_not_used(fold)))
 
 
 def _wrapped(text: str, letters: int) -> tuple[str, ...]:

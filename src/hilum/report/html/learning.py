@@ -34,13 +34,17 @@ def learning_curves(name: str, rows: Sequence[CurveRow]) -> Plot:
     canvas = new_canvas(7.0, 3.4)
     axes = canvas.subplots()
     thin = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(int))
-    axes.plot(steps[thin], losses[thin], color=_PALE_BLUE, linewidth=1, marker=_marker(len(rows)))
-    axes.plot(steps[thin], _running_mean(losses)[thin], color=BLUE, linewidth=2)
+    half = int(_WINDOW * len(rows) / 2)
+    drawn = losses
+    if half:
+        axes.plot(steps[thin], losses[thin], color=_PALE_BLUE, linewidth=1)
+        drawn = _running_mean(losses, half)
+    axes.plot(steps[thin], drawn[thin], color=BLUE, linewidth=2, marker="" if half else ".")
     axes.set_xlabel("step")
     axes.set_ylabel("loss of training", color=BLUE)
     text = (
         f"Loss of training from {losses[0]:.3g} at step {steps[0]} to {losses[-1]:.3g} at step"
-        f" {steps[-1]} (blue; the bold line is its running mean)."
+        f" {steps[-1]} (blue{'; the bold line is its running mean' if half else ''})."
     )
     if scored:
         right = axes.twinx()
@@ -56,16 +60,10 @@ def learning_curves(name: str, rows: Sequence[CurveRow]) -> Plot:
     return Plot(f"Learning curve, {name}", canvas, text)
 
 
-def _marker(rows: int) -> str:
-    """Return the marker of a curve: of a single point a line shows nothing."""
-    return "." if rows < 40 else ""
-
-
 def _running_mean(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]],
+    values: np.ndarray[tuple[int], np.dtype[np.float64]], half: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the mean of the values around each."""
-    half = int(_WINDOW * len(values) / 2)
+    """Return the mean of the values around each, `half` of them on either side."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))

@@ -47,7 +47,7 @@ def model_report(folder: ModelFolder) -> Document:
         model_confidence(folder.confidence),
         _curves(folder),
         _plan(folder),
-        data_card_section(folder.data_card),
+        data_card_section(folder.data_card, folder.manifest.facts),
         model_card_section(folder.model_card),
         checklist_section(folder, "claim_2024"),
         checklist_section(folder, "tripod_ai"),
@@ -166,10 +166,17 @@ def _numbers(folder: ModelFolder) -> tuple[KeyNumber, ...]:
 def _flow_section(folder: ModelFolder) -> Section:
     """Show which cases came in, which did not and why, and the folds."""
     rows = tuple(
-        (one.name, str(one.train), str(one.validation), str(one.left_out), str(one.steps))
+        (
+            one.name,
+            str(one.train),
+            str(one.train - one.left_out),
+            str(one.validation),
+            "unknown" if one.unscored is None else str(one.validation - one.unscored),
+            str(one.steps),
+        )
         for one in folder.folds
     )
-    head = ("fold", "training cases", "validation cases", "not looked at in time", "steps")
+    head = ("fold", "training cases", "learnt from", "validation cases", "scored", "steps")
     tables = (Table("Folds", head, rows),) if rows else ()
     proof = disjoint(folder)
     text = proof.text if proof else "The model does not say which cases it learnt from."

@@ -46,7 +46,9 @@ class FoldCases:
         name: "fold 0".
         train: cases that were learnt from.
         validation: cases that were held out.
-        left_out: cases of `train` that the time did not allow to look at.
+        left_out: cases of `train` that the time did not allow to learn from.
+        unscored: cases of `validation` that the time did not allow to score; None where the model
+            does not say.
         steps: optimiser steps.
     """
 
@@ -54,6 +56,7 @@ class FoldCases:
     train: int
     validation: int
     left_out: int
+    unscored: int | None
     steps: int
 
 
@@ -122,6 +125,7 @@ class ModelFolder:
                 train=_length(fold.get("train")),
                 validation=_length(fold.get("validation")),
                 left_out=_length(fold.get("left_out")),
+                unscored=unscored if isinstance(unscored := fold.get("unscored"), int) else None,
                 steps=steps if isinstance(steps := fold.get("steps"), int) else 0,
             )
             for name, fold in details.items()
