@@ -256,7 +256,7 @@ def test_a_short_curve_has_no_running_mean():
 
 def test_the_diagram_is_drawn_within_its_width_and_escapes_names():
     steps = (Step("<script>x</script> & more", ("a reason " * 20,)), Step("next"))
-    drawing = flow_drawing(steps, (FoldCases("fold 0", 99, 1, 0, 5),))
+    drawing = flow_drawing(steps, (FoldCases("fold 0", 99, 1, 3, 1, 5),))
     root = ET.fromstring(drawing.svg)  # noqa: S314  (our own drawing)
     width, height = map(int, root.attrib["viewBox"].split()[2:])
     boxes = root.findall("{*}rect")
@@ -334,6 +334,13 @@ def test_a_card_may_hold_any_markdown_and_fetches_nothing():
     assert "<script" not in block.html
     assert "here (https://c.d)" in block.html
     assert "<td>1</td>" in block.html
+
+
+def test_every_wide_table_is_scrolled_by_keyboard_and_has_a_name(page):
+    boxes = page.all("div", **{"class": "scroll"})
+    assert len(boxes) == len(page.all("table")) > 10
+    assert all(one["tabindex"] == "0" and one["role"] == "region" for one in boxes)
+    assert len({one["aria-label"] for one in boxes}) == len(boxes)
 
 
 def test_the_card_is_on_the_page(text, folder):

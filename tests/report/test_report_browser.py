@@ -111,6 +111,27 @@ def test_surfaces_turn_by_keyboard_and_by_dragging(browser):
     assert (pixels(browser, canvas) != turned).any()
 
 
+def test_a_sentence_stands_where_surfaces_cannot_be_drawn(browser):
+    from selenium.webdriver.common.by import By
+
+    drawn = browser.find_elements(By.CSS_SELECTOR, ".scene")
+    assert drawn
+    assert not browser.find_elements(By.CSS_SELECTOR, ".not-drawn")
+    page = browser.current_url
+    old = {"source": "delete window.DecompressionStream"}
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", old)
+    browser.get(page)
+    try:
+        sentences = browser.find_elements(By.CSS_SELECTOR, ".scene")
+        assert [one.text[:30] for one in sentences] == ["The surfaces are not drawn: th"] * len(
+            drawn
+        )
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+        browser.get(page)
+        browser.get_log("browser")
+
+
 def test_surfaces_are_grey_where_both_agree(browser):
     from selenium.webdriver.common.by import By
 

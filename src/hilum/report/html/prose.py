@@ -24,12 +24,13 @@ def prose(markdown: str) -> Prose:
         if token.type.startswith("heading_"):
             token.tag = f"h{min(6, int(token.tag[1]) + _LOWER)}"
         token.children = _without_links(token.children or [])
-    html = parser.renderer.render(tokens, parser.options, {})
-    return Prose(
-        html.replace("<table>", '<div class="scroll" tabindex="0"><table class="text">').replace(
-            "</table>", "</table></div>"
-        )
+    first, *rest = parser.renderer.render(tokens, parser.options, {}).split("<table>")
+    html = first + "".join(
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table {number} of this text">'
+        f'<table class="text">{part}'
+        for number, part in enumerate(rest, start=1)
     )
+    return Prose(html.replace("</table>", "</table></div>"))
 
 
 def _without_links(tokens: Sequence[Token]) -> list[Token]:

@@ -134,7 +134,11 @@ const showScene = async (scene) => {
   update();
 };
 
+// A sentence stands where the surfaces belong; it goes when they are drawn, else all else goes.
 for (const scene of document.querySelectorAll(".scene")) {
-  if ("DecompressionStream" in window) showScene(scene);
-  else scene.textContent = "This browser is too old to show surfaces.";
+  const sentence = scene.querySelector(".not-drawn");
+  showScene(scene).then(
+    () => sentence.remove(),
+    (error) => { scene.replaceChildren(sentence); console.warn(error); },
+  );
 }
