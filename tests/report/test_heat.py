@@ -11,6 +11,7 @@ from hilum.dataset import Case
 from hilum.io import write_labels, write_volume
 from hilum.pipelines.prediction import read_maps
 from hilum.report import plot_maps
+from hilum.report.heat import strongest_slice
 from hilum.volume import Geometry, Volume, reorient
 
 SHAPE = (7, 12, 10)
@@ -62,7 +63,7 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
     plain, coloured, bar = figure.axes
     assert [text.get_text() for text in bar.get_yticklabels()] == ["nothing", "most"]
     assert figure.get_supxlabel() == "colours: how much a place speaks for the class"
-    assert plain.get_title() == "slice 5 of 7"
+    assert plain.get_title() == "slice 5 of 7, where the map is strongest"
     assert coloured.get_title() == "what speaks for malignant"
     own = reorient(image, "SPL").array[0, 4]
     low, high = np.percentile(own, (1, 99))
@@ -83,6 +84,13 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
     with Image.open(tmp_path / "pictures" / "case.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert (np.ptp(pixels, axis=2) > 40).mean() > 0.01  # there is colour
+
+
+def test_the_strongest_slice_has_the_largest_value_not_the_largest_area():
+    heat = np.zeros(SHAPE, np.float32)
+    heat[1] = 0.5
+    heat[4, 2, 3] = heat[5, 2, 3:5] = 1.0
+    assert strongest_slice(heat) == 5
 
 
 def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, drawn):
@@ -119,9 +127,9 @@ def test_a_row_a_class(tmp_path, drawn):
     draw(image, files, FINDINGS, tmp_path / "case.png")
     titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
     assert titles == [
-        "slice 2 of 7",
+        "slice 2 of 7, where the map is strongest",
         "what speaks for effusion",
-        "slice 7 of 7",
+        "slice 7 of 7, where the map is strongest",
         "what speaks for nodule",
     ]
 
@@ -151,7 +159,8 @@ def test_classes_that_differ_only_in_signs_have_titles_of_their_own(tmp_path, dr
     image, files = case(tmp_path, slices={"ER--0": 2, "ER--1": 5})
     draw(image, files, table, tmp_path / "case.png")
     titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
-    assert titles == ["slice 3 of 7", "what speaks for ER+", "slice 6 of 7", "what speaks for ER-"]
+    assert titles[1::2] == ["what speaks for ER+", "what speaks for ER-"]
+    assert [title.partition(",")[0] for title in titles[::2]] == ["slice 3 of 7", "slice 6 of 7"]
 
 
 @pytest.mark.parametrize("code", ["SPL", "ARI"])
@@ -166,7 +175,10 @@ def test_the_slice_is_the_one_of_the_mask_which_is_outlined(code, tmp_path, draw
     seen = Case("case", None, {"CT": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
     draw(image, files, TWO, tmp_path / "case.png", case=seen)
     plain, coloured, _ = drawn[0].axes
-    assert plain.get_title() == "slice 3 of 7\nthe map is strongest in slice 5"
+    assert (
+        plain.get_title()
+        == "slice 3 of 7, where the mask is largest\nthe map is strongest in slice 5"
+    )
     assert drawn[0].get_supxlabel().endswith("; outlined: the mask")
     for axes in (plain, coloured):
         (outline,) = axes.collections
@@ -183,7 +195,7 @@ def test_the_slice_is_the_one_of_the_point_which_is_crossed(tmp_path, drawn):
     )
     draw(image, files, TWO, tmp_path / "case.png", case=seen)
     plain = drawn[0].axes[0]
-    assert plain.get_title().startswith("slice 2 of 7\n")
+    assert plain.get_title().startswith("slice 2 of 7, where the point lies\n")
     np.testing.assert_allclose(np.ravel(plain.lines[0].get_data()), (4, 6), atol=1e-6)
 
 
@@ -195,7 +207,10 @@ def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_pat
     write_volume(image.with_array(np.zeros_like(image.array)), files[1])
     draw(image, files, TWO, tmp_path / "case.png")
     assert not np.asarray(drawn[0].axes[1].images[1].get_alpha()).any()
-    assert drawn[0].axes[0].get_title() == "slice 4 of 7\nthe map is empty: nothing speaks for it"
+    assert (
+        drawn[0].axes[0].get_title()
+        == "slice 4 of 7, in the middle\nthe map is empty: nothing speaks for it"
+    )
 
 
 def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):
@@ -214,6 +229,7 @@ def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):
     draw(image, files, TWO, tmp_path / "alone.png")
     draw(image, files, TWO, tmp_path / "marked.png", case=known)
     alone, marked = drawn
-    assert alone.axes[0].get_title() == "sagittal slice 5 of 7"
-    assert marked.axes[0].get_title() == "sagittal slice 3 of 7\nthe map is strongest in slice 5"
+    assert alone.axes[0].get_title() == "sagittal slice 5 of 7, where the map is strongest"
+    why = "where the mask is largest\nthe map is strongest in slice 5"
+    assert marked.axes[0].get_title() == f"sagittal slice 3 of 7, {why}"
     assert alone.axes[0].images[0].get_array().shape == (12, 10)

@@ -21,6 +21,21 @@ GRID = Geometry.from_spacing((6, 20, 24), (2.0, 1.0, 1.0))
 CASES = 30
 
 
+def spot(number):
+    """The voxel at which the map of a case is strongest."""
+    return number % 6, 2 + number, 17 - number
+
+
+def heat(number):
+    """A map with a small strong spot, and more, but weaker, in another slice."""
+    z, y, x = spot(number)
+    made = np.zeros((1, *GRID.shape), np.float32)
+    made[0, (z + 3) % 6] = 0.3
+    made[0, z, y - 1 : y + 2, x - 1 : x + 2] = 0.5
+    made[0, z, y, x] = 1
+    return made
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A table of 30 small volumes, predictions of them with maps of one class, an evaluation."""
@@ -35,11 +50,9 @@ def folder(tmp_path_factory):
         rows.append((f"c{number}.nii.gz", f"p{number // 2}", "FM"[number % 2], label))
         share = float(np.clip(0.3 + 0.4 * malignant + random.normal(0, 0.15), 0.01, 0.99))
         scores.append(ClassScore(case=f"c{number}", probabilities=(1 - share, share)))
-        heat = np.zeros((1, *GRID.shape), np.float32)
-        heat[0, 2:4, 5:10, 12:20] = 1
         if number < 12:
             place = root / "predictions" / f"c{number}_malignant_map.nii.gz"
-            write_volume(Volume(heat, GRID), place)
+            write_volume(Volume(heat(number), GRID), place)
     with (root / "cases.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     write_predictions(scores, TABLE, root / "predictions" / "predictions.csv")
@@ -80,18 +93,41 @@ def test_maps_lie_over_the_images_of_the_most_wrong_and_most_right(page):
     ]
     assert len(titles) == 8
     assert "what speaks for malignant" in page.text
-    layers = page.all("img", **{"class": "lines"})
-    assert len(layers) == 3 * 8
-    heat = Image.open(io.BytesIO(base64.b64decode(layers[0]["src"].partition(",")[2])))
-    opacity = np.asarray(heat.convert("RGBA"))[..., 3]
-    assert {*np.unique(opacity)} == {0, 140}
-    view = page.all("div", **{"class": "view"})[0]
-    height = int(view["data-height"])
-    coloured = np.argwhere(opacity[:height] == 0)
-    assert len(coloured)
+    assert len(page.all("img", **{"class": "lines"})) == 3 * 8
     links = {known["href"] for known in page.all("a") if known["href"].startswith("#case-")}
     assert links <= {f"#{name}" for name in titles}
     assert links
+
+
+def axial_views(page):
+    """Height, labels, first slice and layer of the first view of each case."""
+    views, name = {}, ""
+    for tag, known in page.tags:
+        if tag == "figure":
+            name = known.get("id", "")
+        elif known.get("class") in {"view", "lines", "slice"} and name.startswith("case-"):
+            views.setdefault(name, {}).setdefault(known["class"], known)
+    for name, parts in views.items():
+        coded = parts["lines"]["src"].partition(",")[2]
+        layer = Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGBA")
+        height, labels = (parts["view"][f"data-{one}"] for one in ("height", "labels"))
+        first = int(parts["slice"]["value"])
+        yield name, int(height), labels.split("|")[first], first, np.asarray(layer).astype(int)
+
+
+def test_a_view_begins_where_the_map_of_its_case_is_strongest(page):
+    views = list(axial_views(page))
+    assert len(views) == 8
+    for name, height, label, first, layer in views:
+        z, y, x = spot(int(name.removeprefix("case-c")))
+        assert label == f"slice {z + 1} of 6"
+        tile = layer[first * height : (first + 1) * height]
+        assert {*np.unique(tile[..., 3])} == {0, 140}
+        assert 0 < (tile[..., 3] > 0).mean() < 0.06  # the spot has 9 of 480 voxels
+        brightness = np.where(tile[..., 3] > 0, tile[..., :3].sum(axis=-1), 0)
+        middle = np.argwhere(brightness == brightness.max()).mean(axis=0) + 0.5
+        found = middle * GRID.shape[1:] / tile.shape[:2] - 0.5  # the view holds whole slices
+        np.testing.assert_allclose(found, (y, x), atol=0.3)
 
 
 def test_maps_without_images_say_so(folder, tmp_path):

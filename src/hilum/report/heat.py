@@ -73,8 +73,8 @@ def plot_maps(
     """Draw the maps of a case, a row a class: one slice with and without the map.
 
     The slice is the one where the case's mask is largest, or its point lies, which are marked;
-    without them the one where the map is strongest. Where these differ, the title names the slice
-    where the map is strongest.
+    without them the one where the map is strongest. The title says which it is. Where these differ,
+    it also names the slice where the map is strongest.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
@@ -94,8 +94,8 @@ def plot_maps(
     marked = _Marks.of(case, shown, code)
     for (bare, coloured), (name, volume) in zip(rows, maps, strict=True):
         heat = reorient(volume, code).array[0]
-        strongest = int(heat.sum(axis=(1, 2)).argmax()) if heat.any() else None
-        z = marked.slice_of(strongest, len(heat))
+        strongest = strongest_slice(heat) if heat.any() else None
+        z, why = marked.slice_of(strongest, len(heat))
         for axes in (bare, coloured):
             grey = grey_or_colour(shown.array[:, z])
             axes.imshow(grey, cmap="gray", aspect=y / x, interpolation="nearest")
@@ -114,7 +114,8 @@ def plot_maps(
         bar = figure.colorbar(colours, ax=coloured, shrink=0.7, ticks=[0, 1])
         bar.ax.set_yticklabels(["nothing", "most"])
         coloured.set_title(f"what speaks for {plain(name)}" if name else "")
-        lines = [slice_title(code, z, len(heat))]
+        place = slice_title(code, z, len(heat))
+        lines = [f"{place}, {why}" if place else ""]
         if strongest is None:
             lines.append("the map is empty: nothing speaks for it")
         elif strongest != z:
@@ -123,6 +124,11 @@ def plot_maps(
     figure.suptitle(plain(_heading(path.stem, prediction, table)), fontsize=11)
     figure.supxlabel(_LEGEND + marked.legend, fontsize=9)
     save_png(figure, path, dpi=80)
+
+
+def strongest_slice(heat: NDArray[np.floating]) -> int:
+    """Return the slice of a map (Z, Y, X) with its largest value; of several the one with most."""
+    return max(range(len(heat)), key=lambda z: (float(heat[z].max()), float(heat[z].sum())))
 
 
 @dataclass(frozen=True)
@@ -159,13 +165,15 @@ class _Marks:
             return "; outlined: the mask"
         return "" if self.point is None else "; cross: the point"
 
-    def slice_of(self, strongest: int | None, slices: int) -> int:
-        """Return the slice to draw: of the mask, point or map, else the middle one."""
+    def slice_of(self, strongest: int | None, slices: int) -> tuple[int, str]:
+        """Return the slice to draw and why: of the mask, point or map, else the middle one."""
         if self.mask is not None:
-            return int(self.mask.sum(axis=(1, 2)).argmax())
+            return int(self.mask.sum(axis=(1, 2)).argmax()), "where the mask is largest"
         if self.point is not None and -0.5 <= self.point[0] < slices - 0.5:
-            return round(self.point[0])
-        return slices // 2 if strongest is None else strongest
+            return round(self.point[0]), "where the point lies"
+        if strongest is None:
+            return slices // 2, "in the middle"
+        return strongest, "where the map is strongest"
 
     def mark(self, axes: Axes, z: int) -> None:
         """Mark it on a slice."""

@@ -89,7 +89,8 @@ def make_viewer(case: GalleryCase) -> Viewer:
         reference = None if case.reference is None else reorient(case.reference, code).array[0]
         shown = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
         layer = _Outlines(prediction, reference)
-        views.append(make_view(name, reorient(case.image, code), shown, layer, grey))
+        largest = int(shown.sum(axis=(1, 2)).argmax())
+        views.append(make_view(name, reorient(case.image, code), shown, largest, layer, grey))
     legend = [("rgb(230 159 0)", "prediction (dashed)")]
     if case.reference is not None:
         legend.insert(0, ("rgb(86 180 233)", "reference (solid)"))
@@ -158,18 +159,21 @@ def planes(image: Volume) -> dict[str, str]:
     return {"picture": SOURCE} if image.geometry.is_2d else _PLANES
 
 
-def make_view(name: str, image: Volume, shown: Mask, layer: Layer, grey: GreyRange) -> View:
+def make_view(
+    name: str, image: Volume, shown: Mask, first: int, layer: Layer, grey: GreyRange
+) -> View:
     """Encode the slices of one plane.
 
     Args:
         name: of the plane.
         image: (C, Z, Y, X), turned to the plane.
         shown: (Z, Y, X), true where the view must reach.
+        first: slice that is seen first.
         layer: what lies over the slices.
         grey: see `grey_range`.
     """
     box = _box(shown)
-    z = _spread(box[0], flat=image.geometry.shape[0] == 1)
+    z = _spread(box[0], first, flat=image.geometry.shape[0] == 1)
     rows, columns = box[1], box[2]
     _, row_mm, column_mm = image.geometry.spacing
     sides = (rows.stop - rows.start) * row_mm, (columns.stop - columns.start) * column_mm
@@ -186,7 +190,7 @@ def make_view(name: str, image: Volume, shown: Mask, layer: Layer, grey: GreyRan
         width=width,
         height=height,
         shown_height=height,
-        first=int(np.argmax([shown[place].sum() for place in z])),
+        first=z.index(first),
         labels=tuple(f"slice {place + 1} of {count}" for place in z),
     )
 
@@ -204,12 +208,14 @@ def _box(shown: Mask) -> tuple[slice, slice, slice]:
     return z, y, x
 
 
-def _spread(span: slice, *, flat: bool) -> list[int]:
-    """Choose slices evenly over a span."""
+def _spread(span: slice, first: int, *, flat: bool) -> list[int]:
+    """Choose slices evenly over a span; `first`, which lies in it, replaces the one next to it."""
     if flat:
         return [0]
     count = min(_MOST_SLICES, span.stop - span.start)
-    return [int(place) for place in np.linspace(span.start, span.stop - 1, count).round()]
+    places = np.linspace(span.start, span.stop - 1, count).round().astype(int)
+    places[np.abs(places - first).argmin()] = first
+    return [int(place) for place in places]
 
 
 def _tile(channels: NDArray[np.generic], grey: GreyRange, size: tuple[int, int]) -> Grey:

@@ -11,6 +11,7 @@ import numpy as np
 from hilum.dataset import open_dataset, read_case
 from hilum.errors import HilumError, counted
 from hilum.io import read_volume
+from hilum.report.heat import strongest_slice
 from hilum.report.html.document import Section, Viewer
 from hilum.report.html.gallery import case_anchor, grey_range, make_view, planes
 from hilum.report.mesh import linear_weights
@@ -64,7 +65,8 @@ def saliency_section(evaluation: ClassEvaluation, images: Mapping[str, Path]) ->
             _log.warning("case %s is not in the report's gallery: %s", case, error)
     text = (
         "Colours show how much a place speaks for a class, from little (dark) to the most of its"
-        " map (yellow). A map says where the model looks, and not whether it is right."
+        " map (yellow). Each view begins with the slice where the map is strongest. A map says"
+        " where the model looks, and not whether it is right."
     )
     more = f" Of {counted(unknown, 'case')} with maps no image is known." if unknown else ""
     return Section(name, (text + more,), tuple(viewers))
@@ -122,7 +124,8 @@ def _viewers(
             heat = reorient(read_volume(file), code).array[0]
             parts = heat / max(float(heat.max()), 1e-6)
             shown = np.ones(heat.shape, np.bool_) if plane == "picture" else parts > _FAINTEST
-            views.append(make_view(plane, reorient(image, code), shown, _Heat(parts), grey))
+            turned, first = reorient(image, code), strongest_slice(heat)
+            views.append(make_view(plane, turned, shown, first, _Heat(parts), grey))
         viewers.append(
             Viewer(
                 f"{case}, {reason}: what speaks for {name}",
