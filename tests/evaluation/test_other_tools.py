@@ -61,7 +61,7 @@ def test_files_and_page(tmp_path: Path) -> None:
             grid = Geometry.from_spacing(labels.shape, SPACING)
             write_labels(Volume(labels[np.newaxis], grid), tmp_path / folder / f"{case}.nii.gz")
     folders = [tmp_path / name for name in ("predictions", "references", "out")]
-    made = evaluate_folder(*folders, table=TABLE, other_tools=True)
+    made = evaluate_folder(*folders, table=TABLE, other_tools=True, tolerance_mm=1.5)
     with (tmp_path / "out" / "other_tools.csv").open(encoding="utf-8") as stream:
         rows = {(r["case"], r["tool"], r["metric"]): r["value"] for r in csv.DictReader(stream)}
     assert rows["missed", "medpy", "hd95"] == "error"
@@ -73,6 +73,7 @@ def test_files_and_page(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "| region | metric | MONAI | medpy | surface-distance | nnU-Net |" in page
     assert "| organ | HD95 |" in page
+    assert "| organ | NSD at 1.5 mm |" in page
     loaded = Evaluation.load(tmp_path / "out")
     assert [str(one) for one in loaded.record.other_tools] == list(
         map(str, made.record.other_tools)

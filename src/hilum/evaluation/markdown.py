@@ -84,7 +84,9 @@ def label_map_page(evaluation: Evaluation) -> str:
         lines += ["## Subgroups", "", *_label_map_subgroups(record.subgroups, scaled=record.scaled)]
     if record.other_tools:
         lines += ["## Printed by other tools for the same masks", "", OTHER_TOOLS_REMARK, ""]
-        lines += table_lines(*tool_rows(record.other_tools))
+        lines += table_lines(
+            *tool_rows(record.other_tools, tolerance_mm=record.tolerance_mm, scaled=record.scaled)
+        )
     names_by_reason = {
         "Without prediction and left out": record.missing,
         "Files that belong to no case": record.unexpected,

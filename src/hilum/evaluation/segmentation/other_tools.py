@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.estimates import csv_text
+from hilum.evaluation.metric_table import nsd_name, title
 from hilum.evaluation.page import decimals
 from hilum.evaluation.records import Number, Record
 from hilum.metrics import Tool
@@ -22,7 +23,7 @@ COLUMNS = ("case", "region", "tool", "metric", "value")
 _TITLES = {
     "dice": "Dice",
     "iou": "IoU",
-    "nsd": "NSD",
+    "nsd": "NSD",  # and its tolerance, see `tool_rows`
     "hd": "HD",
     "hd95": "HD95",
     "asd": "ASD, prediction to reference",
@@ -102,14 +103,23 @@ def tool_table(scores: Iterable[Score]) -> str:
     )
 
 
-def tool_rows(means: Sequence[ToolMean]) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of a table for people: a row a region and metric, a column a tool."""
+def tool_rows(
+    means: Sequence[ToolMean], *, tolerance_mm: float, scaled: bool
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table for people: a row a region and metric, a column a tool.
+
+    Args:
+        means: of every tool.
+        tolerance_mm: of the normalised surface distance; of pictures without a scale in pixels.
+        scaled: distances are in mm, not pixels.
+    """
+    titles = _TITLES | {"nsd": title(nsd_name(tolerance_mm), scaled=scaled)}
     tools = list(dict.fromkeys(one.tool for one in means))
     cells = {(one.region, one.metric, one.tool): str(one) for one in means}
     regions = dict.fromkeys(one.region for one in means)
-    metrics = [name for name in _TITLES if any(one.metric == name for one in means)]
+    metrics = [name for name in titles if any(one.metric == name for one in means)]
     rows = [
-        [region, _TITLES[metric], *(cells.get((region, metric, tool), "–") for tool in tools)]
+        [region, titles[metric], *(cells.get((region, metric, tool), "–") for tool in tools)]
         for region in regions
         for metric in metrics
     ]

@@ -21,8 +21,11 @@ def proposal_section(evaluation: Evaluation) -> Section:
 
 def other_tools_section(evaluation: Evaluation) -> Section:
     """Show what other tools would print for the same masks, where it was asked for."""
-    if not evaluation.record.other_tools:
+    record = evaluation.record
+    if not record.other_tools:
         return Section("Other tools")
-    head, rows = tool_rows(evaluation.record.other_tools)
+    head, rows = tool_rows(
+        record.other_tools, tolerance_mm=record.tolerance_mm, scaled=record.scaled
+    )
     table = Table("Printed by other tools for the same masks", tuple(head), tuple(map(tuple, rows)))
     return Section("Other tools", (OTHER_TOOLS_REMARK,), (table,))
