@@ -25,9 +25,9 @@ def test_deidentify_says_what_it_did(study):
     assert "3 files written, none failed. Options: --dates shift." in said.text
     assert "none that identifies somebody was found" in said.text
     assert "This does not prove that nobody can be recognised" in said.text
-    assert str(study / "out_report") in said.out.replace("\n", "")
-    assert (study / "out_report" / "report.md").is_file()
-    assert "SYN-0001" in (study / "out_report" / "report.json").read_text()
+    assert str(study / "out_private_report") in said.out.replace("\n", "")
+    assert (study / "out_private_report" / "report.md").is_file()
+    assert "SYN-0001" in (study / "out_private_report" / "report.json").read_text()
 
 
 def test_deidentify_prints_json_and_takes_options(study):

@@ -161,7 +161,7 @@ def test_output_folder_holds_only_the_files(tmp_path):
     run(tmp_path)
     names = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert [name.endswith(".dcm") or name == ".hilum.json" for name in names] == [True] * 2
-    told = {path.name for path in (tmp_path / "out_report").iterdir()}
+    told = {path.name for path in (tmp_path / "out_private_report").iterdir()}
     assert told >= {"report.md", "report.json"}
 
 
@@ -175,9 +175,9 @@ def test_copies_of_an_instance_get_names_of_their_own(tmp_path):
 def test_uid_map_is_written_only_on_request(tmp_path):
     write(base(Planter(), "1.2.3.4.1"), tmp_path / "in" / "a")
     run(tmp_path)
-    assert not (tmp_path / "out_report" / "uid_map.csv").exists()
+    assert not (tmp_path / "out_private_report" / "uid_map.csv").exists()
     deidentify(tmp_path / "in", tmp_path / "out", key=tmp_path / "key", uid_map=True)
-    rows = (tmp_path / "out_report" / "uid_map.csv").read_text().splitlines()
+    rows = (tmp_path / "out_private_report" / "uid_map.csv").read_text().splitlines()
     assert rows[0] == "old,new"
     assert "1.2.3.4.1" in {row.split(",")[0] for row in rows}
 

@@ -35,7 +35,8 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
         key: file with the secret from which new UIDs, patient ids and moved dates follow; made
             where there is none. Whoever has it can link them to the old ones.
         options: of the profile; by default as little as it allows is kept, and dates are moved.
-        report: folder for the report, which holds identifiers; by default beside `out`.
+        report: folder for the report, which holds identifiers; None: `OUT_private_report`, beside
+            `out`.
         search: search the output for every removed value.
         uid_map: write old and new UIDs beside the report.
         workers: number of processes; None for all processors where the files have 64 MiB and more.
@@ -51,7 +52,7 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.engines.host import usable_cpus
 
     out = Path(out)
-    beside = out.with_name(f"{out.name}_report") if report is None else Path(report)
+    beside = out.with_name(f"{out.name}_private_report") if report is None else Path(report)
     return deidentify_folder(
         Path(source),
         out,

@@ -70,7 +70,8 @@ def deidentify(
     report: Annotated[
         Path | None,
         option(
-            "Folder for the report, which holds identifiers (default: OUT_report).", metavar="DIR"
+            "Folder for the report, which holds identifiers (default: OUT_private_report).",
+            metavar="DIR",
         ),
     ] = None,
     no_search: Annotated[
