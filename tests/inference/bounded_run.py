@@ -51,7 +51,12 @@ def main(plan_path, source, out, memory, probabilities):
     plan = load_plan(Path(plan_path))
     engine = Free(plan.network.value.out_channels)
     model = SimpleNamespace(
-        plan=plan, id="free", facts=None, confidence=None, make_engine=lambda *_, **__: engine
+        plan=plan,
+        id="free",
+        facts=None,
+        metrics=None,
+        confidence=None,
+        make_engine=lambda *_, **__: engine,
     )
     ready = Predictor(model, memory=memory)
     files, mapped = [], predictor.file_array

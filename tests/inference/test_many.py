@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from hilum.errors import ResourceError, UsageError
 from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.files import OutputFolder
-from hilum.inference import FORMATS, Predictor, RunReport, predict_many
+from hilum.inference import FORMATS, ModelMetrics, Predictor, RunReport, predict_many
 from hilum.io import read_labels, read_volume, write_volume
 from hilum.volume import LabelTable
 from inference_toys import TABLE, OneHot, index_volume, make_model
@@ -63,6 +64,14 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert report.options["formats"] == ["auto"]
     assert report.cases[0].files == ("case_0.nii.gz",)
     assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
+
+
+def test_warnings_of_the_models_training_are_in_the_report(folder, tmp_path):
+    notes = ("Warning: fold 0 trained for only 5 steps", "the folds share one plan")
+    metrics = ModelMetrics(measured_on="2 validation cases", notes=notes)
+    model = replace(make_model(), metrics=metrics)
+    report = predict_many(Predictor(model), [folder], tmp_path / "out")
+    assert report.model_warnings == ("fold 0 trained for only 5 steps",)
 
 
 def test_a_name_that_is_too_long_costs_its_own_case_only(folder, tmp_path):

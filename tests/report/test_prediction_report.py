@@ -51,6 +51,12 @@ def test_the_first_words_say_what_became_of_the_cases(text):
     assert "hilum report MODEL" in start
 
 
+def test_warnings_of_the_models_training_are_among_the_first_words(tmp_path):
+    make_run(tmp_path, [outcome("a")], model_warnings=("fold 0 trained for only 5 steps",))
+    document = run_report(tmp_path, read_run(tmp_path / "run.json"), images={})
+    assert "Warning of the model's training: fold 0 trained for only 5 steps" in document.summary
+
+
 def test_failures_with_one_cause_stand_together(run):
     document = run_report(run, read_run(run / "run.json"), images={})
     rows = table_of(document, "Failures, warnings and refusals").rows

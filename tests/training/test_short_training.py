@@ -43,7 +43,7 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
 @pytest.mark.parametrize(
     ("cases", "scored", "said"),
     [
-        (109, 1, "Only 1 of 109 validation cases was scored within the time limit: these metrics"),
+        (109, 1, "Warning: only 1 of 109 validation cases was scored within the time limit: these"),
         (
             41,
             24,

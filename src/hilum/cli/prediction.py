@@ -172,6 +172,8 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
             f" {shorten(unlike)}; reasons: {out / 'run.json'}",
             err=True,
         )
+    for warning in report.model_warnings:
+        typer.echo(f"Warning of the model's training: {warning}", err=True)
     for alike in report.failures:  # what is needed, and the cure, was printed when it happened
         names = shorten([outcome.case for outcome in alike])
         first = with_options(alike[0].error.partition("\n")[0])

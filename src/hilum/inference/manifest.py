@@ -46,6 +46,10 @@ class Metric(Record):
     cases: int = Field(default=0, ge=0)
 
 
+WARNING = "Warning: "
+"""First word of a note on a training that nobody must overlook who uses the model."""
+
+
 class ModelMetrics(Record):
     """Metrics of a model, and the cases they were measured on.
 
@@ -61,6 +65,11 @@ class ModelMetrics(Record):
     metrics: tuple[Metric, ...] = ()
     level: float = 0.95
     notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Notes that whoever predicts with the model must see, without their first word."""
+        return tuple(one.removeprefix(WARNING) for one in self.notes if one.startswith(WARNING))
 
 
 class Facts(Record):

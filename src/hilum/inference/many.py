@@ -151,8 +151,13 @@ def predict_many(
             status = "failed" if tried == {"failed"} else "done"
         finally:
             writer.close()
+            metrics = predictor.model.metrics
             report = clock.report(
-                status=status, cases=tuple(outcomes), files=files, trained_on=trained_on
+                status=status,
+                cases=tuple(outcomes),
+                files=files,
+                trained_on=trained_on,
+                model_warnings=() if metrics is None else metrics.warnings,
             )
             if not (status == "failed" and folder.holds_any(inputs) and not folder.owned(REPORT)):
                 folder.write({REPORT: report.as_json()})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from hilum.engines.engine import Engine
-    from hilum.inference.manifest import Facts
+    from hilum.inference.manifest import Facts, ModelMetrics
     from hilum.inference.voxel_calibration import VoxelCalibration
     from hilum.plan import Plan
     from hilum.plan.segmentation import SegmentationPlan
@@ -28,6 +28,11 @@ class Model(Protocol):
     @property
     def facts(self) -> Facts | None:
         """Facts about its training, where they are known."""
+        ...
+
+    @property
+    def metrics(self) -> ModelMetrics | None:
+        """How good it is, where that was measured."""
         ...
 
 

@@ -109,6 +109,8 @@ class RunReport(Record):
     cases: tuple[CaseOutcome, ...] = ()
     trained_on: tuple[Readable, ...] = ()
     """Predicted cases that are named like training cases of the model; also of earlier runs."""
+    model_warnings: tuple[Readable, ...] = ()
+    """Warnings that the training left in the model's metrics: it was short, or hardly validated."""
 
     @property
     def failures(self) -> tuple[tuple[CaseOutcome, ...], ...]:
@@ -210,6 +212,7 @@ class RunClock:
         cases: tuple[CaseOutcome, ...] = (),
         files: Inventory | None = None,
         trained_on: Iterable[str] = (),
+        model_warnings: tuple[str, ...] = (),
     ) -> RunReport:
         """Report the run up to now."""
         on_device = None if self._cuda is None else self._cuda.max_memory_allocated(self._device)
@@ -221,6 +224,7 @@ class RunClock:
             "files": files.record() if files is not None else None,
             "cases": cases,
             "trained_on": tuple(sorted(trained_on)),
+            "model_warnings": model_warnings,
         }
         return RunReport.model_validate({**self._known, **now})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hilum.engines import describe_device
 from hilum.errors import counted
 from hilum.inference import Facts, ModelMetrics, TrainedModel
+from hilum.inference.manifest import WARNING
 from hilum.plan.data_card import DATA_CARD, DataCard
 from hilum.training.log import loss_still_falls
 
@@ -92,8 +93,8 @@ def assemble_model(
                 "train": list(split.train),
                 "validation": list(split.validation),
                 "steps": fold.progress.step,
-                "training_seconds": round(fold.progress.seconds, 1),
                 "unscored": fold.unscored,
+                "training_seconds": round(fold.progress.seconds, 1),
                 **({"left_out": list(fold.progress.left_out)} if fold.progress.left_out else {}),
             }
             for (number, split), fold in zip(trained.folds, folds, strict=True)
@@ -118,11 +119,11 @@ def few_scored(folds: Sequence[TrainedFold[S]]) -> str:
     if scored == cases:
         return ""
     was = "was" if scored == 1 else "were"
-    little = ": these metrics say little" if scored < min(_FEW_SCORED, cases / 2) else ""
-    return (
-        f"Only {scored} of {cases} validation cases {was} scored within the time limit{little};"
-        " `hilum predict` and `hilum evaluate` score all."
-    )
+    said = f"{scored} of {cases} validation cases {was} scored within the time limit"
+    cure = "`hilum predict` and `hilum evaluate` score all."
+    if scored < min(_FEW_SCORED, cases / 2):
+        return f"{WARNING}only {said}: these metrics say little; {cure}"
+    return f"Only {said}; {cure}"
 
 
 def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
@@ -140,7 +141,7 @@ def few_steps(plan: Plan, fold: TrainedFold[S]) -> str:
         return ""
     why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
     return (
-        f"Warning: fold {fold.number} trained for only {counted(progress.step, 'step')}"
+        f"{WARNING}fold {fold.number} trained for only {counted(progress.step, 'step')}"
         f" ({epochs:.2g} epochs of {counted(cases, 'case')}) and {why}: a longer"
         " training in another folder would be better."
     )

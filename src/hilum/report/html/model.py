@@ -80,6 +80,7 @@ def _plain_words(folder: ModelFolder, held_out: Document | None) -> tuple[str, .
             f"How good it is, is unknown ({metrics.measured_on}): predict cases that it has not"
             " learnt from, and evaluate them, before you trust it."
         )
+    lines += [f"Warning: {one}" for one in metrics.warnings]
     lines += _failures(folder, held_out)
     lines.append(intended_images(folder))
     return tuple(lines)

@@ -89,6 +89,7 @@ def _plain_words(run: RunReport, predicted: PredictedCases) -> tuple[str, ...]:
             f"Named like cases that the model learnt from: {some(run.trained_on)}. How good these"
             " predictions are says nothing of new patients."
         )
+    lines += [f"Warning of the model's training: {one}" for one in run.model_warnings]
     lines.append(
         "How good the predictions are cannot be seen here, as nothing they were compared with is"
         " known: that stands in the report of the model (`hilum report MODEL`), with what images"
