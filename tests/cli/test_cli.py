@@ -364,8 +364,12 @@ def test_evaluate_and_compare_write_tables(work, tmp_path):
     compared = hilum("compare", work.folder / "evaluation", work.folder / "evaluation")
     assert compared.code == 0
     assert "| liver | Dice |" in compared.out
+    assert "All rows: --out DIR writes them (comparison.md, comparison.json)" in compared.out
     ranked = hilum("compare", *[work.folder / "evaluation"] * 3, "-o", tmp_path / "ranking")
-    assert "First when patients are resampled: a in 33%, b in 33%, c in 33%." in ranked.out
+    shares = ", ".join(f"evaluation ({number}) in 33%" for number in (1, 2, 3))
+    assert f"First when patients are resampled: {shares}." in ranked.out
+    assert f"Written to {tmp_path / 'ranking'} (comparison.md, comparison.json)" in ranked.out
+    assert ranked.out.count("\n| evaluation (") == 12
     told = hilum("report", work.folder / "evaluation", "-o", tmp_path / "report.html")
     assert told.code == 0
     assert f"Open {tmp_path / 'report.html'} in a browser." in told.out

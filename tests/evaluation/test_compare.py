@@ -13,7 +13,7 @@ from scipy import stats
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
 from hilum.evaluation.comparison_page import few_patients
-from hilum.evaluation.page import p_value
+from hilum.evaluation.page import p_value, plain_digits
 from hilum.metrics import holm
 from hilum.volume import LabelTable
 
@@ -130,6 +130,18 @@ def test_a_page_begins_with_what_the_comparison_shows() -> None:
     assert re.search(r"To see a difference of 0\.01 .* about \d+ patients are needed; there", first)
 
 
+def test_a_brief_page_has_the_rows_of_the_smallest_p_values() -> None:
+    comparison = compare(evaluation(dices(0.03)), evaluation(dices()))
+    rows = len(comparison.differences)
+    brief = comparison.markdown(most=3)
+    assert brief.count("\n| liver |") == 3
+    assert "\n| liver | Dice |" in brief  # the first
+    assert "volume error" not in brief  # p = 1
+    assert f"And {rows - 3} more rows." in brief
+    assert brief.splitlines()[2] == comparison.markdown().splitlines()[2]
+    assert comparison.markdown(most=rows) == comparison.markdown()
+
+
 def test_a_page_says_where_no_difference_can_be_shown() -> None:
     few = compare(evaluation(dices(0.03, n=6)), evaluation(dices(n=6)))
     tests = sum(not math.isnan(one.p_value) for one in few.differences)
@@ -156,6 +168,19 @@ def test_who_loses_on_average_is_not_called_better() -> None:
     assert dice.p_holm < 0.05
     assert dice.difference > 0 > dice.low
     assert dice.better == "undecided"
+
+
+def test_an_interval_ends_where_differences_of_the_metric_do() -> None:
+    apart = compare(evaluation({"x": 0.99, "y": 0.5}), evaluation({"x": 0.1, "y": 0.45}))
+    dice = apart["liver", "dice"]
+    assert (dice.low, dice.high) == (-1, 1)
+    assert apart["liver", "hd95"].low < -1  # mm have no end
+    margins = {"dice": 0.9, "nsd": 0.9}
+    wide = compare(
+        evaluation({"x": 0.9, "y": 0.1}), evaluation({"x": 0.1, "y": 0.9}), margins=margins
+    )
+    dice = wide["liver", "dice"]
+    assert (dice.low, dice.high, dice.equivalent) == (-1, 1, False)  # by the interval's own width
 
 
 def test_lesion_metrics_are_compared_of_lesions_only() -> None:
@@ -224,6 +249,22 @@ def test_what_cannot_be_compared_is_refused() -> None:
 )
 def test_a_p_value_is_never_printed_as_nothing(value, text):
     assert p_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (12741.3, 4, "12741"),
+        (1500, 4, "1500"),
+        (-12.5, 4, "-12.5"),
+        (0.00012346, 4, "0.0001235"),
+        (123.4, 2, "123"),
+        (0, 4, "0"),
+        (math.nan, 4, "nan"),
+    ],
+)
+def test_numbers_are_written_without_an_exponent(value, digits, text):
+    assert plain_digits(value, digits) == text
 
 
 def test_regions_are_matched_by_name_and_unnamed_ones_by_id() -> None:

@@ -21,7 +21,9 @@ from hilum.evaluation import (
     summarise,
     summarise_classes,
 )
+from hilum.evaluation.by_task import AnyEvaluation
 from hilum.evaluation.comparison import load_comparison
+from hilum.evaluation.study import model_names
 
 CASES = 40
 FAST = {"resamples": 200}
@@ -34,6 +36,24 @@ def model(better: float, seed: int = 0, *, spread: float = 0.0, name: str = "") 
     values = patient + better + random.normal(0, spread) + random.normal(0, 0.01, CASES)
     dices = {f"c{i}": float(value) for i, value in enumerate(values)}
     return evaluation(dices, name=name or f"{better:+.2f}, seed {seed}")
+
+
+def ranked(*models: AnyEvaluation | list[AnyEvaluation], **how: object) -> Ranking:
+    """The ranking of models that are called a, b, c, ..., and their runs a1, a2, ..."""
+
+    def called(one: AnyEvaluation, name: str) -> AnyEvaluation:
+        record = one.record.model_copy(update={"predictions": name})
+        return type(one)(one.scores, record)
+
+    named = [
+        [called(run, f"{letter}{i}") for i, run in enumerate(model, 1)]
+        if isinstance(model, list)
+        else called(model, letter)
+        for letter, model in zip("abcdefgh", models, strict=False)
+    ]
+    ranking = compare(*named, **FAST, **how)
+    assert isinstance(ranking, Ranking)
+    return ranking
 
 
 def two_regions(one: Evaluation, more: float) -> Evaluation:
@@ -50,8 +70,7 @@ def two_regions(one: Evaluation, more: float) -> Evaluation:
 
 
 def test_models_that_differ_are_ranked_and_told_apart() -> None:
-    ranking = compare(model(0.0, 1), model(0.1, 2), model(0.05, 3), **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(model(0.0, 1), model(0.1, 2), model(0.05, 3))
     assert [one.model for one in ranking["liver", "dice"]] == ["b", "c", "a"]
     first = ranking["liver", "dice"][0]
     assert (first.rank, first.mean_rank, first.first, first.patient_rank) == (1, 1, 1, 1)
@@ -71,7 +90,7 @@ def test_models_that_differ_are_ranked_and_told_apart() -> None:
 
 def test_p_values_are_corrected_over_all_pairs() -> None:
     models = model(0.0, 1), model(0.004, 2), model(0.002, 3)
-    ranking = compare(*models, **FAST)
+    ranking = ranked(*models)
     single = [
         one.p_value
         for first, second in ((0, 1), (0, 2), (1, 2))
@@ -83,7 +102,7 @@ def test_p_values_are_corrected_over_all_pairs() -> None:
 
 
 def test_models_that_hardly_differ_are_not_settled() -> None:
-    ranking = compare(model(0.0, 1), model(0.001, 2), model(-0.1, 3), **FAST)
+    ranking = ranked(model(0.0, 1), model(0.001, 2), model(-0.1, 3))
     shares = {one.model: one.first for one in ranking["liver", "dice"]}
     assert sum(shares.values()) == pytest.approx(1)
     assert 0 < min(shares["a"], shares["b"]) < 0.5 < max(shares["a"], shares["b"]) < 1
@@ -96,7 +115,7 @@ def test_models_that_hardly_differ_are_not_settled() -> None:
 
 def test_several_regions_have_a_mean_as_headline() -> None:
     models = [two_regions(model(better, seed), 0.1) for seed, better in enumerate((0, 0.05, 0.1))]
-    ranking = compare(*models, **FAST)
+    ranking = ranked(*models)
     assert [(one.part, one.metric) for one in ranking.ranks[:3]] == [("", "dice")] * 3
     scores = {(s.region, s.case): s.dice for s in models[2].scores}
     means = [
@@ -128,8 +147,7 @@ def region_scores(of_case: float, of_other: float, name: str) -> Evaluation:
 def test_the_mean_over_regions_is_that_of_an_evaluation() -> None:
     models = [region_scores(0.9, 0.1, "a"), region_scores(0.8, 0.9, "bb")]
     models.append(region_scores(0.3, 0.2, "ccc"))
-    ranking = compare(*models, **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(*models)
     assert [one.model for one in ranking["dice"]] == ["b", "a", "c"]
     for one, place in zip(ranking["dice"], (1, 0, 2), strict=True):
         regions = summarise(models[place].scores, resamples=20)
@@ -140,8 +158,7 @@ def test_the_mean_over_regions_is_that_of_an_evaluation() -> None:
     values = {one.model: one.value for one in ranking["dice"]}
     assert (first.a, first.b) == pytest.approx((values["a"], values["b"]))
     assert first.difference == pytest.approx(values["a"] - values["b"])
-    alike = compare([models[0]] * 2, [models[1]] * 2, **FAST)
-    assert isinstance(alike, Ranking)
+    alike = ranked([models[0]] * 2, [models[1]] * 2)
     assert alike.pairs[0].differences[0].difference == pytest.approx(first.difference)
 
 
@@ -154,8 +171,7 @@ def of_few(better: float, seed: int, patients: int) -> Evaluation:
 
 def test_six_patients_show_no_best_model() -> None:
     models = [of_few(better, seed, 6) for seed, better in enumerate((0.0, 0.1, 0.2))]
-    ranking = compare(*models, **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(*models)
     first = ranking.pairs[0].differences[0]
     assert (first.test, first.p_value, first.better) == ("permutation", 2 / 2**6, "undecided")
     assert "who is the best is not settled." in ranking.markdown()
@@ -187,7 +203,7 @@ def test_the_first_is_not_called_the_best_where_it_lost_a_pair() -> None:
         for s in model(0.1, 2).scores
     )
     changes = Evaluation(scores, better.record)  # better in the cases that c has, worse over all
-    page = compare(changes, better, without(model(-0.2, 3), 30), **FAST).markdown()
+    page = ranked(changes, better, without(model(-0.2, 3), 30)).markdown()
     assert "By Dice of liver the order is a" in page
     assert "tests find b better than a on the cases that both of a pair have" in page
     assert "it is the best" not in page
@@ -196,8 +212,7 @@ def test_the_first_is_not_called_the_best_where_it_lost_a_pair() -> None:
 
 def test_runs_of_one_model_are_set_beside_patients() -> None:
     runs = [model(0.0, seed, spread=0.05) for seed in range(4)]
-    ranking = compare(runs, **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(runs)
     assert (ranking.ranks, ranking.pairs, len(ranking.models)) == ((), (), 1)
     dice = next(one for one in ranking.spreads if one.metric == "dice")
     table = np.array([[s.dice for s in run.scores] for run in runs]).T
@@ -209,7 +224,7 @@ def test_runs_of_one_model_are_set_beside_patients() -> None:
     assert dice.error == pytest.approx(np.sqrt((expected.patients**2 + expected.rest**2) / CASES))
     page = ranking.markdown()
     assert page.startswith("# 4 runs of one model\n")
-    assert "4 runs of a have a Dice of liver of" in page
+    assert "4 runs of a1,...,a4 have a Dice of liver of" in page
     assert "Most of what is not known comes from the runs." in page
     steady = compare([model(0.0, seed) for seed in range(3)], **FAST).markdown()
     assert "Most of what is not known comes from the patients." in steady
@@ -218,8 +233,7 @@ def test_runs_of_one_model_are_set_beside_patients() -> None:
 def test_a_difference_within_the_spread_of_runs_is_none() -> None:
     first = [model(0.01, seed, spread=0.03) for seed in range(3)]
     second = [model(0.0, seed, spread=0.03) for seed in range(10, 13)]
-    ranking = compare(first, second, margins={"dice": 0.3}, **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(first, second, margins={"dice": 0.3})
     (pair,) = ranking.pairs
     dice = pair.differences[0]
     assert (dice.metric, dice.test) == ("dice", "runs")
@@ -233,7 +247,7 @@ def test_a_difference_within_the_spread_of_runs_is_none() -> None:
     assert dice.from_runs == pytest.approx(expected.from_runs)
     assert dice.equivalent
     page = ranking.markdown()
-    assert "Shown to be equivalent: a and b in Dice of liver (within 0.3)." in page
+    assert "Shown to be equivalent: a1,a2,a3 and b1,b2,b3 in Dice of liver (within 0.3)." in page
     alone = compare(first[0], second[0], **FAST)
     assert isinstance(alone, Comparison)
     assert alone["liver", "dice"].p_value < 0.001
@@ -252,9 +266,8 @@ def test_a_difference_within_the_spread_of_runs_is_none() -> None:
 
 
 def test_a_single_run_beside_several_is_taken_as_it_is() -> None:
-    ranking = compare([model(0.0, seed, spread=0.01) for seed in range(3)], model(0.2, 7), **FAST)
-    assert isinstance(ranking, Ranking)
-    assert {one.model for one in ranking.spreads} == {"a"}
+    ranking = ranked([model(0.0, seed, spread=0.01) for seed in range(3)], model(0.2, 7))
+    assert {one.model for one in ranking.spreads} == {"a1,a2,a3"}
     assert ranking.pairs[0].differences[0].better == "b"
 
 
@@ -289,8 +302,7 @@ def test_classifiers_are_ranked_by_metrics_of_all_cases() -> None:
         )
         for turn in (1, -1)
     ]
-    ranking = compare(poor[1], good, poor[0], **FAST)
-    assert isinstance(ranking, Ranking)
+    ranking = ranked(poor[1], good, poor[0])
     areas = ranking["auroc"]
     assert [(one.model, one.rank, one.first) for one in areas] == [
         ("b", 1.5, 0.5),
@@ -301,11 +313,36 @@ def test_classifiers_are_ranked_by_metrics_of_all_cases() -> None:
     assert areas[0].patient_rank is None
     assert ranking.pairs[0].differences[0].test == "delong"
     assert "By AUROC of all the order is" in ranking.markdown()
-    runs = compare([poor[0], poor[0]], [poor[1], poor[1]], **FAST)
-    assert isinstance(runs, Ranking)
+    runs = ranked([poor[0], poor[0]], [poor[1], poor[1]])
     assert runs.pairs[0].differences[0].test == "runs"
     assert runs.pairs[0].differences[0].difference == pytest.approx(areas[0].value - areas[2].value)
     assert runs.spreads[0].of_means == 0
+
+
+def test_models_are_named_after_their_folders() -> None:
+    assert model_names([["out/unet"], ["wide/"]]) == ["unet", "wide"]
+    assert model_names([["x/evaluation"], ["y/evaluation"]]) == ["x/evaluation", "y/evaluation"]
+    assert model_names([["u1", "u2", "u3"], ["w"]]) == ["u1,u2,u3", "w"]
+    assert model_names([[f"u{seed}" for seed in range(9)]]) == ["u0,...,u8"]
+    assert model_names([["x/e"], ["x/e"], ["y"]]) == ["e (1)", "e (2)", "y (3)"]
+
+
+def test_a_brief_page_has_the_rows_that_matter(tmp_path: Path) -> None:
+    for i in range(3):
+        two_regions(model(0.02 * i, i), 0.1).save(tmp_path / f"model_{i}")
+    folders = [tmp_path / f"model_{i}" for i in range(3)]
+    ranking = compare(*folders, margins={"assd": 1}, **FAST)
+    assert isinstance(ranking, Ranking)
+    brief, page = ranking.markdown(most=8), ranking.markdown()
+    assert "By Dice of all the order is model_2 (" in brief
+    ranks, pairs = brief.split("## Pairs")
+    assert pairs.count("\n| model_") == 8
+    assert "| model_0 - model_1 | all | Dice |" in pairs  # the headline
+    assert pairs.count("ASSD") == 6  # equivalence was asked for, though nothing has a value
+    assert ranks.count("\n| all | Dice |") == ranks.count("\n| ") - 2 == 3
+    left_out = page.count("\n| model_") - 8
+    assert f"And {left_out} more rows." in pairs
+    assert "more row" not in page
 
 
 def test_from_folders_to_files(tmp_path: Path) -> None:
@@ -327,8 +364,6 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         compare(model(0.0))
     with pytest.raises(UsageError, match="give the evaluations of both"):
         compare()
-    with pytest.raises(UsageError, match="at most 26"):
-        compare(*[model(0.0)] * 27, resamples=1)
     with pytest.raises(DataError, match="no case and region in common"):
         compare(model(0.0), model(0.1), evaluation({"x": 0.5}))
     with pytest.raises(UsageError, match="of different kinds"):

@@ -20,6 +20,9 @@ from hilum.cli.options import (
 )
 from hilum.cli.output import print_json, shown_progress, with_options
 
+_ROWS = 12
+"""Rows of a table of differences that `compare` prints at most."""
+
 
 class Surface(StrEnum):
     """Definitions of a surface."""
@@ -188,8 +191,10 @@ def compare(
     result = api.compare(*models, margins=margins or (), out=out)
     if as_json:
         print_json(result.model_dump_json(indent=2))
-    else:
-        typer.echo(result.markdown())
+        return
+    typer.echo(result.markdown(most=_ROWS))
+    written = "All rows: --out DIR writes them" if out is None else f"Written to {out}"
+    typer.echo(f"{written} (comparison.md, comparison.json)")
 
 
 def report(

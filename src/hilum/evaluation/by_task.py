@@ -27,7 +27,7 @@ from hilum.evaluation.segmentation.compare import COMPARED, label_map_study
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.evaluation.segmentation.scoring import Scoring
-from hilum.evaluation.study import compare_two, rank_models
+from hilum.evaluation.study import compare_two, model_names, rank_models
 from hilum.files import OutputFolder, nearest
 from hilum.targets.predictions import predictions_file
 
@@ -238,12 +238,19 @@ def compare(
             needed="evaluations of the same kind of predictions",
             cure="compare evaluations of models that predict the same",
         )
-    two = len(models) == len(flat) == 2
-    return compare_two(study, margins, how) if two else rank_models(study, margins, how)
+    if len(models) == len(flat) == 2:
+        return compare_two(study, margins, how)
+    folders = [[_folder_of(run) for run in _runs_of(model)] for model in models]
+    return rank_models(study, model_names(folders), margins, how)
 
 
 def _runs_of(model: Model) -> Sequence[AnyEvaluation | Path | str]:
     return [model] if isinstance(model, AnyEvaluation | Path | str) else model
+
+
+def _folder_of(run: AnyEvaluation | Path | str) -> str:
+    """Return the folder that a run was given by, or else that of its predictions."""
+    return run.record.predictions if isinstance(run, AnyEvaluation) else str(run)
 
 
 def _loaded(run: AnyEvaluation | Path | str) -> AnyEvaluation:

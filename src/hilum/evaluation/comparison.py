@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import (
     AliasChoices,
     Field,
@@ -16,7 +17,7 @@ from pydantic import (
 from hilum import metrics
 from hilum.errors import DataError, find_named
 from hilum.evaluation.comparison_page import comparison_page
-from hilum.evaluation.metric_table import higher_is_better
+from hilum.evaluation.metric_table import difference_range, higher_is_better
 from hilum.evaluation.ranking_page import ranking_page
 from hilum.evaluation.records import Number, Record
 from hilum.files import OutputFolder
@@ -34,7 +35,7 @@ _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}
 
 
 Test = Literal["delong", "bootstrap", "permutation", "runs", "none"]
-"""How a p-value was made, see `Difference.test`."""
+"""Names of tests, see `Difference.test`."""
 
 
 class Difference(Record):
@@ -53,7 +54,7 @@ class Difference(Record):
         a: the metric of a; of label maps its mean.
         b: the metric of b.
         difference: a minus b.
-        low: lower end of its bootstrap interval, patients resampled, both by the same resamples.
+        low: lower end of its interval over patients, cut where differences of the metric end.
         high: upper end.
         test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
@@ -154,9 +155,9 @@ class Comparison(Record):
         pair = ("", key) if isinstance(key, str) else key
         return {(one.part, one.metric): one for one in self.differences}[pair]
 
-    def markdown(self) -> str:
-        """Return the comparison as a page of Markdown."""
-        return comparison_page(self)
+    def markdown(self, most: int | None = None) -> str:
+        """Return the comparison as a page of Markdown, with the rows that matter most or all."""
+        return comparison_page(self, most)
 
     def save(self, folder: Path | str) -> None:
         """Write comparison.json and comparison.md.
@@ -172,7 +173,7 @@ class RankedModel(Record):
     """A model of a ranking.
 
     Args:
-        name: the letter that it has in the ranking.
+        name: what it is called in the ranking: the folder of its evaluation, see `model_names`.
         runs: the predictions of each of its runs.
     """
 
@@ -289,9 +290,9 @@ class Ranking(Record):
             raise KeyError(pair)
         return found
 
-    def markdown(self) -> str:
-        """Return the ranking as a page of Markdown."""
-        return ranking_page(self)
+    def markdown(self, most: int | None = None) -> str:
+        """Return the ranking as a page of Markdown, with the rows that matter most or all."""
+        return ranking_page(self, most)
 
     def save(self, folder: Path | str) -> None:
         """Write comparison.json and comparison.md.
@@ -426,13 +427,18 @@ def known_margins(
 def decide(
     differences: Sequence[Difference], level: float, margins: Mapping[str, float]
 ) -> tuple[Difference, ...]:
-    """Correct p-values for their number (Holm), decide who is better, and test equivalence."""
+    """Correct p-values for their number (Holm), decide who is better, and test equivalence.
+
+    Only then are intervals cut where differences of a metric end: equivalence is tested by the
+    width that they have, of few patients more than any difference.
+    """
     decided = []
     for one, p in zip(differences, metrics.holm([d.p_value for d in differences]), strict=True):
         better = "undecided"
         if p < 1 - level and (one.low > 0 or one.high < 0):
             better = "a" if (one.low > 0) == higher_is_better(one.metric) else "b"
-        changed: dict[str, object] = {"p_holm": p, "better": better}
+        low, high = np.clip((one.low, one.high), *difference_range(one.metric)).tolist()
+        changed: dict[str, object] = {"p_holm": p, "better": better, "low": low, "high": high}
         if one.metric in margins:
             margin = margins[one.metric]
             alike = metrics.equivalence_p(one.difference, one.low, one.high, margin, level)

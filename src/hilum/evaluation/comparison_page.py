@@ -32,14 +32,42 @@ DECIDES = "Better: the corrected p is small enough, and the interval leaves 0 ou
 """Sentence that says who is called better."""
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """Return the page of a comparison."""
-    head, rows = comparison_table(comparison)
+def comparison_page(comparison: Comparison, most: int | None = None) -> str:
+    """Return the page of a comparison.
+
+    Args:
+        comparison: two evaluations.
+        most: rows of its table at most, those of `foremost`; None: all.
+    """
+    shown = foremost(comparison.differences, most)
+    head, rows = comparison_table(comparison.model_copy(update={"differences": shown}))
     lines = ["# Comparison", "", conclusion(comparison), "", comparison_methods(comparison), ""]
-    lines += table_lines(head, rows)
+    lines += [*table_lines(head, rows), *rows_left_out(len(comparison.differences) - len(rows))]
     if comparison.left_out:
         lines += [f"Left out, as only one of the two has them: {some(comparison.left_out)}."]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def foremost(differences: Sequence[Difference], most: int | None) -> tuple[Difference, ...]:
+    """Return the rows that matter most, in their order.
+
+    These are the first one, those whose equivalence is tested, and those of the smallest p-values.
+
+    Args:
+        differences: the rows.
+        most: how many; None: all.
+    """
+
+    def rank(place: int) -> tuple[bool, bool, float]:
+        one = differences[place]
+        return place > 0, one.margin is None, math.inf if math.isnan(one.p_value) else one.p_value
+
+    return tuple(differences[i] for i in sorted(sorted(range(len(differences)), key=rank)[:most]))
+
+
+def rows_left_out(count: int) -> list[str]:
+    """Say how many rows of a table are not shown."""
+    return [f"And {counted(count, 'more row')}.", ""] if count else []
 
 
 def comparison_methods(comparison: Comparison) -> str:

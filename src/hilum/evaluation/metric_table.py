@@ -61,28 +61,32 @@ ON_REQUEST = {
 _NSD = re.compile(r"nsd_(\d+(?:\.\d+)?(?:e-?\d+)?)mm")
 
 CLASS_METRICS = {
-    "auroc": Metric("AUROC", higher_is_better=True),
-    "auprc": Metric("AUPRC", higher_is_better=True),
-    "accuracy": Metric("accuracy", higher_is_better=True),
-    "balanced_accuracy": Metric("balanced accuracy", higher_is_better=True),
-    "sensitivity": Metric("sensitivity", higher_is_better=True),
-    "specificity": Metric("specificity", higher_is_better=True),
-    "sensitivity_at_point": Metric("sensitivity at the operating point", higher_is_better=True),
-    "specificity_at_point": Metric("specificity at the operating point", higher_is_better=True),
+    "auroc": Metric("AUROC", higher_is_better=True, least=0, most=1),
+    "auprc": Metric("AUPRC", higher_is_better=True, least=0, most=1),
+    "accuracy": Metric("accuracy", higher_is_better=True, least=0, most=1),
+    "balanced_accuracy": Metric("balanced accuracy", higher_is_better=True, least=0, most=1),
+    "sensitivity": Metric("sensitivity", higher_is_better=True, least=0, most=1),
+    "specificity": Metric("specificity", higher_is_better=True, least=0, most=1),
+    "sensitivity_at_point": Metric(
+        "sensitivity at the operating point", higher_is_better=True, least=0, most=1
+    ),
+    "specificity_at_point": Metric(
+        "specificity at the operating point", higher_is_better=True, least=0, most=1
+    ),
     **{
         f"{metric}_at_{other}_{share}": Metric(
-            f"{metric} at {other} 0.{share}", higher_is_better=True
+            f"{metric} at {other} 0.{share}", higher_is_better=True, least=0, most=1
         )
         for metric, other in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
         for share in (90, 95)
     },
-    "f1": Metric("F1", higher_is_better=True),
-    "mcc": Metric("MCC", higher_is_better=True),
-    "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True),
-    "mean_absolute_error": Metric("mean absolute error, grades", higher_is_better=False),
-    "brier": Metric("Brier score", higher_is_better=False),
-    "log_loss": Metric("log loss, nats", higher_is_better=False),
-    "ece": Metric("expected calibration error", higher_is_better=False),
+    "f1": Metric("F1", higher_is_better=True, least=0, most=1),
+    "mcc": Metric("MCC", higher_is_better=True, least=-1, most=1),
+    "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True, least=-1, most=1),
+    "mean_absolute_error": Metric("mean absolute error, grades", higher_is_better=False, least=0),
+    "brier": Metric("Brier score", higher_is_better=False, least=0, most=2),
+    "log_loss": Metric("log loss, nats", higher_is_better=False, least=0),
+    "ece": Metric("expected calibration error", higher_is_better=False, least=0, most=1),
     "ece_noise": Metric("calibration error by chance alone", higher_is_better=None),
     "calibration_slope": Metric("calibration slope", higher_is_better=None),
     "calibration_intercept": Metric("calibration intercept", higher_is_better=None),
@@ -141,6 +145,15 @@ def metric_of(name: str) -> Metric:
     return LABEL_METRICS["nsd"]._replace(
         title=f"NSD at {found[1]} mm", unscaled=f"NSD at {found[1]} pixels"
     )
+
+
+def difference_range(name: str) -> tuple[float, float]:
+    """Return the least and the largest difference of two values of a metric.
+
+    Signed errors are compared by their size, whose differences have no end.
+    """
+    kind = metric_of(name)
+    return kind.least - kind.most, kind.most - kind.least
 
 
 def title(metric: str, *, scaled: bool = True) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hilum.errors import counted
 from hilum.evaluation.comparison_page import (
@@ -12,32 +12,41 @@ from hilum.evaluation.comparison_page import (
     count_tests,
     difference_table,
     few_patients,
+    foremost,
     row_name,
+    rows_left_out,
 )
 from hilum.evaluation.markdown import table_lines
 from hilum.evaluation.metric_table import title
-from hilum.evaluation.page import decimals, some
+from hilum.evaluation.page import decimals, plain_digits, some
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.evaluation.comparison import Rank, Ranking, RunSpread
 
+    Ranked = TypeVar("Ranked", Rank, RunSpread)
     TableOf = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
-def ranking_page(ranking: Ranking) -> str:
-    """Return the page of a ranking."""
+def ranking_page(ranking: Ranking, most: int | None = None) -> str:
+    """Return the page of a ranking.
+
+    Args:
+        ranking: several models.
+        most: rows of its pairs at most, those of `foremost`, beside the ranks and spreads by the
+            first metric only; None: all rows.
+    """
     lines = [f"# {ranking_title(ranking)}", ""]
     for sentence in ranking_conclusion(ranking):
         lines += [sentence, ""]
     lines += [ranking_methods(ranking), ""]
-    tables = {
-        "Ranks": rank_table(ranking),
-        "Pairs": pair_table(ranking),
-        "Runs": run_table(ranking),
-    }
-    for name, (head, rows) in tables.items():
+    brief = ranking if most is None else _foremost_rows(ranking, most)
+    for name, table in {"Ranks": rank_table, "Pairs": pair_table, "Runs": run_table}.items():
+        (head, rows), (_, all_rows) = table(brief), table(ranking)
         if rows:
             lines += [f"## {name}", "", *table_lines(head, rows)]
+            lines += rows_left_out(len(all_rows) - len(rows))
     if ranking.left_out:
         lines += [f"Left out, as not all have them: {some(ranking.left_out)}."]
     return "\n".join(lines).rstrip() + "\n"
@@ -164,6 +173,26 @@ def run_table(ranking: Ranking) -> TableOf:
     return head, rows
 
 
+def _foremost_rows(ranking: Ranking, most: int) -> Ranking:
+    """Leave out the rows of tables that matter less."""
+    rows = [one for pair in ranking.pairs for one in pair.differences]
+    kept = {id(one) for one in foremost(rows, most)}
+
+    def of_headline(ranks: Sequence[Ranked]) -> tuple[Ranked, ...]:
+        return tuple(
+            one for one in ranks if (one.part, one.metric) == (ranks[0].part, ranks[0].metric)
+        )
+
+    pairs = tuple(
+        pair.model_copy(
+            update={"differences": tuple(one for one in pair.differences if id(one) in kept)}
+        )
+        for pair in ranking.pairs
+    )
+    changed = {"ranks": of_headline(ranking.ranks), "spreads": of_headline(ranking.spreads)}
+    return ranking.model_copy(update={"pairs": pairs, **changed})
+
+
 def _several_runs(ranking: Ranking) -> bool:
     return any(len(one.runs) > 1 for one in ranking.models)
 
@@ -261,4 +290,4 @@ def _two(value: float) -> str:
 
 def _spread(value: float) -> str:
     """Write a standard deviation, which may be far smaller than the value."""
-    return "–" if math.isnan(value) else f"{value:.2g}"
+    return "–" if math.isnan(value) else plain_digits(value, 2)

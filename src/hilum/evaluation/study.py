@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import string
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hilum import metrics
-from hilum.errors import UsageError
 from hilum.evaluation.comparison import (
     Comparison,
     ModelPair,
@@ -99,21 +98,40 @@ def compare_two(study: Study, margins: Mapping[str, float], how: Resampling) -> 
     )
 
 
-def rank_models(study: Study, margins: Mapping[str, float], how: Resampling) -> Ranking:
+def model_names(runs: Sequence[Sequence[str]]) -> list[str]:
+    """Name models by the folders of their runs: by the last parts that tell all models apart.
+
+    Runs of a model have commas between, as on the command line; of more than three only the first
+    and the last are named. Models of the same folders are numbered.
+
+    Args:
+        runs: of each model the folders of its runs.
+    """
+    parts = [[Path(run).absolute().parts for run in model] for model in runs]
+
+    def named(depth: int) -> list[str]:
+        folders = [[str(Path(*run[-depth:])) for run in model] for model in parts]
+        return [",".join(one if len(one) <= 3 else [one[0], "...", one[-1]]) for one in folders]
+
+    for depth in range(1, max(len(run) for model in parts for run in model) + 1):
+        if len(set(named(depth))) == len(runs):
+            return named(depth)
+    return [f"{name} ({number})" for number, name in enumerate(named(1), 1)]
+
+
+def rank_models(
+    study: Study, names: Sequence[str], margins: Mapping[str, float], how: Resampling
+) -> Ranking:
     """Rank the models of a study, test every two, and set runs beside patients.
 
-    Raises:
-        UsageError: more models than letters.
+    Args:
+        study: the models.
+        names: what they are called in the ranking, see `model_names`.
+        margins: see `hilum.evaluation.compare`.
+        how: see `hilum.metrics.Resampling`.
     """
-    count, level = len(study.models), how.get("level", LEVEL)
-    if count > len(string.ascii_lowercase):
-        raise UsageError(
-            f"there are {count} models",
-            needed=f"at most {len(string.ascii_lowercase)}",
-            cure="compare fewer at once; runs of one model are one argument: A1,A2,A3",
-        )
-    names = string.ascii_lowercase[:count]
-    pairs = [*combinations(range(count), 2)]
+    level = how.get("level", LEVEL)
+    pairs = [*combinations(range(len(names)), 2)]
     decided = decide(
         [row.difference(*pair) for pair in pairs for row in study.rows], level, margins
     )
@@ -137,7 +155,7 @@ def rank_models(study: Study, margins: Mapping[str, float], how: Resampling) -> 
     )
 
 
-def _ranks(row: ComparedRow, names: str, how: Resampling) -> list[Rank]:
+def _ranks(row: ComparedRow, names: Sequence[str], how: Resampling) -> list[Rank]:
     """Rank the models by one row, best first; nothing of a single model."""
     if len(names) < 2:
         return []
@@ -174,10 +192,10 @@ def _ranks(row: ComparedRow, names: str, how: Resampling) -> list[Rank]:
         )
         for i, name in enumerate(names)
     ]
-    return sorted(ranks, key=lambda one: (math.isnan(one.rank), one.rank, one.model))
+    return sorted(ranks, key=lambda one: (math.isnan(one.rank), one.rank))
 
 
-def _spreads(row: ComparedRow, names: str) -> Iterator[RunSpread]:
+def _spreads(row: ComparedRow, names: Sequence[str]) -> Iterator[RunSpread]:
     """Yield how one row varies over the runs of each model that has several."""
     for name, runs in zip(names, row.runs, strict=True):
         if len(runs) < 2 or not len(row.groups):

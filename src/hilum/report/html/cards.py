@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hilum.evaluation.page import plain_digits
 from hilum.report.html.document import Section, Table
 from hilum.report.html.prose import prose
 from hilum.report.html.scope import UNKNOWN, column_in_words
@@ -111,7 +112,7 @@ def _channels(measured: Measurements) -> Table:
             one.name,
             kind_of_image(one.kind),
             one.kind_because,
-            f"{one.whole.p00_5:.4g} to {one.whole.p99_5:.4g}",
+            f"{plain_digits(one.whole.p00_5)} to {plain_digits(one.whole.p99_5)}",
         )
         for one in measured.channels
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted
-from hilum.evaluation.page import decimals, span
+from hilum.evaluation.page import decimals, plain_digits, span
 from hilum.report.canvas import BLUE, GREY, new_canvas
 from hilum.report.html.document import Plot, Section, Table
 
@@ -24,7 +24,7 @@ def run_confidence(run: RunReport) -> Section:
         (
             case,
             one.region,
-            f"{one.volume_ml:.4g}",
+            plain_digits(one.volume_ml),
             _range(one.low_ml, one.high_ml),
             _range(one.inner_ml, one.outer_ml),
             _number(one.dice),
@@ -35,8 +35,8 @@ def run_confidence(run: RunReport) -> Section:
     )
     texts = [confidence.guarantee for _, confidence in judged]
     texts += [f"{note}." for _, one in judged for note in (*one.notes, *one.impossible)]
-    head = ("case", "region", "volume, ml", "interval", "inner to outer contour")
-    table = Table("Volumes in ml, and the Dice to expect", (*head, "Dice", "at least"), rows)
+    head = ("case", "region", "volume, ml", "interval, ml", "inner to outer contour, ml")
+    table = Table("Volumes, and the Dice to expect", (*head, "Dice", "at least"), rows)
     return Section(
         "How sure the predictions are", tuple(dict.fromkeys(texts)), (table,) if rows else ()
     )
@@ -98,7 +98,7 @@ def _range(low: float | None, high: float | None) -> str:
     """Write "3.1 to 4.2"; a dash where neither is known."""
     if low is None and high is None:
         return _NOTHING
-    return " to ".join(_NOTHING if end is None else f"{end:.4g}" for end in (low, high))
+    return " to ".join(_NOTHING if end is None else plain_digits(end) for end in (low, high))
 
 
 def _dice_cells(check: DiceCheck) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.evaluation.page import decimals
+from hilum.evaluation.page import decimals, plain_digits
 from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
 from hilum.report.html.document import Plot, Table
 
@@ -102,8 +102,9 @@ def bland_altman(
     axes.set_xlabel(f"mean of both volumes, {millilitres}")
     axes.set_ylabel(f"prediction - reference, {millilitres}")
     text = (
-        f"Mean error {mean:.3g} {millilitres} (solid line); limits of agreement {limits[0]:.3g} to"
-        f" {limits[1]:.3g} {millilitres} (dashed), between which 95 % of the errors are expected."
+        f"Mean error {plain_digits(mean, 3)} {millilitres} (solid line); limits of agreement"
+        f" {plain_digits(limits[0], 3)} to {plain_digits(limits[1], 3)} {millilitres} (dashed),"
+        " between which 95 % of the errors are expected."
     )
     return Plot(f"Volumes of {region}", canvas, text)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import DataError, HilumError, counted
+from hilum.evaluation.page import plain_digits
 from hilum.evaluation.segmentation.label_maps import find_label_maps, holds_label_maps, read_by_name
 from hilum.evaluation.segmentation.references import read_stated_labels
 from hilum.metrics import volume_ml
@@ -115,7 +116,7 @@ class PredictedLabels(PredictedCases):
         volumes = self.volumes.get(case)
         if volumes is None:
             return (_NOTHING,) * len(self.table.foreground)
-        return tuple("not found" if not one else f"{one:.4g}" for one in volumes)
+        return tuple("not found" if not one else plain_digits(one) for one in volumes)
 
     def summary(self) -> tuple[Table, ...]:
         """Return in how many cases each label was found, and its volumes there."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import counted
 from hilum.evaluation.comparison_page import row_name
-from hilum.evaluation.page import decimals, some
+from hilum.evaluation.page import decimals, plain_digits, some
 from hilum.evaluation.ranking_page import (
     pair_table,
     rank_table,
@@ -118,8 +118,9 @@ def _numbers(ranking: Ranking, headline: Sequence[Rank]) -> tuple[KeyNumber, ...
         )
     return tuple(
         KeyNumber(
-            f"{one.of_means:.2g}",
-            f"between {counted(len(one.values), 'run')}; over patients {one.error:.2g}",
+            plain_digits(one.of_means, 2),
+            f"between {counted(len(one.values), 'run')};"
+            f" over patients {plain_digits(one.error, 2)}",
             f"spread of {row_name(one.part, one.metric, scaled=ranking.scaled is not False)}",
         )
         for one in ranking.spreads[:_NUMBERS]

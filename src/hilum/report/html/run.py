@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.errors import counted, some
+from hilum.evaluation.page import plain_digits
 from hilum.report.html.confidence import run_confidence
 from hilum.report.html.data_flow import Step, flow_drawing
 from hilum.report.html.document import Document, KeyNumber, Section, Table
@@ -159,7 +160,7 @@ def _cases(run: RunReport, predicted: PredictedCases) -> Section:
             one.case,
             _state(one, predicted),
             *predicted.cells(one.case),
-            f"{sum(one.seconds.values()):.3g}" if one.seconds else _NOTHING,
+            plain_digits(sum(one.seconds.values()), 3) if one.seconds else _NOTHING,
             ", ".join(one.files) or _NOTHING,
         )
         for one in run.cases
@@ -189,9 +190,9 @@ def _timing(run: RunReport) -> Section:
     rows = tuple(
         (
             part,
-            f"{sum(values):.3g}",
-            f"{median(values):.3g}",
-            f"{max(values):.3g}",
+            plain_digits(sum(values), 3),
+            plain_digits(median(values), 3),
+            plain_digits(max(values), 3),
         )
         for part in parts
         if (values := [one.seconds.get(part, 0.0) for one in done])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from hilum.evaluation.metric_table import CLASS_METRICS, LABEL_METRICS, title
+from hilum.evaluation.page import plain_digits
 
 if TYPE_CHECKING:
     from hilum.plan.data_card import NumberSummary
@@ -68,8 +69,8 @@ def metric_title(name: str, *, scaled: bool = True) -> str:
 def spread(numbers: NumberSummary, suffix: str = "") -> str:
     """Write least, middle and largest of several numbers."""
     return (
-        f"{numbers.low:.4g} to {numbers.high:.4g}{f' {suffix}' if suffix else ''}"
-        f" (median {numbers.median:.4g})"
+        f"{plain_digits(numbers.low)} to {plain_digits(numbers.high)}"
+        f"{f' {suffix}' if suffix else ''} (median {plain_digits(numbers.median)})"
     )
 
 
