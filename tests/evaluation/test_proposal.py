@@ -107,6 +107,18 @@ def test_a_folder_of_objects(tmp_path: Path) -> None:
     (prediction / "labels.json").write_text('{"labels": {"background": 0, "nucleus": 2}}')
     made = evaluate_folder(prediction, reference, tmp_path / "out", instances=True)
     (row,) = made.scores
+    assert (row.region, made.summary.regions[0].region) == ("nucleus", "nucleus")
+    (reference / "labels.json").write_text('{"labels": {"background": 0, "cell": 1, "ignore": 9}}')
+    named = evaluate_folder(prediction, reference, tmp_path / "out", instances=True).record
+    assert [one.region for one in named.summary.regions] == ["cell"]
+    assert named.labels.ignore == 9
+    (reference / "labels.json").write_text('{"labels": {"background": 0, "cell": 1, "debris": 2}}')
+    with pytest.raises(UsageError, match=r"labels\.json names the labels cell, debris"):
+        evaluate_folder(prediction, reference, tmp_path / "out", instances=True)
+    for folder in (reference, prediction):
+        (folder / "labels.json").unlink()
+    made = evaluate_folder(prediction, reference, tmp_path / "out", instances=True)
+    (row,) = made.scores
     assert (row.region, row.lesions_reference, row.lesions_predicted) == ("objects", 2, 1)
     assert row.rq == pytest.approx(2 / 3)
     assert made.record.instances

@@ -23,14 +23,15 @@ from hilum.evaluation.segmentation.references import (
     match_ids,
     open_reference,
     suggest_reference,
+    table_of_objects,
 )
-from hilum.evaluation.segmentation.score import OBJECTS, score_labels
+from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.evaluation.segmentation.subgroups import label_map_subgroups
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import read_volume
 from hilum.io.inventory import take_inventory
-from hilum.volume import LabelTable, Volume, reorient
+from hilum.volume import Volume, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from hilum.dataset import Dataset
     from hilum.evaluation.segmentation.score import Score
     from hilum.evaluation.segmentation.scoring import Scoring
+    from hilum.volume import LabelTable
 
 _SHOWN = 10
 UNMATCHED = "a label map of a case that is not on both sides"
@@ -70,7 +72,8 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         out: folder for the results.
         table: what the labels mean; None takes the data set's. For a plain folder: labels.json
             among the predictions or the references, the data set that the folder lies in, or else
-            the values found, which `notes` says.
+            the values found, which `notes` says. Of instances the name of the objects: the only
+            label of the table, or of labels.json among the references or the predictions.
         allow_missing: leave reference cases without a prediction out, and name them, instead of
             refusing.
         cross_validated: the cases are those of the folds that the models were trained on.
@@ -95,7 +98,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     rules, folder = ScoringRules(**how), Path(predictions)
     files = find_label_maps(folder)
     if rules.instances:
-        table = LabelTable.from_names({1: OBJECTS}, ignore=table.ignore if table else None)
+        table = table_of_objects(table, reference, folder)
     against = open_reference(reference, table, folder, patients or {})
     if not rules.instances:
         against = match_ids(against, folder)

@@ -27,6 +27,7 @@ from hilum.evaluation.segmentation.label_maps import (
     holds_label_maps,
     read_by_name,
 )
+from hilum.evaluation.segmentation.score import OBJECTS
 from hilum.files import image_stem, is_output
 from hilum.io import is_dicom_annotation, read_geometry, read_labels
 from hilum.targets.run_file import read_predict_run
@@ -132,6 +133,31 @@ def open_reference(
         )
     cases = {case.id: case for case in dataset.cases}
     return Reference(str(dataset.root), files, cases, labels, dataset.notes, patients)
+
+
+def table_of_objects(
+    table: LabelTable | None, reference: Path | str | Dataset, predictions: Path
+) -> LabelTable:
+    """Return the table of instances: one label, named as the table or the folders name it.
+
+    Raises:
+        UsageError: several labels are named.
+    """
+    found: tuple[LabelTable, Path | str] | None = None if table is None else (table, "the table")
+    folders = [] if isinstance(reference, Dataset) else [Path(reference)]
+    for folder in (*(one for one in folders if one.is_dir() and _is_plain(one)), predictions):
+        found = found or read_stated_labels(folder)
+    if found is None:
+        return LabelTable.from_names({1: OBJECTS})
+    known, where = found
+    names = [label.name for label in known.foreground]
+    if len(names) != 1:
+        raise UsageError(
+            f"{where} names the labels {some(names)}",
+            needed="one name of all objects, as the ids of instances are no labels",
+            cure="leave out instances=True, or name only the kind of the objects",
+        )
+    return LabelTable.from_names({1: names[0]}, ignore=known.ignore)
 
 
 def _is_plain(folder: Path) -> bool:

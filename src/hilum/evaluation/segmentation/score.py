@@ -142,7 +142,7 @@ class Score:
 
 _SHOWN = 10
 OBJECTS = "objects"
-"""Region of all instances together."""
+"""Region of all instances together, where nobody names them."""
 
 
 def score_labels(
@@ -166,7 +166,7 @@ def score_labels(
         reference: (Z, Y, X) integers on the same grid.
         spacing: mm along (Z, Y, X).
         table: what the integers mean; its `scored` regions are the rows, in that order. Of
-            instances there is one row, "objects".
+            instances there is one row, named after the only label, or else "objects".
         case: case id, kept in the rows.
         patient: patient id, kept in the rows.
         how: see `Scoring`.
@@ -184,7 +184,9 @@ def score_labels(
             prediction, reference = (np.where(ignored, 0, one) for one in (prediction, reference))
         pair = _Pair(prediction, reference, tuple(map(float, spacing)), table.ignore, rules)
         objects = _as_objects(prediction), _as_objects(reference)
-        row = pair.score_objects(OBJECTS, *objects, ignored)
+        names = [label.name for label in table.foreground]
+        name = names[0] if len(names) == 1 else OBJECTS
+        row = pair.score_objects(name, *objects, ignored)
         return (replace(row, case=case, patient=patient),)
     known = {*table.ids, *([] if table.ignore is None else [table.ignore])}
     boxes = [
