@@ -152,7 +152,11 @@ def merge_overlapping(groups: Iterable[Collection[str]]) -> tuple[tuple[str, ...
 
 
 def case_strata(dataset: Dataset) -> dict[str, str]:
-    """Return the stratum of every annotated case; {} where finding it out is not cheap."""
+    """Return the stratum of each annotated case: its class, or its labels and third by volume.
+
+    "1+2/0" has labels 1 and 2 and is among the third with the smallest volume; one whose
+    annotation cannot be read is "unreadable". {} where too many voxels would have to be read.
+    """
     if dataset.labels is None:
         return _class_strata(dataset)
     if not _is_cheap(dataset):

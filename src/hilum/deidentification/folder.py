@@ -123,7 +123,7 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
 
 @dataclass
 class _Run:
-    """State of a run."""
+    """The de-identification of one folder: its files so far, and what they lost."""
 
     root: Path
     folder: OutputFolder
@@ -152,7 +152,7 @@ class _Run:
             self._write_directory()
 
     def _write(self, name: str, result: Deidentified) -> FileResult:
-        """Write one file."""
+        """Write one file to its new name, but no DICOMDIR, which is made anew."""
         if result.is_directory:
             return FileResult(source=name, remark="directory of media: made anew")
         *folders, last = result.names

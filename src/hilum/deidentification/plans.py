@@ -59,7 +59,7 @@ class Level:
 
 @dataclass
 class Plans:
-    """All decisions.
+    """Decisions about data elements, each made once for the same header in the same place.
 
     Args:
         options: of the profile.

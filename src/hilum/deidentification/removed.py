@@ -45,7 +45,7 @@ _LEAST, _LETTER = 6, re.compile(rb"[A-Za-z\x80-\xff]")
 
 
 class Attribute(NamedTuple):
-    """One that was removed or replaced.
+    """An attribute that was removed or replaced.
 
     Args:
         kind: of information.

@@ -45,7 +45,7 @@ class _Record(BaseModel):
 
 
 class FileResult(_Record):
-    """One file.
+    """Outcome of one file: where it was written, or why it was not.
 
     Args:
         source: path below the input folder.

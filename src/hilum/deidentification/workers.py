@@ -103,6 +103,7 @@ class Workers:
     """
 
     def __init__(self, key: Key, options: Options, number: int) -> None:
+        """Start the processes; for a number of 1 none, as this one does the work."""
         self._first = FirstPass(key, options)
         context = get_context("spawn")
         self._pools = tuple(

@@ -206,6 +206,7 @@ class SegmentationFrames:
     """
 
     def __init__(self, header: Segmentation) -> None:
+        """Read the file completely."""
         self.header = header
         with keep_quiet(), damage_refused(header.path, _NAME, cure=_CURE):
             self._data = read_file(header.path)

@@ -50,6 +50,7 @@ class OnnxEngine(PatchEngine):
     precision = "float32"
 
     def __init__(self, files: Sequence[Path], *, threads: int | None = None) -> None:
+        """Load the files."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # what only warns is for those who write networks
         # a core's second thread only gets in the way of the first

@@ -98,6 +98,7 @@ class OpenVINOEngine(PatchEngine):
         threads: int | None = None,
         memory: int | None = None,
     ) -> None:
+        """Compile the networks for the processor."""
         self.precision = precision
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": _HINTS[_fast_float() if precision == "int8" else precision],

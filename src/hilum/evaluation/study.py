@@ -40,7 +40,7 @@ class ComparedRow(Protocol):
 
     @property
     def metric(self) -> str:
-        """See `Difference.metric`."""
+        """Name of the metric, as in `Difference.metric`."""
 
     @property
     def groups(self) -> Sequence[Hashable]:

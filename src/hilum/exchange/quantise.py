@@ -198,7 +198,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
 
 
 def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> list[Fold]:
-    """Given ones; those of annotated cases, the largest validation first.
+    """List the data set's own folds, then made ones, those with the most validation patients first.
 
     Of few patients one calibrates and the others judge.
     """
@@ -357,9 +357,9 @@ def _refuse_beyond(record: Quantisation) -> None:
 
 
 def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> LabelQuality:
-    """Means over the cases where the reference figure is defined.
+    """Return the mean Dice of both networks over the cases where one of the two is defined.
 
-    A case where only int8 answers something counts as 0 for it.
+    A case where only int8 predicts something counts as 0 for it.
     """
     rows = np.array(values, dtype=np.float64).reshape(-1, 3)
     defined = rows[~np.isnan(rows[:, :2]).all(axis=1)]

@@ -132,7 +132,7 @@ def _name_sets(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str,
 
 @dataclass(frozen=True, eq=False)
 class Assurance:
-    """All of it.
+    """Calibration of a classifier, and the checks by which its networks refuse unlike images.
 
     Args:
         calibration: of the whole model.
@@ -143,7 +143,7 @@ class Assurance:
     refusals: tuple[Refusal, ...] = ()
 
     def save(self, folder: Path) -> tuple[str, ...]:
-        """Write both files; their names."""
+        """Write both files; return their names."""
         arrays: dict[str, NDArray[np.generic]] = {}
         numbers: list[Mapping[str, float]] = []
         for member, refusal in enumerate(self.refusals):

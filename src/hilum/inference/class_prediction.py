@@ -242,6 +242,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         model: str,
         maps: bool,
     ) -> None:
+        """Read the table that an earlier run left: its rows of other cases stay."""
         for name in formats:
             find_named("format", "formats", name, CLASS_FORMATS)
         super().__init__(out, CLASSES, table.model_dump_json(indent=2) + "\n")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class ClassPredictor(CasePredictor[ClassPrediction]):
-    """A trained classifier, ready to answer.
+    """A trained classifier, ready to predict.
 
     Args:
         model: networks and plan, loaded from a folder or just trained.
@@ -79,6 +79,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         most_explained: int | None = None,
         sets_per_class: bool = False,
     ) -> None:
+        """Refuse explanations and sets that the model has not, and make the engine."""
         if explain is not None:
             find_named("explanation", "explain", explain, EXPLAINERS)
         if sets_per_class and (
@@ -234,9 +235,9 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         return self._pass(images)[0]
 
     def _pass(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Compute `logits`.
+        """Compute the mean logits over networks and mirrors, and each network's features.
 
-        And the input of each network's head for the images as they are, (B, F') float32, from the
+        Features are the input of its head for the images as they are, (B, F') float32, from the
         same pass.
         """
         axes = self.mirror_axes

@@ -72,7 +72,7 @@ class TestVectors:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read them.
+        """Read test vectors from their file.
 
         Raises:
             ModelError: the file is damaged.

@@ -36,6 +36,7 @@ class PredictionWriter(ABC, Generic[P]):
     """
 
     def __init__(self, out: OutputFolder, table_file: str, table: str) -> None:
+        """Refuse a folder whose predictions are of other labels or classes."""
         self.out, self._table_file, self._table = out, table_file, table
         self._stale: dict[str, set[Path]] = {}
         file = out.path / table_file

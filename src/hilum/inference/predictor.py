@@ -59,7 +59,7 @@ MIRRORED = (
 
 
 class Predictor(CasePredictor[Prediction]):
-    """A segmentation model, ready to answer.
+    """A segmentation model, ready to predict.
 
     Args:
         model: networks and plan: trained, loaded from a folder, or exported.
@@ -102,6 +102,7 @@ class Predictor(CasePredictor[Prediction]):
         alpha: float | None = None,
         contours: bool = False,
     ) -> None:
+        """Refuse an alpha that the model does not allow, make the engine, plan the windows."""
         plan = self._plan = model.plan
         self.model = model
         self._alpha = ALPHA if alpha is None else alpha

@@ -184,6 +184,7 @@ class RunClock:
         engine: str = "",
         memory_gb: float | None = None,
     ) -> None:
+        """Note machine, versions and options, and start the clock."""
         self._known = {
             "verb": verb,
             "model": model,

@@ -203,7 +203,10 @@ class Resampler:
         resampled: Mapping[ResampledStatistic, Numbers],
         left_out: Mapping[ResampledStatistic, Numbers],
     ) -> Interval:
-        """Make one statistic's interval: BCa where it can be corrected, else percentiles."""
+        """Make one statistic's interval: by t where asked for, else BCa, or percentiles without it.
+
+        BCa needs the values without each patient, and a correction that can be computed.
+        """
         low = high = math.nan
         method: IntervalMethod = "none"
         if one in resampled and one.student:

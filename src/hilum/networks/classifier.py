@@ -103,7 +103,7 @@ class ClassifierNetwork(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Do as `nn.Module.train`, but keep frozen parts in evaluation mode.
+        """Set training mode, but keep frozen parts in evaluation mode.
 
         The network's own `training` says what was asked.
         """

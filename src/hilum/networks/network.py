@@ -64,7 +64,7 @@ class Network(nn.Module, ABC):
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
         """Return the logits of an image that has only the network's own axes, (N, C, Y, X) in 2D.
 
-        One entry unless `deep`.
+        The full resolution alone, or if `deep` every supervised one, the full one first.
         """
 
     def _run(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:

@@ -82,7 +82,7 @@ class PlainUNet(Network):
         self.decoder = Decoder(spec)
 
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
-        """See `Network.levels`."""
+        """Return the logits at the full resolution, and if `deep` at those below it."""
         skips = []
         for stage in self.encoder:
             image = stage(image)

@@ -41,7 +41,7 @@ class ResidualUNet(Network):
         self.decoder = Decoder(spec)
 
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
-        """See `Network.levels`."""
+        """Return the logits at the full resolution, and if `deep` at those below it."""
         x, skips = self.stem(image), []
         for stage in self.encoder:
             x = stage(x)

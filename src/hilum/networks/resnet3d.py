@@ -61,7 +61,7 @@ class ResNet3d(ClassifierNetwork):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def encode(self, image: Tensor) -> Tensor:
-        """See `ClassifierNetwork.maps`."""
+        """Compute the feature maps (B, F, z, y, x) of the stem and the stages."""
         x: Tensor = self.stem(image.contiguous(memory_format=torch.channels_last_3d))
         for stage in self.stages:
             x = stage(x)

@@ -60,7 +60,7 @@ class SliceClassifier(ClassifierNetwork):
         self.head = linear_head(self.encoder.width, spec)
 
     def encode(self, image: Tensor) -> Tensor:
-        """See `ClassifierNetwork.maps`, and the class for three planes."""
+        """Compute the feature maps of every slice, of three planes one after the other along z."""
         if self.planes == "three":
             # coronal (B, C, Y, Z, X) and sagittal (B, C, X, Z, Y) slices
             planes = image.transpose(2, 3), image.permute(0, 1, 4, 2, 3)
@@ -82,10 +82,7 @@ class SliceClassifier(ClassifierNetwork):
         return weights
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """Do as `ClassifierNetwork.on_image`.
-
-        The numbers of three planes are added where they meet.
-        """
+        """Resample the weights of the slices to the image; those of three planes are added."""
         if self.planes == "axial":
             return spread_slices(self.encoder, weights, size)
         # each slice as the encoder saw it, at the size of an axial one: there it may have been

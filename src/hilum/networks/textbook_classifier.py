@@ -84,5 +84,5 @@ class Classifier(TimmClassifier):
         self.release(1 if freeze else None)
 
     def maps(self, image: Tensor) -> Tensor:
-        """See `ClassifierNetwork.maps`; pictures (B, C, Y, X) have Z = 1."""
+        """Return the last feature map, also of pictures (B, C, Y, X), which have Z = 1."""
         return super().maps(image[:, :, None] if image.ndim == 4 else image)

@@ -35,7 +35,7 @@ class TimmClassifier(ClassifierNetwork):
         self.head = linear_head(self.encoder.width, spec)
 
     def encode(self, image: Tensor) -> Tensor:
-        """See `ClassifierNetwork.maps`; z is Z."""
+        """Compute the feature maps of every slice by itself, (B, F, Z, y, x)."""
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class TimmClassifier(ClassifierNetwork):
         return pool_slices(self.encoder, maps).mean(1)
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """Do as `ClassifierNetwork.on_image`; what lies on the padding of the slices is cut off."""
+        """Resample weights slice by slice to the image; what lies on padding is cut off."""
         return spread_slices(self.encoder, weights, size)
 
     def groups(self) -> Groups:
@@ -67,7 +67,7 @@ class VolumeClassifier(TimmClassifier):
         to_3d(self.encoder.model, convolution, name=spec.backbone)
 
     def encode(self, image: Tensor) -> Tensor:
-        """See `ClassifierNetwork.maps`."""
+        """Compute the feature maps (B, F, z, y, x) of the volume in 3D."""
         return self.encoder.maps(image)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class VolumeClassifier(TimmClassifier):
         return self.encoder.pool(maps)
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """See `ClassifierNetwork.on_image`."""
+        """Resample weights (B, z, y, x) of the maps to the image (B, Z, Y, X)."""
         return spread(weights, size)
 
 

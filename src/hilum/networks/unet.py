@@ -63,10 +63,7 @@ class UNet(Network):
 
     # the textbook supervises one resolution
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002
-        """See `Network.levels`.
-
-        The textbook knows no deep supervision, there is always one entry.
-        """
+        """Return the logits at the full resolution only: the textbook has no deep supervision."""
         skips = []
         for n, stage in enumerate(self.down):
             image = stage(self.pool(image) if n else image)

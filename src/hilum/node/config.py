@@ -128,7 +128,7 @@ def _refuse_unknown(formats: Iterable[str]) -> None:
 
 
 class NodeConfig(_Part):
-    """All that a node needs.
+    """Settings of a node.
 
     Args:
         folder: holds received images, queue, results and what was given up.

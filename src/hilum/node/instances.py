@@ -104,6 +104,7 @@ class InstanceFolder:
     """
 
     def __init__(self, root: Path, reserve: int) -> None:
+        """Make the folders, and remove files that had not arrived completely."""
         self.incoming, self.studies = root / "incoming", root / "studies"
         self._reserve = reserve
         self._lock, self._arriving = threading.Lock(), Counter[str]()

@@ -117,6 +117,7 @@ class Queue:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the database, a new one with empty tables."""
         self._lock = threading.Lock()
         self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._base.execute("PRAGMA journal_mode=WAL")

@@ -117,6 +117,7 @@ class StatusServer:
     """
 
     def __init__(self, config: NodeConfig, port: int, queue: Queue, counters: Counters) -> None:
+        """Listen on the port, and answer requests from now on."""
         counters.registry.register(_QueueMetrics(queue, config.folder))
 
         class Handler(BaseHTTPRequestHandler):

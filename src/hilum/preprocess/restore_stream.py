@@ -242,7 +242,9 @@ class ProbabilityStream(_Stream):
 
 
 class CodeStream(_Stream):
-    """Small codes (R, Z, Y, X), one channel a region, from slabs of logits; 0 outside the box.
+    """Codes of 8 bits that a given function makes of slabs of logits, on the source's grid.
+
+    (R, Z, Y, X), one channel a region; 0 outside the box.
 
     Args:
         restore: the case's way back.

@@ -24,7 +24,7 @@ THRESHOLD = 0.5
 
 
 class ClassScore(BaseModel):
-    """The answer for one case, with what it is held to.
+    """Prediction of a classifier for one case, beside its label where that is known.
 
     Args:
         case: case id.

@@ -138,7 +138,7 @@ class CrossEntropy(VoxelLoss):
     """
 
     def compute(self, voxels: Voxels) -> Tensor:
-        """See `VoxelLoss.compute`."""
+        """Return the mean cross-entropy of the voxels that count."""
         if voxels.classes is not None:
             loss = functional.cross_entropy(voxels.logits, voxels.classes, reduction="none")
             return self.voxel_mean(loss[:, None], voxels)  # (B, 1, N)
@@ -170,7 +170,7 @@ class Focal(VoxelLoss):
             )
 
     def compute(self, voxels: Voxels) -> Tensor:
-        """See `VoxelLoss.compute`."""
+        """Return the mean focal loss of the voxels that count."""
         if voxels.classes is not None:
             every = functional.log_softmax(voxels.logits, dim=1)
             log_p = every.gather(1, voxels.classes[:, None])  # (B, 1, N)
@@ -215,7 +215,7 @@ class Tversky(VoxelLoss):
         return self.spec.tversky_alpha, self.spec.tversky_beta
 
     def compute(self, voxels: Voxels) -> Tensor:
-        """See `VoxelLoss.compute`."""
+        """Return 1 minus the index, averaged over outputs and samples by class weights."""
         first = 1 if self.exclusive and self.outputs > 1 else 0
         logits = voxels.logits
         likely = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
@@ -243,7 +243,7 @@ class Dice(Tversky):
     scale = 2.0
 
     def false_weights(self) -> tuple[float, float]:
-        """See `Tversky`."""
+        """Return one half for each, which makes Tversky's index the Dice."""
         return 0.5, 0.5
 
 
@@ -255,7 +255,7 @@ class DiceCrossEntropy(VoxelLoss):
         self.dice, self.cross_entropy = Dice(spec, table), CrossEntropy(spec, table)
 
     def compute(self, voxels: Voxels) -> Tensor:
-        """See `VoxelLoss.compute`."""
+        """Return the sum of both losses."""
         total: Tensor = self.dice.compute(voxels) + self.cross_entropy.compute(voxels)
         return total
 

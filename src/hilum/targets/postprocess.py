@@ -79,7 +79,7 @@ def postprocess(
     *,
     limit_bytes: int | None = None,
 ) -> Integers:
-    """Do the same for an array (Z, Y, X) of voxels of so many cubic millimetres; a new array.
+    """Apply steps one after the other to an array (Z, Y, X) of known voxel volume; a new array.
 
     Raises:
         LabelError, ResourceError: see `apply_postprocessing`.

@@ -26,9 +26,9 @@ more."""
 def look_for_leaks(
     dataset: Dataset, premises: Premises, work: Path, options: TrainOptions, listener: Listener
 ) -> Audit:
-    """Look for leaks.
+    """Look for copies of images and columns that tell the class, unless a resumed training has.
 
-    A training that is resumed takes what it found in the same files and tables.
+    It has where its files and tables are still the same.
     """
     kept = work / _AUDIT
     if options.resume and kept.is_file():

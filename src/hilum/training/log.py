@@ -40,7 +40,7 @@ class Log:
         )
 
     def add(self, row: Row) -> None:
-        """Take a row."""
+        """Add a row to the log, and to TensorBoard's event file where there is one."""
         self.rows.append(row)
         if self._events is None:
             return

@@ -122,7 +122,7 @@ class PatchSampler(Sampler):
                     case.keep()
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
-        """See `Sampler.sample`."""
+        """Read a patch of the next case: each case once an epoch, in a new order each time."""
         epoch, position = divmod(number, len(self._cases))
         order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._cases))
         case = self._cases[int(order[position])]
@@ -190,7 +190,7 @@ class ViewSampler(Sampler):
         self._room = _SHARE_OF_MEMORY * host_memory().free
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
-        """See `Sampler.sample`."""
+        """Read the input of the next case: each once an epoch, or drawn by its chance."""
         epoch, position = divmod(number, len(self._cases))
         generator = np.random.default_rng([self._seed, 0, epoch])
         if self._chances is None:
@@ -209,7 +209,7 @@ class ViewSampler(Sampler):
         return self._targets[case]
 
     def _view(self, case: str) -> NDArray[np.float16]:
-        """From memory, where it is kept as long as there is room."""
+        """Read an input from memory, else from its file; keep it while there is room."""
         held = self._held.get(case)
         if held is not None:
             return held
@@ -249,7 +249,7 @@ class _Opened:
     def patch(
         self, start: Three, size: Three
     ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
-        """Read a patch, as `StoredCase.patch` does."""
+        """Cut a patch out of the decompressed case where it is held, else read it from the file."""
         if self._whole is None:
             return self.stored.patch(start, size)
         return cut_block(*self._whole, start, size)

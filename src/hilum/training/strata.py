@@ -23,7 +23,7 @@ FEWEST_IN_THIRDS = 15
 
 @dataclass(frozen=True, eq=False)
 class Stratum:
-    """Some of the cases.
+    """A named part of the cases.
 
     Args:
         name: for people.

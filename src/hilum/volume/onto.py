@@ -120,7 +120,7 @@ class Mapping:
 
     @classmethod
     def between(cls, source: Geometry, target: Geometry) -> Mapping:
-        """Find the mapping.
+        """Find the mapping from target indices to source indices of two grids.
 
         What differs from whole numbers by header rounding only becomes whole.
         """

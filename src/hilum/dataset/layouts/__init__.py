@@ -29,7 +29,7 @@ class Reader(Protocol):
     """Opens a data set of one layout."""
 
     def __call__(self, path: Path, *, values: bool = True) -> Dataset:
-        """Open it.
+        """Open a data set of this layout.
 
         Args:
             path: the data set.

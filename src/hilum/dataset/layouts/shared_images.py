@@ -200,7 +200,7 @@ def _numbered_case(
     *,
     several: bool,
 ) -> Case:
-    """Make a case.
+    """Make a case of numbered images.
 
     The only file holds all its channels (4D NIfTI, colour picture), unless others have `several`.
     """

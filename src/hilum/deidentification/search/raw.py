@@ -31,7 +31,7 @@ _NO_WORD = [bytes([one]) for one in range(256) if not is_word(one)]
 
 @dataclass(frozen=True)
 class Index:
-    """All values, by their first four bytes.
+    """Index of the values that are searched for, by their first four bytes.
 
     Args:
         by_start: needles that begin with four bytes.

@@ -38,7 +38,7 @@ class Sought:
 
 @dataclass(frozen=True)
 class Question:
-    """Everything that is searched for.
+    """The removed values that the output is searched for, in every form as bytes.
 
     Args:
         values: by their number.

@@ -135,7 +135,10 @@ def _on_image(
     shape: tuple[int, int],
     remarks: Remarks,
 ) -> list[NDArray[np.float64]]:
-    """Return the polygons that reach into the image, and count what is lost of the others."""
+    """Return the polygons that reach into the image; count those beside it, cut by it, or small.
+
+    A polygon reaches into the image where the box around it does.
+    """
     last, inside = np.array(shape) - 0.5, []
     for polygon in polygons:
         low, high = polygon.min(axis=0), polygon.max(axis=0)

@@ -142,7 +142,10 @@ def baseline_scores(
 def _features(
     cases: Sequence[Case], choice: ColumnChoice, measures: Mapping[str, Mapping[str, float]]
 ) -> Numbers:
-    """Return (N, F) numbers, then words as their rank in the alphabet; NaN is missing."""
+    """Return (N, F) measures, columns of numbers, then columns of words as alphabetical ranks.
+
+    NaN is missing.
+    """
     columns = [[measured.get(case.id, np.nan) for case in cases] for measured in measures.values()]
     columns += [[number(case.columns.get(name, "")) for case in cases] for name in choice.numeric]
     for name in choice.words:
@@ -179,7 +182,7 @@ def _out_of_fold(
 
 @dataclass(frozen=True)
 class _Data:
-    """Everything that is known of N cases.
+    """Features, classes and patients of N cases, which the baselines learn from.
 
     Args:
         features: (N, F) numbers, then words as their rank in the alphabet; NaN is missing.

@@ -43,7 +43,17 @@ LABELS = "labels.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """References: label maps by case id, cases of a data set, labels, assumptions."""
+    """Reference of an evaluation: label maps of a folder, or the cases of a data set.
+
+    Args:
+        name: of the folder or data set.
+        files: label maps by case id, or annotation files of a data set's cases.
+        cases: by case id, of a data set; {} of a folder.
+        table: what the integers of the reference mean.
+        notes: what was assumed.
+        patients: patient by case id, where the caller or a folder's table names them.
+        ids: id in the reference by id in the predictions, where both name their labels.
+    """
 
     name: str
     files: Mapping[str, Path]
@@ -52,7 +62,6 @@ class Reference:
     notes: tuple[str, ...]
     patients: Mapping[str, str]
     ids: Mapping[int, int] = field(default_factory=dict)
-    """Reference ids of the ids in the predictions, where both name their labels."""
 
     def read(self, case: str, prediction: Path) -> Volume:
         """Return the labels of a case.

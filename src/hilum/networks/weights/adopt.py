@@ -32,7 +32,7 @@ class Adoption:
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """The weights that were taken, and what was done to them, in one line."""
         theirs, ours = self.channels
         parts = [f"{self.backbone} starts from {self.origin}"]
         if theirs != ours:

@@ -82,7 +82,7 @@ def _overview(card: DataCard, facts: Facts | None) -> tuple[tuple[str, str], ...
 
 
 def _labels(card: DataCard) -> tuple[tuple[str, ...], ...]:
-    """List how often each label or class occurs."""
+    """Return a row for each label or class: its cases, their share, and volumes of labels."""
     measured = card.measured
     cases = card.cases if card.classes or measured is None else measured.cases
     return tuple(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ClassificationStep(TrainingStep):
-    """See `TrainingStep`.
+    """Training step of a classification: its inputs, augmentation, loss and released layers.
 
     Args:
         job: with a `ClassificationPlan`, a folder of stored inputs, and the label of every case.

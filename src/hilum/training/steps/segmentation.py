@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SegmentationStep(TrainingStep):
-    """See `TrainingStep`.
+    """Training step of a segmentation: its patches, augmentation and deeply supervised loss.
 
     Args:
         job: with a `SegmentationPlan` and a folder of stored cases.
@@ -60,7 +60,7 @@ class SegmentationStep(TrainingStep):
         return (tuple(network.parameters()),)
 
     def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
-        """See `TrainingStep.set_progress`; everything learns all the time."""
+        """Return the learning rate of the only group: all of the network learns all the time."""
         del network
         spec = self._plan.optimiser.value
         return (warm_up_then_cosine(spec.learning_rate, progress, warmup=spec.warmup_fraction),)

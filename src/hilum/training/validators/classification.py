@@ -101,7 +101,7 @@ class ClassificationValidator(Validator[ClassScore]):
         return super().subset(0 if most < min(self.checked, len(self.cases)) else most)
 
     def rehearse(self, network: nn.Module, case: Case) -> None:
-        """See `Validator.rehearse`."""
+        """Predict one case, so that its time can be measured."""
         replace(self, cases=(case,), _prepared={}).score(network)
 
     def metrics(self, scores: Sequence[ClassScore]) -> tuple[tuple[Metric, ...], float]:
