@@ -423,7 +423,7 @@ def test_a_mistyped_folder_is_refused_with_the_right_one_and_leaves_nothing_behi
     [
         (
             ("--minutes", 5, "--steps", 9),
-            ("minutes and steps at once", "Cure: --minutes 20 or --steps 5000"),
+            ("minutes and steps were both given", "Cure: --minutes 20 or --steps 5000"),
         ),
         (("--minutes", 0), ("--minutes 0", "a positive number")),
         (("--steps", 0), ("--steps 0", "at least one step")),

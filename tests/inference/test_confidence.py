@@ -160,7 +160,7 @@ def test_an_alpha_that_is_not_possible_is_refused():
     with pytest.raises(UsageError, match="carries no confidence"):
         Predictor(make_model(), alpha=0.1)
     sure = replace(make_model(), confidence=calibration())
-    with pytest.raises(UsageError, match=r"alpha=0\.05 with 9 held-out patients"):
+    with pytest.raises(UsageError, match=r"alpha=0\.05 is too small with 9 held-out patients"):
         Predictor(sure, alpha=0.05)
     wide = Predictor(sure, alpha=0.5).predict(index_volume()).confidence.regions[0]
     narrow = Predictor(sure).predict(index_volume()).confidence.regions[0]

@@ -53,17 +53,19 @@ def test_only_what_changed_is_predicted_again(task, folder, tmp_path, caplog):
     )
     statuses, said = again(predictor(), folder, out, caplog)
     assert sorted(statuses) == ["done", "skipped", "skipped"]
-    assert "1 case again: the image changed" in said
+    assert "1 case to be predicted again: the image changed" in said
     assert again(predictor(), folder, out, caplog) == (["skipped"] * 3, "")
 
     statuses, said = again(predictor(other=True), folder, out, caplog)
     assert statuses == ["done"] * 3
-    assert "3 cases again: the model changed" in said
+    assert "3 cases to be predicted again: the model changed" in said
     if task == "classification":  # whose toy plan mirrors no axis
         return
     statuses, said = again(predictor(other=True, tta=True), folder, out, caplog)
     assert statuses == ["done"] * 3
-    assert re.search(r"3 cases again: options changed \(mirrored axes \[\] to \[.+\]\)", said)
+    assert re.search(
+        r"3 cases to be predicted again: options changed \(mirrored axes \[\] to \[.+\]\)", said
+    )
 
 
 def test_answers_that_hilum_did_not_record_are_not_left_out(folder, tmp_path):
@@ -81,7 +83,7 @@ def test_other_weights_of_an_unsaved_model_are_another_model(folder, tmp_path, c
     predict_many(ClassPredictor(models[0]), [folder], tmp_path / "out")
     statuses, said = again(ClassPredictor(models[1]), folder, tmp_path / "out", caplog)
     assert statuses == ["done"] * 3
-    assert "3 cases again: the model changed" in said
+    assert "3 cases to be predicted again: the model changed" in said
 
 
 def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog):
@@ -97,7 +99,7 @@ def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog)
     names.write_text('{"channel_names": {"0": "CT", "1": "PET"}}')
     statuses, said = again(means, names.parent, tmp_path / "out", caplog)
     assert statuses == ["done"]
-    assert "1 case again: the image changed" in said
+    assert "1 case to be predicted again: the image changed" in said
     assert "read by name" not in said
 
 
@@ -128,7 +130,7 @@ def test_an_image_that_changes_after_it_was_read_is_read_again(folder, tmp_path,
     predict_many(Slow(make_model()), [file], tmp_path / "out")
     statuses, said = again(Predictor(make_model()), file, tmp_path / "out", caplog)
     assert statuses == ["done"]
-    assert "1 case again: the image changed" in said
+    assert "1 case to be predicted again: the image changed" in said
 
 
 def test_answers_that_were_changed_are_left_out_and_named(folder, tmp_path, caplog):

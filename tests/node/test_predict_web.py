@@ -54,8 +54,11 @@ def test_results_without_dicom_cannot_be_stored(orthanc, model, tmp_path):  # no
 def test_services_and_studies_belong_together(model, tmp_path):
     files = make_study(tmp_path / "study")
     calls = [
-        ({"inputs": "dicomweb://127.0.0.1:1/x"}, "service without a study"),
-        ({"inputs": ["dicomweb://h/x", files[0]], "study": "1.2"}, "service among other inputs"),
+        ({"inputs": "dicomweb://127.0.0.1:1/x"}, "service was given without a study"),
+        (
+            {"inputs": ["dicomweb://h/x", files[0]], "study": "1.2"},
+            "service was given among other inputs",
+        ),
         ({"inputs": files[0].parent, "study": "1.2"}, "study='1.2' for files"),
         ({"inputs": files[0].parent, "store": True}, "store=True for files"),
     ]

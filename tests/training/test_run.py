@@ -282,7 +282,7 @@ def test_networks_are_timed_for_a_share_of_the_minutes_and_that_is_shown(data, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"minutes": 1.0, "steps": 5}, "minutes and steps at once"),
+        ({"minutes": 1.0, "steps": 5}, "minutes and steps were both given"),
         ({"minutes": 0.0}, "minutes=0"),
         ({"steps": 0}, "steps=0"),
         ({"folds": 1}, "folds=1"),

@@ -187,6 +187,8 @@ def _read_margins(texts: Sequence[str]) -> dict[str, float]:
             margins[metric.strip()] = float(number)
         except ValueError:
             raise UsageError(
-                f"margin {text!r}", needed="a metric and a number", cure="margin dice=0.01"
+                f"margin {text!r} cannot be read",
+                needed="a metric and a number",
+                cure="margin dice=0.01",
             ) from None
     return margins

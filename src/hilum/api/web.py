@@ -48,7 +48,8 @@ def local_sources(
 def _service_of(sources: Sequence[Path | str], study: str | None) -> WebService:
     if len(sources) > 1 or study is None:
         raise UsageError(
-            f"a DICOMweb service {'among other inputs' if len(sources) > 1 else 'without a study'}",
+            "a DICOMweb service was given"
+            f" {'among other inputs' if len(sources) > 1 else 'without a study'}",
             needed="one address and the UID of one study",
             cure="study='1.2.840...', and one service alone",
         )

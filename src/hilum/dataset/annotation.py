@@ -109,7 +109,7 @@ def compose_masks(annotation: MaskFiles) -> tuple[Volume, int]:
         mask = read_labels(file)
         if not mask.geometry.is_close(grid):
             raise GeometryError(
-                f"{file} lies on another grid than {first}",
+                f"the mask {file} lies on another grid than {first}",
                 needed="all masks of a case on one grid",
                 cure="resample the mask, or leave the case out",
             )

@@ -92,7 +92,7 @@ class ClassTable(BaseModel):
         """
         if self.kind == "multilabel":
             raise LabelError(
-                "multi-label classes",
+                "the classes are multilabel: a case may have several",
                 needed="exclusive or ordinal classes",
                 cure="indicators(label)",
             )

@@ -34,7 +34,7 @@ def web_address(address: str) -> str:
     found = re.fullmatch(rf"({'|'.join(_SCHEMES)})://([^/\s]+.*)", address)
     if found is None:
         raise UsageError(
-            f"address {address!r}",
+            f"the address {address!r} is none of a DICOMweb service",
             needed="dicomweb://HOST:PORT/PATH, or dicomwebs:// where it is encrypted",
             cure="for Orthanc: dicomweb://127.0.0.1:8042/dicom-web",
         )

@@ -89,12 +89,16 @@ def occlusion(
     one_image(image, networks[0])  # says so where it is not one
     size = image.shape[1:]
     if fill not in FILLS:
-        raise UsageError(f"fill={fill!r}", needed=f"one of {', '.join(FILLS)}", cure="fill='blur'")
+        raise UsageError(
+            f"fill={fill!r} is no way to cover a block",
+            needed=f"one of {', '.join(FILLS)}",
+            cure="fill='blur'",
+        )
     block, starts = _blocks(size, block, stride)
     corners = list(itertools.product(*starts))
     if 1 + len(corners) > most_passes:
         raise UsageError(
-            f"occlusion in {1 + len(corners)} passes",
+            f"occlusion in {1 + len(corners)} passes would take too long",
             needed=f"at most {most_passes}",
             cure="a larger block or stride, or more most_passes",
         )

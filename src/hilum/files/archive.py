@@ -98,7 +98,9 @@ def _refuse_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
             )
         if entry.flag_bits & 1:
             raise FormatError(
-                f"{path}: encrypted", needed="an archive without password", cure=_CURE
+                f"{path}: the archive is encrypted",
+                needed="an archive without password",
+                cure=_CURE,
             )
 
 

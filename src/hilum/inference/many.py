@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
-from hilum.errors import DataError, HilumError, ResourceError, missing_package, some
+from hilum.errors import DataError, HilumError, ResourceError, counted, missing_package, some
 from hilum.files import OutputFolder, longest_name
 from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
@@ -208,10 +208,10 @@ def _log_choices(chosen: Mapping[str, Sequence[str]], cases: int) -> None:
 def _refuse_cases(
     cases: Sequence[Case], kept: Collection[str], writer: PredictionWriter[P]
 ) -> dict[str, CaseOutcome]:
-    """Refuse cases before any work.
+    """Refuse cases that have a fault or cannot be written, before any is predicted.
 
-    Those that have a fault, whose outputs the file system cannot name, or not apart, and those
-    that a format cannot hold.
+    The file system cannot name their outputs, or not apart from another case's, or a format cannot
+    hold them.
     """
     refused, folder = {}, writer.out
     first_by_name: dict[str, str] = {}
@@ -275,7 +275,7 @@ def _up_to_date(
             else:
                 kept[case.id] = case
     for reason, count in Counter(reasons).items():
-        _log.warning("%d %s again: %s", count, "case" if count == 1 else "cases", reason)
+        _log.warning("%s to be predicted again: %s", counted(count, "case"), reason)
     edited = [
         name for name, case in kept.items() if not all(map(writer.out.owned, writer.names(case)))
     ]
@@ -487,7 +487,7 @@ class _OncePerMessageLog:
             missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
             if missing is not None:
                 return self.fail(case, missing)
-            _log.exception("%s: an error that hilum did not expect", case)
+            _log.exception("%s: an error that hilum did not expect; please report it", case)
             text = f"{type(error).__name__}: {error}"
             return CaseOutcome(case=case, status="failed", error=text)
 

@@ -113,7 +113,8 @@ class Gate:
         total = float((centred**2).sum()) / count
         if total <= 1e-12 * max(1.0, float((mean**2).sum())):
             raise DataError(
-                f"all {count} training cases have the same features",
+                f"all {count} training cases have the same features, by which unlike images would"
+                " be recognised",
                 needed="features that differ from case to case",
             )
         shrinkage = max(float(ledoit_wolf_shrinkage(centred, assume_centered=True)), 1e-6)

@@ -57,7 +57,7 @@ def check_alpha(alpha: float, patients: int) -> None:
     least = smallest_alpha(patients)
     if alpha < least - _ROUNDING:
         raise UsageError(
-            f"alpha={alpha:g} with {counted(patients, 'held-out patient')}",
+            f"alpha={alpha:g} is too small with {counted(patients, 'held-out patient')}",
             needed=f"at least 1 / (n + 1) = {least:.3g}; for {alpha:g}"
             f" {patients_for(alpha)} patients",
             cure=f"alpha={math.ceil(1000 * least) / 1000:g}, or train with folds=5, so that every"

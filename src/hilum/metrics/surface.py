@@ -202,7 +202,9 @@ def surface_distances(
     check_masks(prediction, reference)
     if surface not in get_args(Surface):
         raise UsageError(
-            f"surface={surface!r}", needed="surface='voxel' or 'mesh'", cure="surface='voxel'"
+            f"surface={surface!r} is no kind of surface",
+            needed="surface='voxel' or 'mesh'",
+            cure="surface='voxel'",
         )
     millimetres = check_spacing(spacing)
     flat = check_picture(picture, reference)

@@ -144,7 +144,7 @@ def apply_temperature(
     values, added = _table(logits), np.asarray(bias, dtype=np.float64)
     if added.shape not in {(0,), values.shape[1:]} or not np.isfinite(added).all():
         raise UsageError(
-            f"the bias has shape {added.shape}",
+            f"the bias has shape {added.shape}, or some of it is not finite",
             needed=f"{values.shape[1]} finite numbers, one an output, or none",
         )
     _check_kind(kind)
@@ -184,7 +184,7 @@ def _order_of_cases(logits: Numbers, truth: Numbers) -> tuple[bool, bool]:
 
 
 def _order_of_classes(logits: Numbers, truth: Numbers, nothing: float) -> tuple[bool, bool]:
-    """Say the same with the best biases.
+    """Return whether some biases classify all cases, ties counted as right, and logits differ.
 
     Biases that call all cases of class j right are above those of k by ahead[j, k] at least;
     together they can be if on no way from a class round to itself this sums to more than 0.

@@ -53,14 +53,14 @@ def store_by_dimse(path: Path, peer: Peer, title: str) -> None:
         status = association.send_c_store(data)
     # pynetdicom: no context for the file, or the peer went away
     except (ValueError, RuntimeError) as error:
-        raise ResourceError(f"{peer.title} does not take it: {error}") from error
+        raise ResourceError(f"{peer.title} does not take the file: {error}") from error
     finally:
         association.release()
     code = status.get("Status") if status else None
     if code is None:
         raise ResourceError(f"{peer.title} did not reply within {REPLY_SECONDS} seconds")
     if code != 0 and not 0xB000 <= code <= 0xBFFF:  # a warning is an acknowledgement
-        raise ResourceError(f"{peer.title} refused it with status 0x{code:04X}")
+        raise ResourceError(f"{peer.title} refused the file with status 0x{code:04X}")
 
 
 def associate(
@@ -91,7 +91,7 @@ def associate(
     )
     if association.is_established:
         return association
-    what = "cannot be reached, or takes no such file"
+    what = "cannot be reached, or takes no objects of this kind"
     if association.is_rejected:
         what = f"refuses connections of {title}"
     raise ResourceError(f"{peer.title} at {peer.host}:{peer.port} {what}")

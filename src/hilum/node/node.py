@@ -54,7 +54,7 @@ _log = logging.getLogger("hilum")
 
 
 class Node:
-    """A running node.
+    """A node, which receives, predicts and sends from its construction until it is stopped.
 
     Args:
         config: what it does.
@@ -66,6 +66,7 @@ class Node:
     """
 
     def __init__(self, config: NodeConfig, *, retry_dead: bool = False) -> None:
+        """Check the models, open the queue, resume what a crash interrupted, then start."""
         for model in config.models:
             read_manifest(model.folder)
         config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -114,6 +115,7 @@ class Node:
             self._begin(f"send to {one.name}", partial(self._send_next, one))
 
     def _end_threads(self) -> None:
+        """Stop the prediction that runs, and wait some seconds for the threads to end."""
         self._stopping.set()
         self._worker.stop()
         end = time.monotonic() + _STOPPING_SECONDS
@@ -142,7 +144,7 @@ class Node:
         if retry_dead:
             again = self._queue.retry_dead(now)
             shutil.rmtree(self.config.folder / "dead", ignore_errors=True)
-            _log.warning("%s tried again", counted(again, "given up work"))
+            _log.warning("%d predictions or sendings that were given up are tried again", again)
 
     def _serve_status(self, ending: ExitStack) -> StatusServer | None:
         if self.config.status_port is None:
@@ -346,7 +348,11 @@ class Node:
         for reason in self.config.folder.glob("dead/*/reason.txt"):
             if reason.stat().st_mtime < given_up:
                 shutil.rmtree(reason.parent)
-                _log.warning("%s removed, given up too long ago", reason.parent.name)
+                _log.warning(
+                    "dead/%s removed: given up more than %g days ago",
+                    reason.parent.name,
+                    self.config.keep_dead_days,
+                )
         return False
 
 

@@ -64,6 +64,7 @@ class Receiver:
     def __init__(
         self, config: NodeConfig, folder: InstanceFolder, queue: Queue, counters: Counters
     ) -> None:
+        """Listen on the port, and accept associations from now on."""
         self._config, self._folder, self._queue = config, folder, queue
         self._counters = counters
         network.UNRESTRICTED_STORAGE_SERVICE = True  # any SOP class in any transfer syntax
@@ -96,8 +97,10 @@ class Receiver:
             )
         except OSError as error:
             raise ResourceError(
-                f"port {config.port} cannot be listened on: {error.strerror}",
-                cure="choose another port, or end the program that has it",
+                f"port {config.port} cannot be listened on"
+                f"{f' at {config.host}' if config.host else ''}: {error.strerror}",
+                cure="choose another port, or end the program that has it; host must be an address"
+                " of this machine",
             ) from error
 
     @property
@@ -145,6 +148,7 @@ class Receiver:
         )
 
     def _keep(self, incoming: IncomingFile, instance: str) -> int:
+        """Put a received file on the disk and into the queue; return the status to answer with."""
         error = incoming.to_disk()
         if error is not None:
             raise error
@@ -153,7 +157,7 @@ class Receiver:
             _log.warning("an instance was refused: no UIDs that can be used")
             return NOT_UNDERSTOOD
         if key.instance != instance:
-            _log.warning("an instance was refused: its data set is of another one")
+            _log.warning("an instance was refused: its data set has another UID than was announced")
             return OTHER_INSTANCE
         with self._folder.arriving(key.study):
             self._enter(incoming, key)

@@ -118,6 +118,7 @@ class PredictionWorker:
             self._process.kill()
 
     def _started(self) -> Connection:
+        """Return the connection to the process, which is started where none runs."""
         if self._connection is not None and self._process is not None and self._process.is_alive():
             return self._connection
         self._end()
@@ -186,7 +187,10 @@ def run_job(job: Job, models: Models) -> JobResult:
         return JobResult("failed", kind=type(error).__name__, reason=str(error))
     # a bug of ours must not cost the studies that come after this one
     except Exception as error:
-        logging.getLogger("hilum").exception("an error that hilum did not expect")
+        logging.getLogger("hilum").exception(
+            "study %s: an error that hilum did not expect; please report it",
+            job.study.name,
+        )
         return JobResult("failed", kind=type(error).__name__, reason=repr(error))
     return _result_of(report, job)
 

@@ -104,7 +104,7 @@ def confidence_after_training(folds: Folds) -> Folds:
             precision=folds.plan.precision.value,
         )
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
-        _log.exception("an error that hilum did not expect")
+        _log.exception("Confidence: an error that hilum did not expect; please report it")
         return folds.with_notes(f"the confidence could not be fitted: {error}")
     folds.listener.say(
         f"Confidence: {fitted.how}; the smallest alpha that they allow is 1 / (n + 1) ="

@@ -57,10 +57,10 @@ class TrainOptions:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse minutes and steps together, and numbers that are too small."""
         if self.minutes is not None and self.steps is not None:
             raise UsageError(
-                "minutes and steps at once",
+                "minutes and steps were both given",
                 needed="one of them",
                 cure="minutes=20 or steps=5000",
             )
@@ -72,7 +72,7 @@ class TrainOptions:
             ("memory_gb", self.memory_gb is None or self.memory_gb > 0, "a positive number", "8"),
         ):
             if not possible:
-                found = f"{name}={getattr(self, name):g}"
+                found = f"{name}={getattr(self, name):g} is too small"
                 raise UsageError(found, needed=needed, cure=f"{name}={example}")
 
     def open(self, data: Path | str) -> Dataset:

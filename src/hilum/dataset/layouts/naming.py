@@ -144,7 +144,7 @@ def label_table(facts: Mapping[str, object], source: Path) -> LabelTable:
     for name, value in pairs:
         if name_key(name) in _BACKGROUND and named[name] != (0,):
             raise LabelError(
-                f"{name!r} has the id {value!r} in {source}",
+                f"the background {name!r} has the id {value!r} in {source}",
                 needed="0 for the background, in the file and in the label maps",
                 cure=(
                     "correct the ids; where label maps have another background, renumber them first"

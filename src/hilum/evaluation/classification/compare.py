@@ -218,7 +218,7 @@ def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[Cl
         or (moved and (wanted.binary or wanted.kind == "ordinal"))
     ):
         raise UsageError(
-            f"the two are of classes {', '.join(wanted.names)} ({wanted.kind}) and"
+            f"the two evaluations are of classes {', '.join(wanted.names)} ({wanted.kind}) and"
             f" {', '.join(found.names)} ({found.kind})",
             needed="evaluations of the same classes, with grades in one order and one positive"
             " class (of two the second)",

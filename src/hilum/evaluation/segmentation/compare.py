@@ -283,7 +283,7 @@ def _refuse_other_rules(first: Evaluation, other: Evaluation) -> None:
         ours, theirs = (getattr(one.record, rule) for one in (first, other))
         if ours != theirs:
             raise UsageError(
-                f"the two have a {rule} of {ours} and of {theirs}",
+                f"the two evaluations have a {rule} of {ours} and of {theirs}",
                 needed="evaluations made alike: one tolerance, surface, overlap of lesions",
                 cure=f"evaluate the second again with {rule}={ours}",
             )

@@ -243,7 +243,7 @@ def _read_pair(case: str, prediction_file: Path, against: Reference) -> tuple[Vo
         prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
         raise GeometryError(
-            f"{prediction_file} lies on another grid than {against.files[case]}:"
+            f"the prediction {prediction_file} lies on another grid than {against.files[case]}:"
             f" {grid_words(prediction.geometry)} instead of {grid_words(reference.geometry)}",
             needed="a prediction on the reference's own grid",
             cure="predict with hilum, which writes on the source's grid, or resample the prediction"
@@ -305,7 +305,7 @@ class ScoredFiles:
         image, grid = read_volume(file), self.against.read(case, self.predictions[case]).geometry
         if not image.geometry.is_close(grid):
             raise GeometryError(
-                f"{file} lies on another grid than the reference of {case}",
+                f"the image {file} lies on another grid than the reference of {case}",
                 needed="the image that was annotated",
                 cure="name the folder of the images of these cases",
             )

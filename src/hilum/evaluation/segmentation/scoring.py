@@ -61,7 +61,8 @@ class ScoringRules:
             )
         if len(set(self.further)) < len(self.tolerances) - 1 + len(self.also):
             raise UsageError(
-                f"tolerances {', '.join(f'{mm:g}' for mm in self.tolerances)} mm and metrics"
+                "a tolerance or metric is there twice: tolerances"
+                f" {', '.join(f'{mm:g}' for mm in self.tolerances)} mm, metrics"
                 f" {', '.join(self.also) or 'none'}",
                 needed="each of them once",
                 cure="leave out what is named twice",

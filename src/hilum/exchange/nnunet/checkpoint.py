@@ -160,7 +160,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> Entries:
         )
     if entries["data.pkl"].file_size > MOST_PICKLE_BYTES:
         raise ModelError(
-            f"{path}: a description of {entries['data.pkl'].file_size} bytes",
+            f"{path}: data.pkl in it has {entries['data.pkl'].file_size} bytes",
             needed=f"at most {MOST_PICKLE_BYTES}",
             cure="copy the file again from where it was made",
         )
@@ -201,7 +201,7 @@ def _tensors(
             found = "missing" if info is None else f"{info.file_size} bytes long"
             raise ModelError(
                 f"{path}: storage {storage.key} is {found}",
-                needed=f"{needed} bytes, as its description says",
+                needed=f"{needed} bytes, as data.pkl in the file says",
                 cure="copy the file again from where it was made",
             )
         storages[storage] = torch.empty(storage.elements, dtype=storage.dtype)
@@ -250,7 +250,7 @@ def _describe(data: bytes, path: Path) -> object:
             parts = stack[start:]
             del stack[start:]
             stack.append(combine(parts))
-    raise ValueError(f"a description of more than {_MOST_STEPS} steps")
+    raise ValueError(f"data.pkl has more than {_MOST_STEPS} instructions")
 
 
 def _find_global(name: str, path: Path) -> object:

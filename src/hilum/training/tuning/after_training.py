@@ -58,7 +58,7 @@ def tune_after_training(folds: Folds) -> Folds:
         shutil.rmtree(folds.work / POSTPROCESSED, ignore_errors=True)
         words = error.found if isinstance(error, HilumError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, HilumError):
-            _log.exception("an error that hilum did not expect")
+            _log.exception("Post-processing: an error that hilum did not expect; please report it")
         because = f"it could not be learnt: {words}; `hilum tune` does it"
         found = not_learnt([case.group for case, _ in predicted], because)
         scores, notes = folds.scores, (f"post-processing: {because}",)

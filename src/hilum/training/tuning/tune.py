@@ -70,13 +70,13 @@ class TuneOptions:
     patients: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse numbers that are not positive."""
         for name, value, needed in (
             ("cases", self.cases, "at least one case"),
             ("minutes", self.minutes, "a positive number of minutes"),
         ):
             if value is not None and value <= 0:
-                raise UsageError(f"{name}={value:g}", needed=needed, cure=f"{name}=20")
+                raise UsageError(f"{name}={value:g} is too small", needed=needed, cure=f"{name}=20")
 
 
 def tune(
@@ -108,14 +108,14 @@ def tune(
     out = Path(out)
     if not isinstance(model, TrainedModel):
         raise UsageError(
-            "an exported model, whose files are sealed as they were checked",
+            "the model is an exported one, which stays as it was checked",
             needed="the trained model that it was exported from",
             cure="tune that one, and export it again: hilum export",
         )
     plan = model.plan
     if not isinstance(plan, SegmentationPlan):
         raise UsageError(
-            f"{plan.name}: a classifier, which has no labels to be cleaned",
+            f"the model {plan.name} is a classifier, which has no label maps to be cleaned",
             needed="a segmentation model",
             cure=(
                 "a classifier learns its calibration and when to refuse while it is trained: hilum"
