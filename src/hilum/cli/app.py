@@ -74,7 +74,10 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="New folder.")] = Path(
         "out/demo"
     ),
-    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
+    minutes: Annotated[
+        float,
+        typer.Option(help="Minutes of training the segmentation; the classification takes one."),
+    ] = 3.0,
     as_json: Json = False,
 ) -> None:
     """Train, predict and evaluate on synthetic CT, with pictures, in about 5 minutes."""

@@ -81,7 +81,8 @@ def deidentify(
         bool, flag("--uid-map", "Write old and new UIDs beside the report.")
     ] = False,
     workers: Annotated[
-        int | None, option("Processes (default: all processors for 64 MiB and more).")
+        int | None,
+        option("Number of processes (default: 1, and one a processor for 64 MiB and more)."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -21,27 +21,41 @@ _TICK_SECONDS = 0.25
 def node(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG]", help="TOML file; options replace what it says."),
+        typer.Argument(
+            metavar="[CONFIG]", help="Settings, a TOML file; options replace what it says."
+        ),
     ] = None,
     *,
     model: Annotated[Path | None, option("Folder of a model, instead of CONFIG's.")] = None,
-    port: Annotated[int | None, option("Port of C-STORE (default: 11112; 0: any free).")] = None,
-    title: Annotated[str | None, option("Application entity title (default: HILUM).")] = None,
+    port: Annotated[
+        int | None, option("Port to receive images at (default: 11112; 0: any free).")
+    ] = None,
+    title: Annotated[
+        str | None, option("Application entity title of this node (default: HILUM).")
+    ] = None,
     folder: Annotated[
         Path | None,
         option("Folder for images, queue and results (default: hilum-node).", metavar="DIR"),
     ] = None,
     formats: Annotated[
         list[str] | None,
-        option("With --model: format of the results (default: dicom-seg or dicom-sr).", "--format"),
+        option(
+            "With --model: format of the results (default: dicom-seg of a segmentation, dicom-sr of"
+            " a classification).",
+            "--format",
+        ),
     ] = None,
-    rule: Annotated[str | None, option("With --model: series that it takes.", "--series")] = None,
+    rule: Annotated[
+        str | None,
+        option("With --model: rule for the series that it takes, see `hilum series`.", "--series"),
+    ] = None,
     to: Annotated[
         list[str] | None,
-        option("Destination: TITLE@HOST:PORT, or the address of a DICOMweb service."),
+        option("Where results go: TITLE@HOST:PORT, or the address of a DICOMweb service."),
     ] = None,
     quiet_seconds: Annotated[
-        float | None, option("A study is complete when quiet for so long (default: 60).")
+        float | None,
+        option("Seconds without a new image after which a study is complete (default: 60)."),
     ] = None,
     status_port: Annotated[
         int | None, option("Port of the status page and metrics (default: none).")
@@ -52,7 +66,9 @@ def node(
     reserve: Annotated[
         str | None, option("Free disk space to be left (default: 2GB).", metavar="AMOUNT")
     ] = None,
-    retry_dead: Annotated[bool, flag("--retry-dead", "Try again what was given up.")] = False,
+    retry_dead: Annotated[
+        bool, flag("--retry-dead", "Try again predictions and sendings that were given up.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Receive studies from a PACS or scanner, run models on them, send the results.

@@ -42,7 +42,9 @@ def out_option(metavar: str, text: str) -> object:
 Data = Annotated[
     Path,
     argument(
-        "DATA", "Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz."
+        "DATA",
+        "Data set: nnU-Net raw or Decathlon folder, images/ and masks/, patient or class folders,"
+        " BIDS, DICOM studies with SEG or RTSTRUCT, CSV table, or MedMNIST's .npz.",
     ),
 ]
 Json = Annotated[
@@ -66,7 +68,9 @@ ClassesOption = Annotated[
         metavar="KIND|A,B",
     ),
 ]
-PositiveOption = Annotated[str | None, option("Positive class of two.")]
+PositiveOption = Annotated[
+    str | None, option("Which of two classes is the positive one (default: by their names).")
+]
 NetworkOption = Annotated[
     str | None,
     option(
@@ -82,22 +86,30 @@ WeightsOption = Annotated[
 ]
 StagesOption = Annotated[
     str | None,
-    option("Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all."),
+    option(
+        "What a classifier learns: probe (a linear layer on fixed features), head, two (head, then"
+        " all), top (head, then top blocks), all."
+    ),
 ]
 RegionOption = Annotated[
-    str | None, option("Image region that a classifier gets: whole, middle, centre or mask.")
+    str | None,
+    option(
+        "Part of the image that a classifier gets: whole, middle (of the image), centre (a point"
+        " in the table) or mask (around it)."
+    ),
 ]
 Minutes = Annotated[
     float | None,
     option(
-        "Time limit of one fold in wall-clock minutes; the leak audit is not included"
-        " (default: no limit, the plan decides the steps)"
+        "Time limit of one fold in wall-clock minutes; the search for copies of images before it"
+        " is not included (default: no limit, the plan decides the steps)."
     ),
 ]
 Patients = Annotated[
     str | None,
     option(
-        r"Regular expression of the patient in case ids, e.g. '(Image_\d+)', without a table.",
+        r"Where no table names the patients: regular expression that finds the patient in a case"
+        r" id, e.g. '(Image_\d+)'.",
         metavar="REGEX",
     ),
 ]

@@ -31,7 +31,9 @@ def predict(
     inputs: Annotated[
         list[str],
         argument(
-            "INPUT...", "Images, folders, DICOM studies (folder, zip, DICOMDIR); or dicomweb://..."
+            "INPUT...",
+            "Images, folders, DICOM studies (folder, zip, DICOMDIR), or the address of a DICOMweb"
+            " service (dicomweb://...).",
         ),
     ],
     *,
@@ -42,7 +44,7 @@ def predict(
             "File format, may be given several times. Segmentation: nifti, nrrd, mha, png, tiff,"
             " dicom-seg (dicom-seg-binary, dicom-seg-labelmap), dicom-rtstruct"
             " (default: png for pictures, else nifti); classification: csv, json (default: both)."
-            " Both, of DICOM series: dicom-sr, dicom-sc, dicom-pdf.",
+            " Both, of DICOM series: dicom-sr (report), dicom-sc (key images), dicom-pdf.",
             "--format",
         ),
     ] = None,
@@ -93,7 +95,7 @@ def predict(
         bool,
         flag(
             "--sets-per-class",
-            "Class-conditional prediction sets: coverage holds within each class.",
+            "Make prediction sets whose coverage holds within each class, not only over all cases.",
         ),
     ] = False,
     skip_existing: Annotated[

@@ -175,7 +175,7 @@ def train(
     patients: Patients = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model."""
+    """Train a model, validate it on cases that it does not learn from, and write its folder."""
     from hilum import api
 
     with shown_progress() as shown:
@@ -207,7 +207,9 @@ def train(
 
 def tune(
     model: Annotated[Path, argument("MODEL", "Model folder of a segmentation; it is not changed.")],
-    data: Annotated[Path, argument("DATA", "Annotated cases that it was not trained on.")],
+    data: Annotated[
+        Path, argument("DATA", "Annotated cases; those that it was trained on are left out.")
+    ],
     *,
     out: Annotated[Path, out_option("MODEL2", "New folder for the tuned model.")],
     cases: Annotated[int | None, option("Maximum number of cases, spread evenly.")] = None,
