@@ -152,6 +152,7 @@ def _colours(array: Numbers) -> tuple[list[Colour], NDArray[np.intp], NDArray[np
 
 
 def _from_colours(array: Numbers, table: LabelTable) -> Conversion | None:
+    """Give each colour its label by the table's colours; None where one is not among them."""
     known = {label.colour: label.id for label in table.labels if label.colour is not None}
     known.setdefault((0, 0, 0), 0)
     colours, places, _ = _colours(array)
@@ -192,6 +193,7 @@ def foreground_of(array: Numbers) -> NDArray[np.uint8]:
 
 
 def _from_layers(array: Numbers, table: LabelTable) -> Conversion | None:
+    """Give each layer of one image its label; None where layers and labels do not match."""
     numbers, layers = _layer_numbers(array), array.shape[0]
     background = layers - len(table.foreground)  # one more layer than labels: the first is it
     if numbers is None or background not in {0, 1} or int(numbers.max()) > len(table.foreground):

@@ -88,6 +88,7 @@ def read_region(case: Case) -> Volume:
 
 
 def _on_image_grid(case: Case, labels: Volume, name: str) -> Volume:
+    """Return the labels on their image's grid, where both differ by rounding only."""
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:

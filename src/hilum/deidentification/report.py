@@ -160,6 +160,7 @@ class DeidentificationReport(_Record):
         return "\n".join(lines)
 
     def _search_result(self) -> str:
+        """Say what the search of the output found."""
         if not self.searched:
             return "The output was not searched for removed values."
         values = counted(len(self.values), "removed value")
@@ -185,6 +186,7 @@ def attribute_name(tag: int) -> str:
 
 
 def _markdown(report: DeidentificationReport) -> Iterator[str]:
+    """Yield the lines of report.md."""
     yield "# De-identification\n"
     yield "**This report holds names and numbers of patients. Keep it with the key, apart from the"
     yield "output.**\n"
@@ -201,6 +203,7 @@ def _markdown(report: DeidentificationReport) -> Iterator[str]:
 
 
 def _found(report: DeidentificationReport) -> Iterator[str]:
+    """Yield the tables of removed values that stand in the output again."""
     yield "\n## Removed values that were found in the output\n"
     if not report.searched:
         yield "Not searched."

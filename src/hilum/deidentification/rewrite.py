@@ -94,6 +94,8 @@ def rewrite(
 
 @dataclass
 class _Rewriter:
+    """The rewriting of one data set, element by element."""
+
     source: Source
     plans: Plans
     subject: Subject

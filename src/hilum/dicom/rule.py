@@ -133,6 +133,7 @@ class _Parser:
         return test
 
     def _tokens_of(self, text: str) -> list[_Token]:
+        """Split a rule into words, operators, brackets and quoted values."""
         tokens, at = [], 0
         while text[at:].strip():
             found = _TOKEN.match(text, at)
@@ -157,6 +158,7 @@ class _Parser:
         return lambda facts: min(test(facts) for test in tests)
 
     def _single(self) -> Test:
+        """Read "not" and what follows, a rule in parentheses, or one test."""
         if self._take_word("not"):
             inner = self._single()
             return lambda facts: 1 - inner(facts)
@@ -168,6 +170,7 @@ class _Parser:
         return self._test()
 
     def _test(self) -> Test:
+        """Read one test: a fact, an operator and a value."""
         fact = self._expect("word", "a fact", "description, modality, slices, ...")
         name = fact.text.lower()
         if name not in FACTS or name in _WORDS:

@@ -96,6 +96,7 @@ class WebService:
         return tuple(files)
 
     def _instances(self, study: str) -> Iterator[Dataset]:
+        """Yield the instances of a study; none where the service has no such study."""
         from requests import HTTPError, RequestException
 
         try:

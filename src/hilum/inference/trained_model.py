@@ -267,6 +267,7 @@ def _save_weights(network: nn.Module, path: Path) -> None:
 
 
 def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:
+    """Build the network of a plan, with the weights of a file, ready to predict."""
     network = build_network(plan.network.value)
     try:
         network.load_state_dict(load_file(path, device="cpu"), strict=True)

@@ -119,6 +119,7 @@ def _presume_ranges(plan: Plan) -> TrainingRanges:
 
 
 def _of_files(ranges: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
+    """Yield files whose modality is not that of their channel."""
     for channel, file in zip(ranges.channels, files, strict=False):
         try:
             modality = read_modality(file)

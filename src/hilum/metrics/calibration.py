@@ -244,6 +244,7 @@ class _Binned:
 
     @classmethod
     def of(cls, probability: Numbers, weights: Numbers, bins: int, equal: Bins) -> _Binned:
+        """Sort resamples by probability, and give each distinct one its bin."""
         order = np.argsort(probability, kind="stable")
         rising, taken = probability[order], weights[:, order]
         first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])[: len(rising)])

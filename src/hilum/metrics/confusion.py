@@ -247,6 +247,7 @@ def _cells(matrix: ArrayLike, positive: int) -> tuple[Numbers, Numbers, Numbers,
 def _confusion_statistic(
     reference: Integers, predicted: Integers, weights: Numbers, *, statistic: OfMatrix, classes: int
 ) -> Numbers:
+    """Compute the metric of the confusion matrix of each resample, (B,)."""
     cells = (reference * classes + predicted)[:, None] == np.arange(classes * classes)
     counts = (weights @ cells.astype(np.float64)).reshape(len(weights), classes, classes)
     values = np.asarray(statistic(counts), dtype=np.float64)

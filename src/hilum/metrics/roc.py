@@ -275,6 +275,7 @@ class _Ranked:
 
     @classmethod
     def of(cls, scores: Numbers, positive: Flags, weights: Numbers) -> _Ranked:
+        """Count positive and negative cases of each resample at each distinct score."""
         order = np.argsort(-scores, kind="stable")
         falling = scores[order]
         first = np.flatnonzero(np.append(True, falling[1:] != falling[:-1])[: len(falling)])

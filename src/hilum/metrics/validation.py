@@ -200,6 +200,7 @@ def patients_of(groups: Sequence[Hashable] | None, cases: int) -> tuple[Integers
 
 
 def _check_range(values: Numbers) -> Numbers:
+    """Refuse probabilities that are NaN or outside 0..1."""
     if values.size and not (
         np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and not np.isnan(values).any()
     ):

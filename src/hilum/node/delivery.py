@@ -122,6 +122,7 @@ def client_context(tls: Tls) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, tls: Tls) -> None:
+    """Load certificates and key into a TLS context."""
     try:
         if tls.certificate is not None:
             context.load_cert_chain(tls.certificate, tls.key)

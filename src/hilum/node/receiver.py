@@ -81,6 +81,7 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, name="receive", daemon=True).start()
 
     def _listen(self) -> ThreadedAssociationServer:
+        """Bind the port, with a handler for each kind of message."""
         config = self._config
         try:
             return self._entity.make_server(

@@ -122,6 +122,7 @@ class StatusServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                """Serve the status page or the metrics; 404 for any other address."""
                 if self.path == "/metrics":
                     kind, body = "text/plain; version=0.0.4", generate_latest(counters.registry)
                 elif self.path == "/":
@@ -183,6 +184,7 @@ def status_page(config: NodeConfig, port: int, queue: Queue) -> bytes:
 
 
 def _row(state: StudyState) -> str:
+    """Write a study's state as a row of the page."""
     changed = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.changed))
     cells = (
         state.study,

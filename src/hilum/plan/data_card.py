@@ -232,6 +232,7 @@ def _columns(cases: Sequence[Case]) -> tuple[ColumnSummary, ...]:
 
 
 def _column(name: str, cells: Sequence[str]) -> ColumnSummary:
+    """Summarise a column: a range of numbers, else how often each value occurs."""
     known = [cell.strip() for cell in cells if is_known(cell)]
     counts = Counter(known)
     numeric = is_numeric(known)

@@ -195,6 +195,7 @@ def _handle(label: str, style: _Style) -> Line2D:
 
 
 def _panel(axes: Axes, title: str, x: str, y: str) -> None:
+    """Give a panel its title, axis labels, grid and limits of 0 to 1."""
     axes.set_title(title, fontsize=12, fontweight="bold", loc="left", color=_TEXT)
     axes.set_xlabel(x, color=_TEXT)
     axes.set_ylabel(y, color=_TEXT)

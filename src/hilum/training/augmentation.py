@@ -182,6 +182,7 @@ class Augmenter:
     def _mirror(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
+        """Mirror images and targets along each allowed axis, each with a chance of one half."""
         for axis in self.spec.mirror_axes:
             index = _choose(len(images), 0.5, generator).to(images.device)
             if len(index):
@@ -250,6 +251,7 @@ class Augmenter:
         return torch.minimum(torch.maximum((x - mean) * factor + mean, low), high)
 
     def _gamma(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Raise each channel, scaled to 0..1, to a random power; its mean and spread stay."""
         power = _uniform((*x.shape[:2], 1, 1, 1), self.spec.gamma, generator).to(x.device)
         low, high = x.amin(dim=(2, 3, 4), keepdim=True), x.amax(dim=(2, 3, 4), keepdim=True)
         extent = (high - low).clamp_min(1e-7)
@@ -261,6 +263,7 @@ class Augmenter:
         ) * std + mean  # gamma bends the histogram, it does not shift it
 
     def _low_resolution(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Shrink each image to a random size, and enlarge it again."""
         zooms = _uniform((len(x),), self.spec.low_resolution, generator).tolist()
         out = []
         for sample, zoom in zip(torch.split(x, 1), zooms, strict=True):

@@ -211,6 +211,7 @@ class Premises(Record):
         return found
 
     def _changed_options(self, before: Premises) -> list[str]:
+        """List the options and decisions that differ from before, each with both values."""
         pairs: list[tuple[str, Any, Any]] = [
             (name, before.options.get(name), value) for name, value in self.options.items()
         ]

@@ -256,6 +256,7 @@ def _compare_premises(
 
 
 def _choose_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
+    """Return the folds that are trained, with their numbers: all of them, or the one asked for."""
     if options.folds is not None:
         return list(enumerate(folds))
     if not 0 <= options.fold < len(folds):

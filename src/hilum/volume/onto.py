@@ -177,6 +177,7 @@ class Mapping:
 def _separable(
     array: NDArray[np.generic], aligned: Aligned, order: int, fill: float
 ) -> NDArray[np.generic]:
+    """Resample axis by axis, where the axes of both grids are parallel."""
     turned = array.transpose(0, *(i + 1 for i in aligned.order))
     axes = [
         make_axis(c, n, order) for c, n in zip(aligned.coordinates, turned.shape[1:], strict=True)

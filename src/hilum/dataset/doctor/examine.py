@@ -172,6 +172,7 @@ class _Examiner:
         return constant
 
     def _label_map(self, source: Annotation) -> Volume:
+        """Read the annotation as one label map; report voxels that several masks claim."""
         if isinstance(source, Path):
             return read_labels(source)
         if isinstance(source, DicomSegments):

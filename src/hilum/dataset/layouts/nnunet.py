@@ -62,6 +62,7 @@ def _entries(folder: Path, facts: Mapping[str, object]) -> Entries:
 
 
 def _group(entries: Entries, annotations: Mapping[str, Path], *, channelled: bool) -> Images:
+    """Sort files by case and channel; a name that an annotation has too is a case by itself."""
     cases: Images = {}
     for stem, file in entries.items():
         match = _CHANNEL.match(stem) if channelled and stem not in annotations else None

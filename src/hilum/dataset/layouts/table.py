@@ -258,6 +258,7 @@ class _RowReader:
         return next(known, None)
 
     def _gone(self, text: str, line: int) -> DataError:
+        """Make the error for an image file that is not there, with the path that was meant."""
         roots = self._roots(IMAGE_FOLDERS)
         what = f"the file {text!r} does not exist"
         if not is_known(text):

@@ -87,6 +87,7 @@ def predictors(
 
 
 def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
+    """Yield the yes-no questions of the classes, for each of which columns are tried."""
     flags = np.array([table.indicators(case.label or "") for case in cases])  # (N, K)
     if table.kind == "ordinal":
         grades = flags.argmax(axis=1)

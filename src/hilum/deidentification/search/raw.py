@@ -83,6 +83,7 @@ def _pixels(data: bytes) -> tuple[int, int]:
 
 
 def _search(text: bytes, index: Index, least: int) -> set[int]:
+    """Return the numbers of the needles that stand in a text as whole words."""
     if len(text) < _KEY or not index.by_start:
         return set()
     windows: np.ndarray[tuple[int], np.dtype[np.uint32]] = np.ndarray(

@@ -97,6 +97,7 @@ def too_common(kind: str, text: str) -> bool:
 
 
 def _forms(attribute: Attribute, text: str) -> Iterator[str]:
+    """Yield every way in which a value may be written, but for those that are too common."""
     kind = attribute.kind
     if kind == "name":
         for part in _SEPARATORS.split(text):

@@ -33,6 +33,7 @@ def texts(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _texts(dataset: Dataset, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of every element, those in sequences too."""
     for element in dataset:
         name = f"{path}{keyword_for_tag(element.tag) or element.tag}"
         if element.VR == "SQ":

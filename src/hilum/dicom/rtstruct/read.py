@@ -114,6 +114,7 @@ def read_structures(path: Path) -> StructureSet:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, *_: int) -> StructureSet:
+    """Read all structures of a file, and number those that have closed contours."""
     with keep_quiet(), damage_refused(path, _NAME, cure=_CURE):
         data = read_file(path)
         _refuse_incomplete(path, data)

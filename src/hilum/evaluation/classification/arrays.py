@@ -177,6 +177,7 @@ def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
 
 
 def _class_flags(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
+    """Return which classes (N, K) each case's label names; an error names the case."""
     rows = []
     for score in scores:
         try:

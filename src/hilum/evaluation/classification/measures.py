@@ -201,6 +201,7 @@ def _of_matrix(
     statistic: OfMatrix,
     among: Flags | None = None,
 ) -> Measure:
+    """Make the measure of a metric that is computed of the confusion matrix."""
     function = partial(
         metrics.confusion_statistic, statistic=statistic, classes=len(rows.table.names)
     )

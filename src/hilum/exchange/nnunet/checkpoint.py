@@ -273,6 +273,7 @@ def _extend(parts: list[object]) -> object:
 
 
 def _update(parts: list[object]) -> object:
+    """Enter keys and values into a dictionary; keys may be texts and small integers only."""
     owner, *items = parts
     if type(owner) is not dict:
         raise ValueError("entries for a dictionary that is none")

@@ -254,6 +254,7 @@ def _decide_loss(
 def _decide_balance(
     fingerprint: Fingerprint, table: ClassTable
 ) -> Decision[Literal["none", "weights", "sampling"]]:
+    """Decide for sampling rare classes more often, where one is much rarer than another."""
     counts = class_counts(fingerprint, table)
     shown = ", ".join(f"{name} {count}" for name, count in zip(table.names, counts, strict=True))
     present = [count for count in counts if count]
@@ -299,6 +300,7 @@ class _Motion(NamedTuple):
 
 
 def _decide_motion(fingerprint: Fingerprint, region: RegionSpec, dimensions: int) -> _Motion:
+    """Decide how far inputs are turned and scaled, by what the network looks at."""
     if region.kind != "whole":
         turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
         why = "never scaled, because a window in millimetres shows how large something is"
@@ -369,6 +371,7 @@ def _tiny(fingerprint: Fingerprint) -> bool:
 def _decide_steps(
     cases: int, hardware: Hardware, batch: int, seconds: float, how: str
 ) -> Decision[int]:
+    """Decide for as many steps as fit into the time; without one, for passes over the cases."""
     if hardware.minutes is not None:
         return steps_in_time(hardware.minutes, seconds, how)
     wanted = PASSES * cases // batch

@@ -104,6 +104,7 @@ def plan_segmentation(
 
 
 def _explain_network(sizing: Sizing, hardware: Hardware, overrides: Overrides) -> str:
+    """Give the reason for kind, stages and width of the network."""
     kind = "residual encoders lead nnU-Net's own comparison"
     if overrides.network:
         kind = f"{sizing.network.kind.replace('_', ' ')} {ASKED}"

@@ -63,6 +63,7 @@ def _method(folder: ModelFolder) -> Proof:
 
 
 def _source(folder: ModelFolder) -> Proof | None:
+    """Say which data set was used, with its cases and patients."""
     facts = folder.manifest.facts
     if facts is None:
         return None
@@ -75,6 +76,7 @@ def _source(folder: ModelFolder) -> Proof | None:
 
 
 def _exclusions(folder: ModelFolder) -> Proof | None:
+    """Say how many cases and files were left out."""
     card = folder.data_card
     if card is None:
         return None
@@ -130,6 +132,7 @@ def _labels(folder: ModelFolder) -> Proof:
 
 
 def _partition(folder: ModelFolder) -> Proof | None:
+    """Say how the cases were divided into folds."""
     facts = folder.manifest.facts
     if facts is None or not folder.folds:
         return None
@@ -172,6 +175,7 @@ def _inputs(folder: ModelFolder) -> Proof:
 
 
 def _software(folder: ModelFolder) -> Proof | None:
+    """Say which versions of hilum and its packages made the model."""
     if folder.run is None:
         return None
     packages = folder.run.packages
@@ -202,6 +206,7 @@ def _training(folder: ModelFolder) -> Proof | None:
 
 
 def _selection(folder: ModelFolder) -> Proof | None:
+    """Say how the weights of the model were chosen."""
     if not folder.folds:
         return None
     proof = _decisions(folder, "steps", "optimiser")
@@ -244,6 +249,7 @@ def _internal(folder: ModelFolder) -> Proof | None:
 
 
 def _flow(folder: ModelFolder) -> Proof | None:
+    """Say how many cases were used, unlabelled, and kept for testing."""
     card = folder.data_card
     if card is None or not folder.folds:
         return None
@@ -298,6 +304,7 @@ def _balance(folder: ModelFolder) -> Proof | None:
 
 
 def _output(folder: ModelFolder) -> Proof:
+    """Say what the model gives: label maps, or probabilities and prediction sets."""
     if folder.assurance is None:
         return _labels(folder)
     calibration = folder.assurance.calibration
