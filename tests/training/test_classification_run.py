@@ -425,7 +425,7 @@ def test_the_time_ends_it(data, dataset, tmp_path, monkeypatch):
     timed = options(dataset, minutes=0.03, plan=cube_plan(dataset, steps=10**6))
     model = run(data, tmp_path / "m", timed, listener=Listener(say=said.append))
     assert 0 < model.facts.steps < 10**5
-    assert any("minutes of training, about" in sentence for sentence in said)
+    assert any("minutes of training, at most about" in sentence for sentence in said)
 
 
 def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(

@@ -243,7 +243,7 @@ def test_the_time_is_divided_and_said_before(data, tmp_path):
         listener=Listener(say=said.append),
     )
     assert model.plan.hardware.minutes == 0.15
-    assert any("minutes of training, about" in sentence for sentence in said)
+    assert any("minutes of training, at most about" in sentence for sentence in said)
     assert model.data_card.measured.cases == 8  # those of the training
     assert [one.name for one in model.data_card.labels] == ["large", "small"]
 

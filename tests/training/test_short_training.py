@@ -47,14 +47,15 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
         (
             41,
             24,
-            "Only 24 of 41 validation cases were scored within the time limit; `hilum predict",
+            "Only 24 of 41 validation cases were scored within the time limit; about --minutes 7 ",
         ),
         (2, 2, ""),
     ],
 )
 def test_few_scored_cases_are_said(cases, scored, said):
     scores = tuple(SimpleNamespace(case=n) for n in range(scored))
-    note = few_scored([TrainedFold(0, None, Progress(), scores, (), ("c",) * cases)])
+    fold = TrainedFold(0, None, Progress(), scores, (), ("c",) * cases, minutes_for_all=7.0)
+    note = few_scored([fold])
     assert note.startswith(said)
     assert bool(note) is bool(said)
 

@@ -120,7 +120,11 @@ def few_scored(folds: Sequence[TrainedFold[S]]) -> str:
         return ""
     was = "was" if scored == 1 else "were"
     said = f"{scored} of {cases} validation cases {was} scored within the time limit"
-    cure = "`hilum predict` and `hilum evaluate` score all."
+    minutes = max(fold.minutes_for_all for fold in folds)
+    cure = (
+        f"about --minutes {minutes:g} would score all, and so do `hilum predict` and `hilum"
+        " evaluate`."
+    )
     if scored < min(_FEW_SCORED, cases / 2):
         return f"{WARNING}only {said}: these metrics say little; {cure}"
     return f"Only {said}; {cure}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic
@@ -11,7 +12,13 @@ from hilum.plan import ClassificationPlan
 from hilum.training.benchmark_step import time_step
 from hilum.training.loop import fit, load_progress
 from hilum.training.task import P, S, StoreT
-from hilum.training.time_plan import LITTLE_SHARE, SHARES, Pace, TimePlan
+from hilum.training.time_plan import (
+    LITTLE_SHARE,
+    PREDICTIONS_TO_VALIDATE,
+    SHARES,
+    Pace,
+    TimePlan,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +48,8 @@ class TrainedFold(Generic[S]):
     validated: tuple[Case, ...]
     earlier_seconds: float = 0.0
     """Seconds of its training in the sessions before this one."""
+    minutes_for_all: float = 0.0
+    """Minutes that would allow to score every validation case; 0 where all are scored."""
 
     @property
     def unscored(self) -> int:
@@ -77,30 +86,15 @@ def train_fold(
     by_plateau = validator.ends_by_plateau and time_plan.steps is None
     every = _PLATEAU_CHECK_EVERY if by_plateau else _CHECK_EVERY
     job = replace(job, validate_every=every, end_by_plateau=by_plateau)
-    if finished:
-        few, expected = 0, ""
-    elif isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps:
+    probe = isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps
+    if finished or probe:
         few = 0
-        expected = "a linear probe: features of each case once, then one fit, no optimiser steps"
     elif pace is None or time_plan.steps is None:
         few = validator.checked
-        step_seconds = time_step(job.plan, job.device, partial(task.trial_step, job.plan))
-        expected = (
-            f"{counted(job.budget.steps, 'step')}, about"
-            f" {_words(job.budget.steps * step_seconds)} on this device (--minutes N bounds it);"
-            " the schedule ends when they do"
-        )
     else:
         few = int(SHARES["checks"] * every * time_plan.steps / pace.case)
-        left = time_plan.seconds["steps"]
-        after = sum(time_plan.seconds.values()) - left
-        expected = (
-            f"{time_plan.steps / 60:.1f} minutes of training, about"
-            f" {time_plan.steps / pace.step:.0f} steps, then {after / 60:.1f} for validation; the"
-            " schedule ends when they do"
-        )
-        if left < LITTLE_SHARE * time_plan.total:
-            listener.say(_little_time(time_plan.total, left, after))
+        if short := _describe_shortage(time_plan, pace, cases):
+            listener.say(short)
     if before is not None and finished:
         listener.say(
             f"Fold {number} is finished: it made {counted(before.step, 'step')}, and only its"
@@ -110,7 +104,7 @@ def train_fold(
         after_step = "" if before is None else f"continuing after step {before.step}; "
         listener.say(
             f"Fold {number}: {after_step}{counted(len(job.cases), 'case')} to train on, {cases} to"
-            f" validate on; {expected}."
+            f" validate on; {_describe_length(job, task, time_plan, pace)}."
         )
 
     def report(row: Row) -> None:
@@ -123,9 +117,14 @@ def train_fold(
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}" if step else "features")
 
     checked = validator.subset(min(validator.most_checked, few))
+    step = task.training_step(job)
+    if pace is not None and time_plan.steps is not None:
+        # reading the cases took time of the steps; the last of them ends in time
+        left = time_plan.deadline("steps").left() - pace.step
+        job = replace(job, budget=replace(job.budget, seconds=max(1.0, left)))
     fitted = fit(
         job,
-        task.training_step(job),
+        step,
         validate=checked.check if checked.cases else None,
         report=report,
         tick=tick,
@@ -133,6 +132,7 @@ def train_fold(
     for note in fitted.progress.notes:
         listener.say(f"Fold {number}: {note}")
     listener.advance(stage, 1.0, 1.0, counted(fitted.progress.step, "step"))
+    begun = time.perf_counter()
     scores = validator.score(
         fitted.network,
         save_to=job.folder / "validation",
@@ -155,17 +155,56 @@ def train_fold(
         done = cases - fold.unscored
         text = f"time up: {done} of {cases} scored"
         listener.advance(f"validating fold {number}", done, done, text)
+        seconds = (time.perf_counter() - begun) / done * cases
+        return replace(fold, minutes_for_all=time_plan.minutes_for(seconds))
     return fold
 
 
-def _little_time(total: float, left: float, after: float) -> str:
-    """Say that little of the minutes is left for steps, given in seconds."""
-    spent = total - left - after
+def _describe_length(
+    job: TrainingJob[P, StoreT], task: Task[P, StoreT, S], time_plan: TimePlan, pace: Pace | None
+) -> str:
+    """Say how long a training will be."""
+    if isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps:
+        return "a linear probe: features of each case once, then one fit, no optimiser steps"
+    if pace is None or time_plan.steps is None:
+        step_seconds = time_step(job.plan, job.device, partial(task.trial_step, job.plan))
+        return (
+            f"{counted(job.budget.steps, 'step')}, about"
+            f" {_words(job.budget.steps * step_seconds)} on this device (--minutes N bounds it);"
+            " the schedule ends when they do"
+        )
+    after = sum(time_plan.seconds.values()) - time_plan.seconds["steps"]
     return (
-        f"Attention: of {total / 60:g} minutes {max(0.0, left) / 60:.1f} are left for training"
-        f" itself: reading, timing networks and preprocessing took {spent / 60:.1f}, validation and"
-        f" its figures are to take {after / 60:.1f}. For a better model stop (Ctrl-C), then"
-        f" --resume --minutes {total / 15:g}: what is preprocessed is kept."
+        f"{time_plan.steps / 60:.1f} minutes of training, at most about"
+        f" {time_plan.steps / pace.step:.0f} steps (fewer where the machine is busy), then"
+        f" {after / 60:.1f} for validation; the schedule ends when they do"
+    )
+
+
+def _describe_shortage(time_plan: TimePlan, pace: Pace, cases: int) -> str:
+    """Say that the minutes are too few for steps or to score so many cases; "" where they do."""
+    total, left, reserved = (
+        time_plan.total,
+        time_plan.seconds["steps"],
+        time_plan.seconds["validation"],
+    )
+    validation = PREDICTIONS_TO_VALIDATE * pace.case * cases
+    minutes = time_plan.minutes_for(validation)
+    if left < LITTLE_SHARE * total:
+        after = sum(time_plan.seconds.values()) - left
+        spent = total - left - after
+        return (
+            f"Attention: of {total / 60:g} minutes {max(0.0, left) / 60:.1f} are left for training"
+            f" itself: reading, timing networks and preprocessing took {spent / 60:.1f}, validation"
+            f" and its figures are to take {after / 60:.1f}. For a better model stop (Ctrl-C), then"
+            f" --resume --minutes {max(total / 15, minutes):g}: what is preprocessed is kept."
+        )
+    if validation <= reserved:
+        return ""
+    scored = max(1, int(cases * reserved / validation))
+    return (
+        f"Attention: the time allows to score about {scored} of"
+        f" {counted(cases, 'validation case')}; for all, about --minutes {minutes:g} are needed."
     )
 
 

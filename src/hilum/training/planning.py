@@ -96,8 +96,9 @@ def make_plan_for(
     steps = Decision[int](
         value=max(1, int(seconds / pace.step)),
         because=(
-            f"{options.minutes:g} minutes leave about {seconds / 60:.1f} for steps of"
-            f" {pace.step:.3g} s (measured, with augmentation); the schedule ends with the time"
+            f"at most: {options.minutes:g} minutes leave about {seconds / 60:.1f} for steps of"
+            f" {pace.step:.3g} s (the quickest measured, with augmentation), and a busy machine"
+            " makes fewer; the schedule ends with the time"
         ),
     )
     return plan.model_copy(update={"steps": steps}), pace

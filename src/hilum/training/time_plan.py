@@ -33,9 +33,9 @@ Needs: TypeAlias = "Mapping[Stage, float]"
 SHARES: dict[Stage, float] = {
     "looking": 0.05,  # fingerprint and plan; takes what it takes
     "preprocessing": 0.10,  # the case store; takes what it takes
-    "steps": 0.40,  # at least, where the other stages need their shares
+    "steps": 0.40,  # and what the other stages do not need; see also LITTLE_SHARE
     "checks": 0.05,  # a few validation cases while steps are made
-    "validation": 0.15,  # at most, predicting and scoring every validation case
+    "validation": 0.15,  # at most, where there is no time to predict and score every case
     "tuning": 0.05,  # at most, post-processing of a segmentation
     "uncertainty": 0.05,  # at most, out-of-distribution check of a classifier
     "report": 0.10,  # at most, bootstrap intervals and baselines of a classifier
@@ -49,7 +49,8 @@ TRIAL_SHARE = 0.1
 PROBE_SHARE = 0.8
 """Share of the seconds for steps that a linear probe takes for features; its fit gets the rest."""
 LITTLE_SHARE = 0.25
-"""A warning is given where less of the minutes than this share is left for steps."""
+"""Validating every case leaves at least this share of the minutes for steps; a warning is given
+where less is left."""
 OVERRUN = 1.05, 5.0
 """A message is given where the minutes times this, and so many seconds, are exceeded."""
 WRITING_SECONDS = 5.0
@@ -88,11 +89,19 @@ class TimePlan:
 
     @classmethod
     def of(cls, minutes: float | None, needs: Needs, *, started: float) -> TimePlan:
-        """Give each stage what it needs, at most its share, and the rest to the steps."""
+        """Give each stage what it needs, at most its share, and the rest to the steps.
+
+        Validation gets more than its share where all cases can then be scored: a part of them says
+        less than the few steps that it takes away give.
+        """
         total = math.inf if minutes is None else minutes * 60
         needs = {**needs, "writing": WRITING_SECONDS}
         seconds = {stage: min(need, SHARES[stage] * total) for stage, need in needs.items()}
         left = total - (time.perf_counter() - started) - sum(seconds.values())
+        more = needs.get("validation", 0.0) - seconds.get("validation", 0.0)
+        if 0 < more <= left - LITTLE_SHARE * total:
+            seconds["validation"] += more
+            left -= more
         return cls(started, total, {**seconds, "steps": left})
 
     @property
@@ -106,6 +115,12 @@ class TimePlan:
         following = order[order.index(stage) + 1 :]
         after = sum(self.seconds.get(one, 0.0) for one in following)
         return Deadline(self.started + self.total - after)
+
+    def minutes_for(self, validation: float) -> float:
+        """Estimate in how many minutes validation would get so many seconds, rounded up."""
+        others = self.total - self.seconds["steps"] - self.seconds["validation"]
+        needed = (others + validation) / (1 - LITTLE_SHARE - TRIAL_SHARE)
+        return math.ceil(needed / 6) / 10
 
     def overrun(self, started: float, folds: int) -> str:
         """Say that all folds together took longer than given; "" where they did not."""
