@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.open import Labelling
+from hilum.errors import counted
 from hilum.files import OutputFolder
 from hilum.plan.planner.overrides import NetworkOptions
 
@@ -84,7 +85,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     out: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Plan:
-    """Make the plan of a training without training.
+    """Make the plan of a training without training, on the cases that it trains on by default.
 
     Args:
         data: what `hilum.open_dataset` opens.
@@ -99,11 +100,11 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         listener: is told what happens.
 
     Raises:
-        HilumError: the data cannot be opened, or not be planned for.
+        HilumError: the data cannot be opened, divided into folds, or planned for.
     """
     from hilum.pipelines.training import task_of
     from hilum.plan import save_plan
-    from hilum.training import Listener, TrainOptions, make_plan_for
+    from hilum.training import Listener, TrainOptions, choose_folds, make_plan_for
 
     if out is not None:
         with OutputFolder(Path(out).parent, "plan") as folder:
@@ -111,8 +112,20 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
     fixed = (network or NetworkOptions()).overrides(overrides)
     dataset = (labelling or Labelling()).open(data)
+    listener = listener or Listener()
+    ((number, fold),) = choose_folds(dataset, options, listener)
+    listener.say(
+        f"The plan is made on the {counted(len(fold.train), 'training case')} of fold {number}, as"
+        " `hilum train` makes it by default; near-duplicates, which that keeps in one fold, were"
+        " not looked for."
+    )
     made, _ = make_plan_for(
-        dataset, task_of(dataset), options, listener=listener or Listener(), overrides=fixed
+        dataset,
+        task_of(dataset),
+        options,
+        listener=listener,
+        cases=fold.train,
+        overrides=fixed,
     )
     plan: Plan = made
     if out is not None:

@@ -10,6 +10,7 @@ from hilum.training.loop import fit as fit
 from hilum.training.options import Listener as Listener
 from hilum.training.options import TrainOptions as TrainOptions
 from hilum.training.planning import make_plan_for as make_plan_for
+from hilum.training.run import choose_folds as choose_folds
 from hilum.training.run import run as run
 from hilum.training.schedule import Budget as Budget
 from hilum.training.schedule import warm_up_then_cosine as warm_up_then_cosine

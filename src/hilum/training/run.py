@@ -27,12 +27,11 @@ from hilum.training.task import P, S, StoreT, TrainedFolds, TrainingData
 from hilum.training.time_plan import TimePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import torch
 
     from hilum.dataset import Dataset, Fold
-    from hilum.dataset.leaks import Audit
     from hilum.training.task import Task
 
 _USUAL_FOLDS = 5
@@ -99,7 +98,7 @@ def _run(
             " minutes begin now."
         )
     started = time.perf_counter()
-    chosen = _split(dataset, leaks, options, listener)
+    chosen = choose_folds(dataset, options, listener, together=leaks.groups)
     if given is not None and options.resume:
         finished = _finished_model(folder.path, given, premises, chosen, device)
         if finished is not None:
@@ -198,17 +197,40 @@ def names_absent(
     return tuple(sentences)
 
 
-def _split(
-    dataset: Dataset, leaks: Audit, options: TrainOptions, listener: Listener
+def choose_folds(
+    dataset: Dataset,
+    options: TrainOptions,
+    listener: Listener,
+    *,
+    together: Sequence[Collection[str]] = (),
 ) -> list[tuple[int, Fold]]:
-    """Divide the cases into folds, and choose those that are trained."""
+    """Divide the cases into folds, and choose those that are trained, with their numbers.
+
+    Args:
+        dataset: annotated cases.
+        options: folds, fold and seed.
+        listener: is told how the cases are divided.
+        together: see `make_folds`.
+
+    Raises:
+        UsageError: the fold does not exist, or see `make_folds`.
+    """
     usual = min(_USUAL_FOLDS, max(2, len(set(patient_of(dataset).values()))))
-    folds = make_folds(dataset, options.folds or usual, seed=options.seed, together=leaks.groups)
-    listener.say(describe_folds(dataset, folds, together=leaks.groups))
-    chosen = _choose_folds(folds, options)
-    if options.folds not in {None, len(folds)}:
-        listener.say(f"folds={options.folds} is ignored: the data set brings a split of its own.")
-    return chosen
+    folds = make_folds(dataset, options.folds or usual, seed=options.seed, together=together)
+    listener.say(describe_folds(dataset, folds, together=together))
+    if options.folds is not None:
+        if options.folds != len(folds):
+            listener.say(
+                f"folds={options.folds} is ignored: the data set brings a split of its own."
+            )
+        return list(enumerate(folds))
+    if not 0 <= options.fold < len(folds):
+        raise UsageError(
+            f"fold {options.fold} is not there",
+            needed=f"a fold from 0 to {len(folds) - 1}",
+            cure="fold=0" + (f", or folds={len(folds)} for all" if len(folds) > 1 else ""),
+        )
+    return [(options.fold, folds[options.fold])]
 
 
 def _compare_premises(
@@ -253,19 +275,6 @@ def _compare_premises(
     for note in dataset.notes:
         listener.say(note)
     return dataset, premises, None if given is None else task.check_plan(given)
-
-
-def _choose_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
-    """Return the folds that are trained, with their numbers: all of them, or the one asked for."""
-    if options.folds is not None:
-        return list(enumerate(folds))
-    if not 0 <= options.fold < len(folds):
-        raise UsageError(
-            f"fold {options.fold} is not there",
-            needed=f"a fold from 0 to {len(folds) - 1}",
-            cure="fold=0" + (f", or folds={len(folds)} for all" if len(folds) > 1 else ""),
-        )
-    return [(options.fold, folds[options.fold])]
 
 
 def _finished_model(
