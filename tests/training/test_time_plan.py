@@ -31,10 +31,10 @@ def test_shares_add_up_to_all_of_the_minutes(shares):
 
 def test_what_the_stages_after_the_steps_do_not_need_goes_to_the_steps(now):
     needs = segmentation_needs(Pace(step=0.1, case=1.0), validated=10)
-    assert needs == {"validation": pytest.approx(11.0), "tuning": pytest.approx(2.0)}
+    assert needs == {"validation": pytest.approx(12.5), "tuning": pytest.approx(2.0)}
     plan = TimePlan.of(10, needs, started=now[0] - 60)
-    assert plan.steps == pytest.approx(600 - 60 - 11 - 2 - 5)
-    assert plan.deadline("steps").at == pytest.approx(now[0] - 60 + 600 - 18)
+    assert plan.steps == pytest.approx(600 - 60 - 12.5 - 2 - 5)
+    assert plan.deadline("steps").at == pytest.approx(now[0] - 60 + 600 - 19.5)
     assert plan.deadline("validation").at == pytest.approx(now[0] - 60 + 600 - 7)
     assert plan.deadline("writing").at == pytest.approx(now[0] - 60 + 600)
 

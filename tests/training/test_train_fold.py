@@ -33,7 +33,7 @@ def clock(monkeypatch):
     return made
 
 
-def train(clock, monkeypatch, *, minutes, case_seconds, cases=3, scored=3, spent=0):
+def train(clock, monkeypatch, *, minutes, case_seconds, cases=3, scored=3, spent=0, slower=1.0):
     """Train a fold that makes no step; return it, the job of its steps, and what was said."""
     jobs, said = [], []
 
@@ -45,7 +45,7 @@ def train(clock, monkeypatch, *, minutes, case_seconds, cases=3, scored=3, spent
         return SimpleNamespace(network=None, progress=Progress())
 
     def score(*_, **__):
-        clock.now += scored * case_seconds
+        clock.now += scored * case_seconds * slower
         return tuple(SimpleNamespace(case=n) for n in range(scored))
 
     monkeypatch.setattr("hilum.training.fold.fit", fit)
@@ -78,7 +78,7 @@ def train(clock, monkeypatch, *, minutes, case_seconds, cases=3, scored=3, spent
 
 def test_reading_cases_takes_time_of_the_steps_not_of_validation(clock, monkeypatch):
     fold, job, said = train(clock, monkeypatch, minutes=1, case_seconds=1.0)
-    steps = 60 - 3.3 - 0.6 - 3.0
+    steps = 60 - 3.75 - 0.6 - 3.0
     assert job.budget.seconds == pytest.approx(steps - READING - 0.5)
     assert fold.minutes_for_all == 0
     (sentence,) = said
@@ -87,13 +87,18 @@ def test_reading_cases_takes_time_of_the_steps_not_of_validation(clock, monkeypa
 
 def test_minutes_that_score_all_cases_are_named_before_and_after(clock, monkeypatch):
     fold, _, said = train(clock, monkeypatch, minutes=1, case_seconds=20.0, scored=1)
-    before = "about 1 of 3 validation cases; for all, about --minutes 1.9 are needed"
+    before = "about 1 of 3 validation cases; for all, about --minutes 2.1 are needed"
     assert before in said[0]
     assert fold.unscored == 2
-    assert fold.minutes_for_all == pytest.approx(1.7)  # 60 s instead of the 66 s reserved
+    assert fold.minutes_for_all == pytest.approx(2.1)
+
+
+def test_a_slow_validation_asks_for_more_minutes_than_were_given(clock, monkeypatch):
+    fold, *_ = train(clock, monkeypatch, minutes=1, case_seconds=8.0, scored=2, slower=1.4)
+    assert fold.minutes_for_all == pytest.approx(1.3)
 
 
 def test_little_time_for_steps_names_minutes_that_also_score_all_cases(clock, monkeypatch):
     _, _, said = train(clock, monkeypatch, minutes=1, case_seconds=40.0, scored=1, spent=45)
     assert "0.0 are left for training itself" in said[0]
-    assert "--resume --minutes 4.7:" in said[0]
+    assert "--resume --minutes 5.2:" in said[0]

@@ -156,7 +156,8 @@ def train_fold(
         text = f"time up: {done} of {cases} scored"
         listener.advance(f"validating fold {number}", done, done, text)
         seconds = (time.perf_counter() - begun) / done * cases
-        return replace(fold, minutes_for_all=time_plan.minutes_for(seconds))
+        minutes = time_plan.minutes_for(PREDICTIONS_TO_VALIDATE * seconds)
+        return replace(fold, minutes_for_all=minutes)
     return fold
 
 
