@@ -299,6 +299,22 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
 
 
+@pytest.mark.parametrize(("sure", "warned"), [(0.0, True), (0.4, False), (-0.4, True)])
+def test_a_network_that_is_no_better_than_the_class_prior_is_warned_of(
+    sure, warned, dataset, tmp_path
+):
+    fold = make_folds(dataset, 2)[0]
+    scores = []
+    for case in fold.validation:
+        seen = dataset[case]
+        share = 0.5 + (sure if seen.label == TWO.names[1] else -sure)
+        known = {"case": case, "patient": seen.patient, "reference": seen.label}
+        scores.append(ClassScore(**known, probabilities=(1 - share, share)))
+    notes = write_out_of_fold_report(dataset, class_plan(), [fold], scores, tmp_path)
+    said = "Warning: the network is not shown to be better than the class prior"
+    assert any(note.startswith(said) for note in notes) is warned
+
+
 def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
     dataset, tmp_path, monkeypatch
 ):

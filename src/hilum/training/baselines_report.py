@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from hilum.evaluation import (
 )
 from hilum.evaluation.page import joined_sentence
 from hilum.files import atomic_write_text
+from hilum.inference.manifest import WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset import Dataset, Fold
+    from hilum.evaluation import Comparison
     from hilum.plan import ClassificationPlan
     from hilum.targets.class_score import ClassScore
 
@@ -67,11 +70,10 @@ def write_out_of_fold_report(
         }
         theirs = [score.model_copy(update=known[score.case]) for score in own]
         shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
-        lines += [f"## {baseline.name}{shown}", ""]
-        lines += [
-            compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(),
-            "",
-        ]
+        compared = compare_classes(scores, theirs, table, names=("network", baseline.name))
+        lines += [f"## {baseline.name}{shown}", "", compared.markdown(), ""]
+        if not baseline.columns:  # it looks at nothing
+            notes += _not_better(compared, baseline.name)
         summary = summarise_classes(theirs, table, resamples=500)
         figures = [
             one
@@ -82,6 +84,23 @@ def write_out_of_fold_report(
         notes.append(f"beside it, {baseline.name}{shown} without the image: {said}")
     atomic_write_text(folder / BASELINES, "\n".join(lines).rstrip("\n") + "\n")
     return tuple(notes)
+
+
+def _not_better(compared: Comparison, baseline: str) -> list[str]:
+    """Warn of a network whose AUROC is not shown to be better than a baseline's."""
+    area = next(
+        (one for one in compared.differences if not one.part and one.metric == "auroc"), None
+    )
+    if area is None or math.isnan(area.a):
+        return []
+    without_interval = math.isnan(area.low)  # such as of classes that are separated perfectly
+    if area.difference > 0 if without_interval else area.better == "a":
+        return []
+    warning = (
+        f"{WARNING}the network is not shown to be better than the {baseline}, which sees no image:"
+        f" AUROC {area.a:.3f} and {area.b:.3f}"
+    )
+    return [warning]
 
 
 def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
