@@ -42,6 +42,7 @@ from hilum.evaluation.metric_table import METRICS as METRICS
 from hilum.evaluation.segmentation.evaluation import Evaluation as Evaluation
 from hilum.evaluation.segmentation.evaluation import EvaluationRecord as EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder as evaluate_folder
+from hilum.evaluation.segmentation.lesion_curve import LesionCurve as LesionCurve
 from hilum.evaluation.segmentation.score import Score as Score
 from hilum.evaluation.segmentation.score import score_labels as score_labels
 from hilum.evaluation.segmentation.scoring import Scoring as Scoring

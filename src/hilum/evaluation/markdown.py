@@ -22,6 +22,7 @@ from hilum.evaluation.page import (
     span,
 )
 from hilum.evaluation.saved import SUMMARY
+from hilum.evaluation.segmentation.lesion_curve import RATES
 from hilum.evaluation.segmentation.other_tools import tool_rows
 from hilum.evaluation.segmentation.subgroups import SUBGROUP_METRICS
 from hilum.evaluation.segmentation.summary import LESION_SHARE
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hilum.evaluation.classification.summary import ClassSummary
     from hilum.evaluation.estimates import Estimate
     from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+    from hilum.evaluation.segmentation.lesion_curve import LesionCurve
     from hilum.evaluation.segmentation.subgroups import LabelMapSubgroup
     from hilum.evaluation.segmentation.summary import MetricSummary
 
@@ -43,6 +45,13 @@ _SURFACES = {
     "mesh": "Surfaces are the triangles of marching cubes, with exact distances between them",
 }
 """Kinds of `Scoring.surface` in words."""
+
+FROC_REMARK = (
+    "A predicted component has the largest probability in it as its score; a lesion is found, and a"
+    " component false, as in the tables above. Components are those of the label maps: the curve"
+    " ends where they end. The mean is over the sensitivities at the numbers of false positives a"
+    " case that follow (LUNA16)."
+)
 
 OTHER_TOOLS_REMARK = (
     "Computed by the conventions of these tools, so that figures of other papers can be compared:"
@@ -80,6 +89,9 @@ def label_map_page(evaluation: Evaluation) -> str:
     if not all(lesions):
         few = f"several components in {LESION_SHARE:.0%} of their references"
         lines += [f"Lesions are counted of regions only that have {few}.", ""]
+    if record.lesion_curves:
+        lines += ["## Lesions found against false positives (FROC)", "", FROC_REMARK, ""]
+        lines += table_lines(*froc_table(record.lesion_curves))
     if record.subgroups:
         lines += ["## Subgroups", "", *_label_map_subgroups(record.subgroups, scaled=record.scaled)]
     if record.other_tools:
@@ -98,6 +110,22 @@ def surface_words(record: EvaluationRecord) -> str:
     """Say at which tolerance the NSD was taken, and what the surfaces are."""
     unit = "mm" if record.scaled else "pixels"
     return f"NSD at {record.tolerance_mm:g} {unit}. {_SURFACES[record.surface]}."
+
+
+def froc_table(curves: Sequence[LesionCurve]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of the table of FROC curves."""
+    head = ("region", "lesions", "mean", "interval", *(f"at {rate:g}" for rate in RATES))
+    rows = [
+        (
+            one.region,
+            str(one.lesions),
+            decimals(one.mean_sensitivity),
+            span(one.low, one.high),
+            *(decimals(one.sensitivity_at(rate)) for rate in RATES),
+        )
+        for one in curves
+    ]
+    return head, rows
 
 
 def proposal_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:

@@ -58,6 +58,9 @@ ON_REQUEST = {
 }
 """Metrics of label maps that are computed where they are asked for."""
 
+FROC = {"froc": Metric("FROC, mean sensitivity", higher_is_better=True, least=0, most=1)}
+"""Metric of all lesions together, where predictions have probabilities; see `LesionCurve`."""
+
 _NSD = re.compile(r"nsd_(\d+(?:\.\d+)?(?:e-?\d+)?)mm")
 
 CLASS_METRICS = {
@@ -125,7 +128,7 @@ HIGHER_IS_BETTER = {
 }
 """Direction of the metrics of label maps; signed volume errors have none and are not in it."""
 
-_ALL = LABEL_METRICS | ON_REQUEST | CLASS_METRICS
+_ALL = LABEL_METRICS | ON_REQUEST | FROC | CLASS_METRICS
 
 
 def nsd_name(tolerance_mm: float) -> str:

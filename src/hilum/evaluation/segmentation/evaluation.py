@@ -16,6 +16,7 @@ from hilum.evaluation.markdown import label_map_page
 from hilum.evaluation.metric_table import METRICS, metric_of
 from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, OTHER_TOOLS, read_record, write_evaluation
+from hilum.evaluation.segmentation.lesion_curve import LesionCurve
 from hilum.evaluation.segmentation.other_tools import ToolMean, tool_table
 from hilum.evaluation.segmentation.proposal import Proposal
 from hilum.evaluation.segmentation.score import Score
@@ -56,6 +57,7 @@ class EvaluationRecord(Record):
         other_tools: what other tools would print, where it was asked for.
         summary: mean, median and interval of every metric.
         subgroups: the estimates of parts of the cases.
+        lesion_curves: FROC of the regions of lesions, where there were probabilities.
     """
 
     format: Literal["hilum-evaluation"] = "hilum-evaluation"
@@ -77,6 +79,7 @@ class EvaluationRecord(Record):
     other_tools: tuple[ToolMean, ...] = ()
     summary: Summary
     subgroups: tuple[LabelMapSubgroup, ...] = ()
+    lesion_curves: tuple[LesionCurve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class Evaluation:
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
-        """Every metric of every region, and of their mean, with its interval."""
-        return self.summary.estimates
+        """Every metric of every region, and of their mean, with its interval; then each FROC."""
+        return self.summary.estimates + tuple(one.estimate for one in self.record.lesion_curves)
 
     @property
     def case_values(self) -> tuple[CaseValue, ...]:

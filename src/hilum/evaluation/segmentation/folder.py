@@ -9,12 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+import numpy as np
+
 from hilum.dataset.grids import Grids, compare_grids, grid_words
-from hilum.errors import DataError, GeometryError, UsageError
-from hilum.evaluation.page import CROSS_VALIDATED
+from hilum.errors import DataError, GeometryError, UsageError, counted
+from hilum.evaluation.page import CROSS_VALIDATED, some
 from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.label_maps import find_label_maps, is_unscaled, read_by_name
+from hilum.evaluation.segmentation.lesion_curve import (
+    channels_of,
+    lesion_curve,
+    probability_files,
+)
 from hilum.evaluation.segmentation.other_tools import tool_means
 from hilum.evaluation.segmentation.proposal import propose
 from hilum.evaluation.segmentation.references import (
@@ -22,6 +29,7 @@ from hilum.evaluation.segmentation.references import (
     Reference,
     match_ids,
     open_reference,
+    read_stated_labels,
     suggest_reference,
     table_of_objects,
 )
@@ -29,16 +37,22 @@ from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.evaluation.segmentation.subgroups import label_map_subgroups
 from hilum.evaluation.segmentation.summary import summarise
+from hilum.files import image_stem
 from hilum.io import read_volume
 from hilum.io.inventory import take_inventory
+from hilum.metrics import score_lesions
 from hilum.volume import Volume, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from hilum.dataset import Dataset
+    from hilum.evaluation.segmentation.lesion_curve import LesionCurve
     from hilum.evaluation.segmentation.score import Score
     from hilum.evaluation.segmentation.scoring import Scoring
+    from hilum.metrics import ScoredLesions
     from hilum.volume import LabelTable
 
 _SHOWN = 10
@@ -108,6 +122,12 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             needed="a folder of label maps whose ids are objects, for instances",
             cure="name the folder of these maps, or leave out instances=True",
         )
+    beside = {
+        case: file
+        for case, file in probability_files(files).items()
+        if image_stem(file) not in against.files
+    }
+    files = {case: file for case, file in files.items() if file not in beside.values()}
     cases, missing = pair_cases(
         against.files,
         files,
@@ -116,11 +136,15 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
         other_reference=lambda: suggest_reference(reference, files),
     )
-    _log_unused(folder, files, cases)
+    _log_unused(folder, files, cases, beside)
     if not against.cases:
         _log_unused(Path(against.name), against.files, cases)
     scores = _score_all({case: files[case] for case in cases}, against, how, threads, progress)
     summary = summarise(scores)
+    lesions = [] if rules.instances else [one.region for one in summary.regions if one.lesions]
+    curves, curve_notes = _lesion_curves(
+        {case: files[case] for case in cases}, beside, against, folder, lesions, rules
+    )
     columns = {case: one.columns for case, one in against.cases.items()}
     unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
@@ -140,11 +164,13 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             *([CROSS_VALIDATED] if cross_validated else []),
             *warn_of_trained_cases(folder, cases),
             *against.notes,
+            *curve_notes,
             *([NO_SCALE] if unscaled else []),
         ),
         proposals=propose(scores, summary.regions, instances=rules.instances),
         other_tools=tool_means(scores),
         summary=summary,
+        lesion_curves=curves,
         subgroups=label_map_subgroups(scores, columns, subgroups),
     )
     evaluation = Evaluation(scores, record)
@@ -152,10 +178,16 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     return evaluation
 
 
-def _log_unused(folder: Path, maps: Mapping[str, Path], cases: Sequence[str]) -> None:
-    """Log the files of a folder that are not scored."""
+def _log_unused(
+    folder: Path,
+    maps: Mapping[str, Path],
+    cases: Sequence[str],
+    beside: Mapping[str, Path] | None = None,
+) -> None:
+    """Log the files of a folder that are not scored; `beside` are probabilities of cases."""
     unmatched = {file: UNMATCHED for case, file in maps.items() if case not in cases}
     used = [maps[case] for case in cases]
+    used += [file for case, file in (beside or {}).items() if case in cases]
     used += [folder / LABELS] if (folder / LABELS).is_file() else []
     take_inventory([folder], used, reasons=unmatched).log()
 
@@ -237,19 +269,107 @@ def _read_pair(case: str, prediction_file: Path, against: Reference) -> tuple[Vo
         prediction = read_by_name(
             prediction_file, against.table, grid=reference.geometry, ids=against.ids
         )
-    if prediction.geometry.orientation != reference.geometry.orientation:
-        prediction = reorient(prediction, reference.geometry.orientation)  # voxels stay in place
-    if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
-        prediction = Volume(prediction.array, reference.geometry)
-    if not prediction.geometry.is_close(reference.geometry):
+    return _on_grid(prediction, prediction_file, reference, against.files[case]), reference
+
+
+def _on_grid(volume: Volume, file: Path, reference: Volume, reference_file: Path) -> Volume:
+    """Return a predicted volume with the axes of the reference.
+
+    Raises:
+        GeometryError: it lies on another grid.
+    """
+    if volume.geometry.orientation != reference.geometry.orientation:
+        volume = reorient(volume, reference.geometry.orientation)  # voxels stay in place
+    if compare_grids(reference.geometry, volume.geometry) is Grids.PICTURES:
+        volume = Volume(volume.array, reference.geometry)
+    if not volume.geometry.is_close(reference.geometry):
         raise GeometryError(
-            f"the prediction {prediction_file} lies on another grid than {against.files[case]}:"
-            f" {grid_words(prediction.geometry)} instead of {grid_words(reference.geometry)}",
+            f"the prediction {file} lies on another grid than {reference_file}:"
+            f" {grid_words(volume.geometry)} instead of {grid_words(reference.geometry)}",
             needed="a prediction on the reference's own grid",
             cure="predict with hilum, which writes on the source's grid, or resample the prediction"
             " onto the reference",
         )
-    return prediction, reference
+    return volume
+
+
+def _lesion_curves(
+    files: Mapping[str, Path],
+    beside: Mapping[str, Path],
+    against: Reference,
+    folder: Path,
+    lesions: Sequence[str],
+    rules: ScoringRules,
+) -> tuple[tuple[LesionCurve, ...], tuple[str, ...]]:
+    """Make the FROC of each region of lesions whose probabilities lie beside all predictions.
+
+    Args:
+        files: label map of each scored case.
+        beside: probabilities of cases.
+        against: the reference.
+        folder: of the predictions.
+        lesions: names of these regions.
+        rules: how the cases were scored.
+
+    Returns:
+        The curves, and sentences on those that there should be.
+    """
+    if not lesions or not any(case in beside for case in files):
+        return (), ()
+    if bare := [case for case in files if case not in beside]:
+        return (), (f"no FROC: no probabilities lie beside the predictions of {some(bare)}",)
+    stated = read_stated_labels(folder)
+    outputs = against.table if stated is None else stated[0]
+    regions = {
+        region: channels
+        for region in against.table.scored
+        if region.name in lesions and (channels := channels_of(region, outputs, against.ids))
+    }
+    scored: dict[str, list[ScoredLesions]] = {region.name: [] for region in regions}
+    ignore = against.table.ignore
+    try:
+        for case, file in files.items():
+            prediction, reference = _read_pair(case, file, against)
+            probabilities = _read_probabilities(
+                beside[case], outputs, reference, against.files[case]
+            )
+            known = ~np.isin(reference.array[0], [] if ignore is None else [ignore])
+            for region, channels in regions.items():
+                predicted, referenced = (
+                    known & np.isin(one.array[0], region.labels) for one in (prediction, reference)
+                )
+                probability = probabilities[list(channels)].sum(axis=0, dtype=np.float64)
+                scored[region.name].append(
+                    score_lesions(
+                        predicted, referenced, probability, min_overlap=rules.lesion_overlap
+                    )
+                )
+    except DataError as error:
+        return (), (f"no FROC: {error.found}; needed: {error.needed}",)
+    groups = [against.patient(case) or case for case in files]
+    silent = [name for name in lesions if name not in scored]
+    notes = (
+        [f"no FROC of {some(silent)}: no channel of the probabilities is of it"] if silent else []
+    )
+    return tuple(lesion_curve(name, of, groups) for name, of in scored.items()), tuple(notes)
+
+
+def _read_probabilities(
+    file: Path, outputs: LabelTable, reference: Volume, reference_file: Path
+) -> NDArray[np.generic]:
+    """Read the probabilities (K, Z, Y, X) of a case on the reference's grid.
+
+    Raises:
+        GeometryError: they lie on another grid.
+        DataError: they are not of these labels.
+    """
+    volume = read_volume(file)
+    if volume.channels != outputs.outputs:
+        raise DataError(
+            f"{file} has {counted(volume.channels, 'channel')}",
+            needed=f"{outputs.outputs}: one a label, the background first, or one a region",
+        )
+    return _on_grid(volume, file, reference, reference_file).array
 
 
 @dataclass(frozen=True)

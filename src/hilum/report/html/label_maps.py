@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import HilumError, counted
-from hilum.evaluation.markdown import surface_words
+from hilum.evaluation.markdown import FROC_REMARK, froc_table, surface_words
 from hilum.evaluation.metric_table import DISTANCES, LESION_METRICS, title
 from hilum.evaluation.page import ATTENTION, INTERVALS, decimals, median_span, some, span
 from hilum.evaluation.segmentation.folder import ScoredFiles
@@ -21,7 +21,7 @@ from hilum.report.html.gallery import (
     chosen_cases,
     make_viewer,
 )
-from hilum.report.html.plots import bland_altman, box_plot
+from hilum.report.html.plots import bland_altman, box_plot, froc_plot
 from hilum.report.html.proposals import other_tools_section, proposal_section
 from hilum.report.html.subgroups import subgroup_section
 
@@ -53,6 +53,7 @@ def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> D
         Section("Results", _results_text(evaluation), _tables(evaluation)),
         proposal_section(evaluation),
         Section("Cases", blocks=_plots(evaluation)),
+        _lesion_section(evaluation),
         _subgroups(evaluation),
         gallery,
         _failures(evaluation, gallery),
@@ -214,6 +215,17 @@ def _plots(evaluation: Evaluation) -> tuple[Plot, ...]:
         prediction = np.array([row.volume_prediction_ml for row in rows])
         plots.append(bland_altman(reference, prediction, name, unit))
     return tuple(plot for plot in plots if plot is not None)
+
+
+def _lesion_section(evaluation: Evaluation) -> Section:
+    """Show the FROC of the regions of lesions, where there were probabilities."""
+    curves, name = evaluation.record.lesion_curves, "Lesions"
+    if not curves:
+        return Section(name)
+    head, rows = froc_table(curves)
+    table = Table("Share of the lesions found, by false positives a case", head, tuple(rows))
+    plot = froc_plot(curves)
+    return Section(name, (FROC_REMARK,), (table,) if plot is None else (plot, table))
 
 
 def _means_of_cases(evaluation: Evaluation) -> list[tuple[str, float]]:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.evaluation.page import decimals, plain_digits
+from hilum.errors import counted
+from hilum.evaluation.page import decimals, plain_digits, span
+from hilum.evaluation.segmentation.lesion_curve import RATES
 from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
 from hilum.report.html.document import Plot, Table
 
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.evaluation import Difference, Estimate
+    from hilum.evaluation import Difference, Estimate, LesionCurve
 
     Numbers = NDArray[np.float64]
 
+_FROC_RATES = np.geomspace(RATES[0], RATES[-1], 200).tolist()
 _QUARTILES = (0, 0.25, 0.5, 0.75, 1)
 
 
@@ -107,6 +110,32 @@ def bland_altman(
         " between which 95 % of the errors are expected."
     )
     return Plot(f"Volumes of {region}", canvas, text)
+
+
+def froc_plot(curves: Sequence[LesionCurve]) -> Plot | None:
+    """Draw the share of lesions found against false positives a case; None without a lesion."""
+    shown = [one for one in curves if one.lesions]
+    if not shown:
+        return None
+    canvas = new_canvas(6.0, 3.6)
+    axes = canvas.subplots()
+    for one in shown:
+        found = [one.sensitivity_at(rate) for rate in _FROC_RATES]
+        axes.plot(_FROC_RATES, found, drawstyle="steps-post", label=plain(one.region))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("false positives a case")
+    axes.set_ylabel("share of the lesions found")
+    axes.grid(color=GRID)
+    axes.legend(loc="lower right")
+    said = "; ".join(
+        f"{one.region} {decimals(one.mean_sensitivity)} ({span(one.low, one.high)}) of"
+        f" {counted(one.lesions, 'lesion')}"
+        for one in shown
+    )
+    text = f"Mean of the sensitivities at the marked numbers of false positives: {said}."
+    return Plot("Lesions found against false positives (FROC)", canvas, text)
 
 
 def difference_plot(rows: Sequence[tuple[str, Difference]]) -> Plot | None:
