@@ -20,8 +20,20 @@ def test_patients_from_file_and_pattern(tmp_path):
     assert [case.patient for case in dataset.cases] == ["A", "A", None]
     assert any("the patients of 1 cases are not known" in note for note in dataset.notes)
     (root / "patients.csv").write_text("id,who\n")
-    with pytest.raises(DataError, match="the columns case and patient"):
+    with pytest.raises(DataError, match="a column of cases"):
         open_dataset(root)
+
+
+def test_patients_under_the_names_that_the_table_of_cases_takes(tmp_path):
+    root = pictures(tmp_path, ids=("a", "b", "c"))
+    (root / "patients.csv").write_text("Case ID,Subject-ID,site\na,1,x\nb,1,y\nc,2,y\n")
+    dataset = open_dataset(root)
+    assert [case.patient for case in dataset.cases] == ["1", "1", "2"]
+    assert dataset["b"].columns == {"site": "y"}
+    (root / "patients.csv").write_text("id,group\na,1\nb,1\nc,2\n")
+    dataset = open_dataset(root)
+    assert [case.patient for case in dataset.cases] == ["1", "1", "2"]
+    assert any('"group" stands for the patient' in note for note in dataset.notes)
 
 
 def test_rows_that_lost_the_zeros_of_their_case(tmp_path):

@@ -55,6 +55,16 @@ def test_a_reference_with_words_and_spellings(tmp_path):
         evaluate_classes(tmp_path / "p", tmp_path / "truth.csv", tmp_path / "out")
 
 
+def test_a_reference_with_other_names_of_case_and_patient(tmp_path):
+    rows = [f"c{n},{('well', 'größer')[n % 2]},{n // 2}" for n in range(6)]
+    (tmp_path / "truth.csv").write_text("\n".join(["case_id,label,Subject ID", *rows]), "utf-8")
+    evaluation = evaluate_classes(
+        theirs(tmp_path / "p"), tmp_path / "truth.csv", tmp_path / "out", subgroups=[]
+    )
+    assert [score.patient for score in evaluation.scores] == ["0", "0", "1", "1", "2", "2"]
+    assert all("Subject ID" not in score.columns for score in evaluation.scores)
+
+
 def test_an_unknown_finding_is_no_absent_one(tmp_path):
     (tmp_path / "predictions.csv").write_text(
         "case,p_mass,p_edema\n" + "".join(f"c{n},0.2,0.{n}\n" for n in range(6))

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Role = Literal["split", "label", "opinion", "identifier", "description", ""]
+COLUMN_NAMES = {
+    "case": ("case", "case_id", "id", "name"),
+    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "group"),
+    "image": ("image", "image_path", "file", "filename", "file_name", "path"),
+    "mask": ("mask", "mask_path", "annotation", "segmentation", "seg"),
+    "region": ("region", "region_path"),
+}
+"""Names of the columns that say what a row is of, in every table a user writes, in this order."""
+GROUP_NOTE = 'the column "group" stands for the patient: cases of one group count as one patient'
 LABEL_COLUMNS = (
     *("label", "class", "diagnosis", "target", "labels", "category", "outcome", "pathology"),
     *("class_name", "class_label"),
@@ -65,6 +74,17 @@ def role_of(name: str) -> Role:
     if name.lower() in _IDENTIFIER_NAMES or any(map(_IDENTIFIER.fullmatch, words)):
         return "identifier"
     return "description" if words & _DESCRIPTION else ""
+
+
+def plain_header(header: Sequence[str]) -> dict[str, str]:
+    """Map the plain spelling of each column, as in `COLUMN_NAMES`, to the table's own."""
+    return {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
+
+
+def find_column(header: Sequence[str], meaning: str) -> str:
+    """Find the column of a meaning ("case", "patient") by its usual names; "" where none is."""
+    plain = plain_header(header)
+    return next((plain[name] for name in COLUMN_NAMES[meaning] if name in plain), "")
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hilum.dataset.columns import COLUMN_NAMES, GROUP_NOTE, find_column
 from hilum.errors import DataError, UsageError, some
 from hilum.files.text import (
     is_known,
@@ -111,21 +112,24 @@ def with_plain_columns(dataset: Dataset) -> Dataset:
 
 
 def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
-    """Case id to the row of a table with the columns case and patient, and any others.
+    """Read a table with a column of cases, one of patients, and any others.
 
-    And what was assumed.
+    Rows without a case are passed over.
 
-    A patient that is not known is "". Rows without a case are passed over.
+    Returns:
+        Each case's row, by its id, with the cells "case" and "patient" ("" where not known) in
+        place of those two columns; and what was assumed.
 
     Raises:
         DataError: a column is missing, or a case has several rows that differ.
     """
     table = read_table(file)
-    case, patient = table.column("case"), table.column("patient")
+    case, patient = (find_column(table.header, name) for name in ("case", "patient"))
     if not case or not patient:
         raise DataError(
             f"{file} has the columns {', '.join(table.header)}",
-            needed="the columns case and patient",
+            needed=f"a column of cases ({', '.join(COLUMN_NAMES['case'])}) and one of patients"
+            f" ({', '.join(COLUMN_NAMES['patient'])})",
             cure="rename the columns in its first line",
         )
     rows: Rows = {}
@@ -138,7 +142,8 @@ def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
                 needed="one row a case",
                 cure="remove the rows that are wrong",
             )
-    return rows, (*table.notes, *unknown_words(table.rows, [patient]))
+    group = (GROUP_NOTE,) if patient.lower() == "group" else ()
+    return rows, (*table.notes, *unknown_words(table.rows, [patient]), *group)
 
 
 def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:

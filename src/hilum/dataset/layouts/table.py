@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import re
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
+from hilum.dataset.columns import COLUMN_NAMES, GROUP_NOTE, find_column, plain_header
 from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 
 TABLE_FILES = ("cases.csv", "dataset.csv", "table.csv", "labels.csv", "metadata.csv")
-_ALIASES = {
-    "case": ("case", "case_id", "id", "name"),
-    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "group"),
-    "image": ("image", "image_path", "file", "filename", "file_name", "path"),
-    "mask": ("mask", "mask_path", "annotation", "segmentation", "seg"),
-    "region": ("region", "region_path"),
-}
 _MASKS_OR_CLASSES = ("label", "labels")
 _REGION_FOLDERS = ("regions", "region", *ANNOTATION_FOLDERS)
 _CHANNEL_PREFIX = "image_"
@@ -92,9 +85,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     named = filter(None, (columns.case, columns.patient, columns.mask, columns.region))
     notes += [*table.notes, *unknown_words(table.rows, named)]
     if columns.patient.lower() == "group":
-        notes.append(
-            'the column "group" stands for the patient: cases of one group stay in one fold'
-        )
+        notes.append(GROUP_NOTE)
     reader = _RowReader(file, columns)
     rows = zip(table.rows, table.lines, strict=True)
     cases = sorted((reader.case(row, line) for row, line in rows), key=lambda case: case.id)
@@ -144,15 +135,11 @@ class _Columns:
     @classmethod
     def of(cls, header: Sequence[str]) -> _Columns:
         """Find the column of each purpose by its usual names; "" where a header has none."""
-        lower = {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
-        found = {
-            key: next((lower[a] for a in aliases if a in lower), "")
-            for key, aliases in _ALIASES.items()
-        }
+        found = {meaning: find_column(header, meaning) for meaning in COLUMN_NAMES}
         image = found.pop("image")
         images = {
             column[len(_CHANNEL_PREFIX) :]: column
-            for name, column in lower.items()
+            for name, column in plain_header(header).items()
             if name.startswith(_CHANNEL_PREFIX) and name not in _NO_CHANNELS
         } or ({"": image} if image else {})
         used = {*found.values(), image, *images.values()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
 from hilum.dataset.channels import plain_name
+from hilum.dataset.columns import GROUP_NOTE, find_column
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hilum.targets.class_score import ClassScore
-
-_IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "path"})
 
 
 @dataclass(frozen=True)
@@ -346,9 +345,11 @@ def _plain_table(path: Path) -> Path | None:
     file = path if path.is_file() else predictions_file(path)
     if file.suffix.lower() not in {".csv", ".tsv"} or not file.is_file():
         return None
-    header = {name_key(name) for name in read_header(file)}
-    images = header & _IMAGES or any(name.startswith("image_") for name in header)
-    return None if images or not {"case", "label"} <= header else file
+    header = read_header(file)
+    images = any(name.lower().startswith("image_") for name in header)
+    if images or find_column(header, "image") or not find_column(header, "case"):
+        return None
+    return file if "label" in map(name_key, header) else None
 
 
 def _of_table(file: Path) -> _Reference:
@@ -370,7 +371,8 @@ def _of_table(file: Path) -> _Reference:
             )
         return _Reference(str(file), cases, read_classes(file), ())
     table = read_table(file)
-    case, label, patient = (table.column(name) for name in ("case", "label", "patient"))
+    case, patient = (find_column(table.header, name) for name in ("case", "patient"))
+    label = table.column("label")
     further = [name for name in table.header if name not in {case, label, patient}]
     whose = [row[patient] if patient and is_known(row[patient]) else None for row in table.rows]
     spelled, several = one_spelling(filter(None, whose))
@@ -387,6 +389,7 @@ def _of_table(file: Path) -> _Reference:
             cure="remove the others",
         )
     notes = [*table.notes, *unknown_words(table.rows, [patient, *further] if patient else further)]
+    notes += [GROUP_NOTE] if patient.lower() == "group" else []
     notes += [f"patients in several spellings: {several}"] if several else []
     notes += [] if any(whose) else ["no patient is known: each case counts as one patient"]
     return _Reference(str(file), cases, None, tuple(notes))
