@@ -212,5 +212,5 @@ def test_a_refusal_without_its_arrays_is_refused(tmp_path):
     content = json.loads((tmp_path / NUMBERS).read_text())
     content["refusals"] *= 2
     (tmp_path / NUMBERS).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="a refusal without"):
+    with pytest.raises(ModelError, match="lacks its part"):
         Assurance.load(tmp_path)

@@ -96,15 +96,21 @@ class Gate:
             raise UsageError(
                 f"the features have shapes {cases.shape} and {others.shape}",
                 needed="(N, F) and (M, F)",
+                cure="compute both by one network, one row a case",
             )
         (count, features), fewest = cases.shape, (_FEWEST_TRAINING, _FEWEST_HELD_OUT)
         if count < fewest[0] or len(others) < fewest[1]:
             raise DataError(
                 f"there are {count} training and {len(others)} held-out cases",
                 needed=f"at least {fewest[0]} and {fewest[1]} to say what is unlike them",
+                cure="add cases, or predict without the check of unlike images",
             )
         if not (np.isfinite(cases).all() and np.isfinite(others).all()):
-            raise DataError("some features are no numbers", needed="finite features of every case")
+            raise DataError(
+                "some features are no numbers",
+                needed="finite features of every case",
+                cure="leave out the cases whose features are NaN or infinite, or train again",
+            )
         mean = cases.mean(axis=0)
         unit = (
             np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if standardise else np.ones_like(mean)
@@ -116,6 +122,8 @@ class Gate:
                 f"all {count} training cases have the same features, by which unlike images would"
                 " be recognised",
                 needed="features that differ from case to case",
+                cure="check that each case is another image; of a network that has collapsed, train"
+                " again",
             )
         shrinkage = max(float(ledoit_wolf_shrinkage(centred, assume_centered=True)), 1e-6)
         # the same singular values and directions as of the cases, without their number
@@ -145,7 +153,9 @@ class Gate:
         rows = np.asarray(cases, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.mean):
             raise UsageError(
-                f"{name} of shape {rows.shape}", needed=f"(B, {len(self.mean)}), as fitted"
+                f"the {name} have shape {rows.shape}",
+                needed=f"(B, {len(self.mean)}), as fitted",
+                cure="compute them by the network that the check was fitted for, one row a case",
             )
         with np.errstate(invalid="ignore", over="ignore"):
             centred = (rows - self.mean.astype(np.float64)) / self.unit
@@ -271,7 +281,8 @@ class Refusal:
         if self.intensities is not None and intensities is None:
             raise UsageError(
                 "no intensities were given",
-                needed="intensity_features(image), as this refusal was fitted with them",
+                needed="the intensity statistics of each image, which this check was fitted with",
+                cure="judge(features, [intensity_features(image)])",
             )
         gates = self._gates()
         distances = {"features": self.features.distance(features)}
@@ -334,10 +345,10 @@ class Refusal:
                     gates[name] = Gate(**own, rest=rest, share=share)
             refusal = cls(gates["features"], gates.get("intensities"), numbers["share"])
         except KeyError as error:
-            raise damaged_model(f"a refusal without {error}") from error
+            raise damaged_model(f"the check of unlike images lacks its part {error}") from error
         for name, gate in gates.items():
             if not gate.is_sound():
-                raise damaged_model(f"a refusal whose {name} do not fit together")
+                raise damaged_model(f"the {name} of the check of unlike images do not fit together")
         return refusal
 
 
@@ -370,11 +381,15 @@ def fit_refusal(
     """
     if not 0 < share < 0.5:
         raise UsageError(
-            f"share={share:g} of refused cases is out of range", needed="more than 0, less than 0.5"
+            f"share={share:g} of refused cases is out of range",
+            needed="more than 0, less than 0.5",
+            cure="share=0.01",
         )
     if (train_intensities is None) != (held_out_intensities is None):
         raise UsageError(
-            "intensities were given of training or of held-out cases only", needed="both or none"
+            "intensities were given of training or of held-out cases only",
+            needed="both or none",
+            cure="give train_intensities and held_out_intensities, or leave both out",
         )
     if train_intensities is None or held_out_intensities is None:
         gate = Gate.fit(train_features, held_out_features, share, standardise=False)
@@ -399,7 +414,9 @@ def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(image, np.float64)
     if array.ndim != 4 or not array.size:
         raise UsageError(
-            f"the image has shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)"
+            f"the image has shape {array.shape}",
+            needed="one preprocessed image (C, Z, Y, X)",
+            cure="image[None] adds an axis of channels; a 2D picture has Z = 1",
         )
     statistics: list[float] = []
     with np.errstate(invalid="ignore"):
@@ -425,7 +442,11 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
         UsageError: no verdict.
     """
     if not verdicts:
-        raise UsageError("the ensemble has no verdict", needed="at least one")
+        raise UsageError(
+            "the ensemble has no verdict",
+            needed="at least one",
+            cure="combine the verdicts of `judge` of at least one network",
+        )
     if len(verdicts) == 1:
         return verdicts[0]
     ordered = sorted(verdicts, key=lambda verdict: (not verdict.refuse, verdict.p_value))
