@@ -128,6 +128,20 @@ def test_contours_beside_the_image_and_its_slices_are_counted(study, grid):
     assert "beyond the first or last slice are left out: Body (2)" in notes
 
 
+def test_a_contour_around_a_corner_of_the_image_is_beside_it(study, grid):
+    rows, columns = grid.shape[1:]
+    corner = on_slice(
+        grid,
+        3,
+        [(rows + 3, columns - 3), (rows + 3, columns + 3), (rows - 3, columns + 3)],
+    )
+    path = write(study, structure(1, "Cloth", [contour(corner)]))
+    assert not read_labels(path).array.any()
+    notes = "\n".join(read_notes(path))
+    assert "contours outside of the image are left out: Cloth (1)" in notes
+    assert "cut off there" not in notes
+
+
 def test_contours_between_slices_go_to_the_nearest_and_the_rest_is_counted(study, grid):
     contours = [
         contour(on_slice(grid, z, box(0.5, 1.5, bottom + 0.5, 9.5)))

@@ -137,15 +137,16 @@ def _on_image(
 ) -> list[NDArray[np.float64]]:
     """Return the polygons that reach into the image; count those beside it, cut by it, or small.
 
-    A polygon reaches into the image where the box around it does.
+    One that reaches beyond the border is beside the image where it covers no part of a voxel: the
+    box around it may reach into the image and the polygon not, such as one across a corner.
     """
     last, inside = np.array(shape) - 0.5, []
     for polygon in polygons:
         low, high = polygon.min(axis=0), polygon.max(axis=0)
-        if (high <= -0.5).any() or (low >= last).any():
+        beyond = (low < -0.5 - _ROUNDING).any() or (high > last + _ROUNDING).any()
+        if beyond and not coverage([polygon], shape).any():
             remarks.add(BESIDE, name, 1)
             continue
-        beyond = (low < -0.5 - _ROUNDING).any() or (high > last + _ROUNDING).any()
         remarks.add(CUT, name, int(beyond))
         remarks.add(SMALL, name, int(_area(polygon) < 1.0))
         inside.append(polygon)
