@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hilum import metrics
-from hilum.evaluation import Evaluation, evaluate_folder
+from hilum.evaluation import Evaluation, LesionCurve, evaluate_folder
 from hilum.evaluation.segmentation.lesion_curve import lesion_curve
 from hilum.inference.prediction import Prediction
 from hilum.io import write_labels, write_volume
@@ -76,7 +76,7 @@ def test_probabilities_beside_label_maps_give_a_froc(folders: tuple[Path, Path, 
     for rate in (0, 0.1, 0.3, 1, 8):
         assert curve.sensitivity_at(rate) == pytest.approx(wanted.sensitivity_at(rate))
     assert list(curve.scores) == sorted(curve.scores, reverse=True)
-    assert len(curve.scores) < len(wanted.scores)  # points at which a lesion is found
+    assert curve.false_positives[-1] == wanted.false_positives[-1] == 2 / 6
     row = made.estimates[-1]
     assert (row.part, row.metric, row.value) == ("lesion", "froc", curve.mean_sensitivity)
     assert made.record.unexpected == ()  # probabilities are no cases
@@ -129,4 +129,6 @@ def test_without_a_lesion_nothing_is_found() -> None:
     scored = [ScoredLesions(np.zeros(0), np.array([0.9])) for _ in range(3)]
     curve = lesion_curve("lesion", scored, ["p", "q", "r"])
     assert np.isnan([curve.mean_sensitivity, curve.sensitivity_at(8)]).all()
-    assert (curve.scores, curve.estimate.method) == ((), "none")
+    assert (curve.false_positives, curve.estimate.method) == ((1.0,), "none")
+    again = LesionCurve.model_validate_json(curve.model_dump_json())
+    assert again.model_dump_json() == curve.model_dump_json()

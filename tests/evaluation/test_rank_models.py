@@ -321,10 +321,11 @@ def test_classifiers_are_ranked_by_metrics_of_all_cases() -> None:
 
 def test_models_are_named_after_their_folders() -> None:
     assert model_names([["out/unet"], ["wide/"]]) == ["unet", "wide"]
-    assert model_names([["x/evaluation"], ["y/evaluation"]]) == ["x/evaluation", "y/evaluation"]
+    assert model_names([["x/evaluation"], ["y/evaluation"]]) == ["x", "y"]
+    assert model_names([["x/e"], ["y/e"], ["z"]]) == ["x/e", "y/e", "z"]
     assert model_names([["u1", "u2", "u3"], ["w"]]) == ["u1,u2,u3", "w"]
     assert model_names([[f"u{seed}" for seed in range(9)]]) == ["u0,...,u8"]
-    assert model_names([["x/e"], ["x/e"], ["y"]]) == ["e (1)", "e (2)", "y (3)"]
+    assert model_names([["x/e"], ["x/e"], ["y"]]) == ["e (1)", "e (2)", "y"]
 
 
 def test_a_brief_page_has_the_rows_that_matter(tmp_path: Path) -> None:
@@ -337,8 +338,8 @@ def test_a_brief_page_has_the_rows_that_matter(tmp_path: Path) -> None:
     assert "By Dice of all the order is model_2 (" in brief
     ranks, pairs = brief.split("## Pairs")
     assert pairs.count("\n| model_") == 8
-    assert "| model_0 - model_1 | all | Dice |" in pairs  # the headline
-    assert pairs.count("ASSD") == 6  # equivalence was asked for, though nothing has a value
+    assert pairs.count("| all | Dice |") == 3  # the headline of each pair
+    assert pairs.count("ASSD") == 5  # equivalence was asked for, though nothing has a value
     assert ranks.count("\n| all | Dice |") == ranks.count("\n| ") - 2 == 3
     left_out = page.count("\n| model_") - 8
     assert f"And {left_out} more rows." in pairs

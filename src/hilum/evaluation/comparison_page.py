@@ -51,7 +51,8 @@ def comparison_page(comparison: Comparison, most: int | None = None) -> str:
 def foremost(differences: Sequence[Difference], most: int | None) -> tuple[Difference, ...]:
     """Return the rows that matter most, in their order.
 
-    These are the first one, those whose equivalence is tested, and those of the smallest p-values.
+    These are those of the first one's metric and part (of each pair of models), those whose
+    equivalence is tested, and those of the smallest p-values.
 
     Args:
         differences: the rows.
@@ -60,7 +61,8 @@ def foremost(differences: Sequence[Difference], most: int | None) -> tuple[Diffe
 
     def rank(place: int) -> tuple[bool, bool, float]:
         one = differences[place]
-        return place > 0, one.margin is None, math.inf if math.isnan(one.p_value) else one.p_value
+        other = (one.part, one.metric) != (differences[0].part, differences[0].metric)
+        return other, one.margin is None, math.inf if math.isnan(one.p_value) else one.p_value
 
     return tuple(differences[i] for i in sorted(sorted(range(len(differences)), key=rank)[:most]))
 

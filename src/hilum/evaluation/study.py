@@ -99,24 +99,31 @@ def compare_two(study: Study, margins: Mapping[str, float], how: Resampling) -> 
 
 
 def model_names(runs: Sequence[Sequence[str]]) -> list[str]:
-    """Name models by the folders of their runs: by the last parts that tell all models apart.
+    """Name models by the folders of their runs: by as many last parts as tell each from the others.
 
-    Runs of a model have commas between, as on the command line; of more than three only the first
-    and the last are named. Models of the same folders are numbered.
+    What all folders end with ("evaluation") is left out. Runs of a model have commas between, as on
+    the command line; of more than three only the first and the last are named. Models of the same
+    folders are numbered.
 
     Args:
         runs: of each model the folders of its runs.
     """
-    parts = [[Path(run).absolute().parts for run in model] for model in runs]
+    paths = [[Path(run).absolute() for run in model] for model in runs]
+    distinct = {run for model in paths for run in model}
+    while len(distinct) > 1 and len({run.name for run in distinct}) == 1:
+        paths = [[run.parent for run in model] for model in paths]
+        distinct = {run.parent for run in distinct}
+    parts = [[run.parts for run in model] for model in paths]
 
     def named(depth: int) -> list[str]:
         folders = [[str(Path(*run[-depth:])) for run in model] for model in parts]
         return [",".join(one if len(one) <= 3 else [one[0], "...", one[-1]]) for one in folders]
 
-    for depth in range(1, max(len(run) for model in parts for run in model) + 1):
-        if len(set(named(depth))) == len(runs):
-            return named(depth)
-    return [f"{name} ({number})" for number, name in enumerate(named(1), 1)]
+    tables = [named(depth + 1) for depth in range(max(len(run) for one in parts for run in one))]
+    return [
+        next((one[i] for one in tables if one.count(one[i]) == 1), f"{tables[0][i]} ({i + 1})")
+        for i in range(len(runs))
+    ]
 
 
 def rank_models(

@@ -36,7 +36,7 @@ class LesionCurve(Record):
         patients: whose they are.
         lesions: in all cases.
         scores: of the points of the curve, descending: the largest probability in a predicted
-            component. There is a point wherever a further lesion is found.
+            component. There is a point wherever a further lesion is found, and at the end.
         sensitivity: of each point the share of the lesions that are found.
         false_positives: of each point the false components a case.
         mean_sensitivity: see `hilum.metrics.Froc`; NaN without a lesion.
@@ -50,7 +50,7 @@ class LesionCurve(Record):
     patients: int
     lesions: int
     scores: tuple[float, ...]
-    sensitivity: tuple[float, ...]
+    sensitivity: tuple[Number, ...]
     false_positives: tuple[float, ...]
     mean_sensitivity: Number
     low: Number
@@ -109,7 +109,8 @@ def lesion_curve(
     interval = metrics.bootstrap_statistic(
         partial(_mean_sensitivity, scored), [np.arange(len(scored))], groups
     )
-    rises = np.flatnonzero(np.diff(np.nan_to_num(curve.sensitivity), prepend=0.0) > 0)
+    rises = np.diff(np.nan_to_num(curve.sensitivity), prepend=0.0) > 0
+    rises[-1:] = True
     columns = (curve.scores, curve.sensitivity, curve.false_positives)
     scores, sensitivity, false_positives = (tuple(one[rises].tolist()) for one in columns)
     return LesionCurve(

@@ -119,9 +119,13 @@ def froc_plot(curves: Sequence[LesionCurve]) -> Plot | None:
         return None
     canvas = new_canvas(6.0, 3.6)
     axes = canvas.subplots()
-    for one in shown:
-        found = [one.sensitivity_at(rate) for rate in _FROC_RATES]
-        axes.plot(_FROC_RATES, found, drawstyle="steps-post", label=plain(one.region))
+    for number, one in enumerate(shown):
+        colour = f"C{number % 10}"
+        ends = max(one.false_positives, default=0.0)
+        for rates, style in ((_FROC_RATES, ":"), ([r for r in _FROC_RATES if r <= ends], "-")):
+            found = [one.sensitivity_at(rate) for rate in rates]
+            name = plain(one.region) if style == "-" else None
+            axes.plot(rates, found, style, color=colour, drawstyle="steps-post", label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
     axes.set_ylim(0, 1.02)
@@ -134,7 +138,10 @@ def froc_plot(curves: Sequence[LesionCurve]) -> Plot | None:
         f" {counted(one.lesions, 'lesion')}"
         for one in shown
     )
-    text = f"Mean of the sensitivities at the marked numbers of false positives: {said}."
+    text = (
+        f"Mean of the sensitivities at the marked numbers of false positives: {said}. Dotted:"
+        " beyond the last component of the label maps."
+    )
     return Plot("Lesions found against false positives (FROC)", canvas, text)
 
 
