@@ -130,7 +130,10 @@ def find(
     """
     choice = choice or choice_by_names(channels)
     finder, files = _Finder(channels, choice, annotated=annotated), list[Path]()
-    named = [_folder_of_list(Path(source)) for source in sources]
+    named = [
+        path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+        for path in map(Path, sources)
+    ]  # a DICOMDIR lists the files of its folder
     for source in named:
         if not source.exists() and not source.is_symlink():
             raise UsageError(
@@ -146,11 +149,6 @@ def find(
     cases = finder.named()
     rule = "" if choice.rule is None else choice.rule.text
     return Found(cases, finder.account(named), finder.choices(cases), rule)
-
-
-def _folder_of_list(source: Path) -> Path:
-    """Return the folder of a DICOMDIR, which lists its files; any other path as it is."""
-    return source.parent if source.name.upper() == "DICOMDIR" and source.is_file() else source
 
 
 class _Finder:

@@ -17,6 +17,7 @@ from hilum.dicom.score import Wanted
 from hilum.dicom.study import NO_DICOM, common_folder, read_volumes
 from hilum.errors import DataError, readable, some
 from hilum.files.names import SERIES_MARK
+from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +49,10 @@ def wanted_of(plan: Plan) -> tuple[Wanted, ...]:
     """Return what a model wants of each of its channels."""
     ranges = plan.seen
     kinds = {} if ranges is None else {one.name: one.kind for one in ranges.channels}
-    labels = " ".join(str(name) for name in _names_of(plan))
+    table = plan.table
+    names = " ".join(
+        [label.name for label in table.foreground] if isinstance(table, LabelTable) else table.names
+    )
     spacing = None if ranges is None else ranges.spacing
     return tuple(
         Wanted(
@@ -59,17 +63,10 @@ def wanted_of(plan: Plan) -> tuple[Wanted, ...]:
             extent_mm=None if ranges is None else ranges.extent_mm,
             orientation="SPL" if ranges is None else ranges.orientation,
             target=plan.spacing.value if plan.orientation.value == "SPL" else None,
-            purpose=f"{plan.name} {labels}",
+            purpose=f"{plan.name} {names}",
         )
         for name in plan.channels
     )
-
-
-def _names_of(plan: Plan) -> Iterable[str]:
-    """Return the names of a model's labels or classes."""
-    table = plan.table
-    found = getattr(table, "foreground", None)
-    return [label.name for label in found] if found is not None else getattr(table, "names", ())
 
 
 def describe_choices(choices: Sequence[Choice]) -> tuple[str, ...]:

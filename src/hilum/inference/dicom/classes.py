@@ -50,7 +50,13 @@ def key_images_of_classes(prediction: ClassPrediction, source: DicomSource) -> l
         what = f"{title}, what speaks for {name}" if name else title
         rows = [
             [Words(what)],
-            [Words(f"{one.name} {_best(one):.2f}") for one in _classes(prediction)],
+            [
+                Words(
+                    f"{one.name}"
+                    f" {one.probability if one.calibrated is None else one.calibrated:.2f}"
+                )
+                for one in _classes(prediction)
+            ],
             *([Words(text)] for text in _remarks(prediction)),
             [Words(f"hilum model {prediction.model}. {NOT_A_DEVICE}")],
         ]
@@ -84,11 +90,6 @@ def page_of_classes(prediction: ClassPrediction, source: DicomSource) -> Page:
 
 def _classes(prediction: ClassPrediction) -> tuple[ClassFinding, ...]:
     return classification_of(prediction).classes
-
-
-def _best(found: ClassFinding) -> float:
-    """Return the calibrated probability where there is one."""
-    return found.probability if found.calibrated is None else found.calibrated
 
 
 def _remarks(prediction: ClassPrediction) -> list[str]:

@@ -14,7 +14,7 @@ from hilum.dicom_results.producer import NOT_A_DEVICE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.dicom_results.findings import Finding
+    from hilum.dicom_results.findings import Bidirectional, Finding
     from hilum.inference.dicom.measure import MeasuredCase
     from hilum.inference.prediction import Prediction
 
@@ -23,22 +23,26 @@ MOST_PICTURES = 3
 
 def key_images_of_labels(prediction: Prediction) -> list[KeyImage]:
     """Draw the outlines on the frames where the last labels are widest, else on the middle one."""
-    measured = prediction.measured
+    measured, colours = prediction.measured, prediction.table.colours
+    legend = [
+        Words(f"{one.name} {_size(one)}", colours[one.label])
+        for one in measured.findings
+        if one.components is not None
+    ]
     pictures = []
     for number in _key_frames(measured):
         grey = measured.source.display(number)
-        there = [one for one in measured.findings if _is_widest_on(one, number)]
-        lines = [
-            line
-            for one in there
-            if one.diameters
-            for line in (one.diameters.long, one.diameters.short)
+        there = [
+            (one.name, one.diameters)
+            for one in measured.findings
+            if one.diameters is not None and one.diameters.frame == number
         ]
-        picture = with_outlines(grey, measured.labels[number], prediction.table.colours, lines)
+        lines = [line for _, widest in there for line in (widest.long, widest.short)]
+        picture = with_outlines(grey, measured.labels[number], colours, lines)
         title = f"Frame {number + 1} of {len(measured.labels)}"
         rows = [
-            [Words(title), *(Words(f"{one.name}: {_diameters(one)}") for one in there)],
-            _legend(prediction),
+            [Words(title), *(Words(f"{name}: {_diameters(widest)}") for name, widest in there)],
+            legend,
             *([Words(text)] for text in prediction.unlike),
             [Words(f"hilum model {prediction.model}. {NOT_A_DEVICE}")],
         ]
@@ -51,7 +55,15 @@ def page_of_labels(prediction: Prediction) -> Page:
     measured = prediction.measured
     whole = [one for one in measured.findings if one.components is not None]
     parts = [one for one in measured.findings if one.components is None]
-    rows = tuple((one.name, _size(one), _number(one), _diameters(one)) for one in whole + parts)
+    rows = tuple(
+        (
+            one.name,
+            _size(one),
+            "" if one.components is None else f"{one.components}",
+            "" if one.diameters is None else _diameters(one.diameters),
+        )
+        for one in whole + parts
+    )
     return Page(
         title=f"Segmentation of {prediction.case}",
         facts=(*source_facts(measured.source.images), ("Model", prediction.model)),
@@ -88,17 +100,6 @@ def _key_frames(measured: MeasuredCase) -> Sequence[int]:
     return sorted(list(dict.fromkeys(chosen))[:MOST_PICTURES]) or [len(measured.labels) // 2]
 
 
-def _is_widest_on(finding: Finding, frame: int) -> bool:
-    return finding.diameters is not None and finding.diameters.frame == frame
-
-
-def _legend(prediction: Prediction) -> list[Words]:
-    """Name every label in its colour, with its size."""
-    whole = [one for one in prediction.measured.findings if one.components is not None]
-    colours = prediction.table.colours
-    return [Words(f"{one.name} {_size(one)}", colours[one.label]) for one in whole]
-
-
 def _size(finding: Finding) -> str:
     """Write the volume, or the area of a single frame."""
     if not finding.frames:
@@ -111,13 +112,6 @@ def _size(finding: Finding) -> str:
     return "found"
 
 
-def _number(finding: Finding) -> str:
-    return "" if finding.components is None else f"{finding.components}"
-
-
-def _diameters(finding: Finding) -> str:
+def _diameters(found: Bidirectional) -> str:
     """Write the long and the short diameter."""
-    if finding.diameters is None:
-        return ""
-    long, short = finding.diameters.long.length_mm, finding.diameters.short.length_mm
-    return f"{long:.1f} x {short:.1f} mm"
+    return f"{found.long.length_mm:.1f} x {found.short.length_mm:.1f} mm"

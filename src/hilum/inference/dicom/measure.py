@@ -174,9 +174,17 @@ class _Piece:
         diameters: bool,
         components: int | None = None,
     ) -> Finding:
-        """Measure a mask (Z, Y, X) in the box of the labels that begins at a corner."""
+        """Measure a mask (Z, Y, X) in the box of the labels that begins at a corner.
+
+        Diameters are those of the widest slice, where the size of a pixel is known.
+        """
         voxels = int(np.count_nonzero(mask))
         spans = np.flatnonzero(mask.any(axis=(1, 2))) + corner[0]
+        widest = None
+        if diameters and self.scale.pixel_mm is not None:
+            z, found = widest_slice(mask, self.scale.pixel_mm)
+            long, short = _line(found.long, corner), _line(found.short, corner)
+            widest = Bidirectional(corner[0] + z, long, short)
         return replace(
             self.label,
             name=name,
@@ -184,15 +192,8 @@ class _Piece:
             volume_mm3=self.scale.volume(voxels),
             area_mm2=self.scale.area(voxels),
             components=components,
-            diameters=self._diameters(mask, corner) if diameters else None,
+            diameters=widest,
         )
-
-    def _diameters(self, mask: Mask, corner: tuple[int, ...]) -> Bidirectional | None:
-        """Measure the diameters on the widest slice; None where a pixel has no known size."""
-        if self.scale.pixel_mm is None:
-            return None
-        z, found = widest_slice(mask, self.scale.pixel_mm)
-        return Bidirectional(corner[0] + z, _line(found.long, corner), _line(found.short, corner))
 
 
 def _line(found: Diameter, corner: tuple[int, ...]) -> Diameter:
