@@ -203,7 +203,9 @@ class _Copy:
             for name, kind in self.wanted
             if name == case.id and kind in _MEND_IMAGES | _MEND_LABELS
         )
-        mask, images = self._mask_path(case), self._image_paths(case)
+        part = "labelsTs" if case.id in self.tests else "labelsTr"
+        folder = "regions" if self.dataset.labels is None else part
+        mask, images = self.folder / folder / f"{case.id}{self.ending}", self._image_paths(case)
         try:
             done = [*self._write_mask(case, mask, kinds), *self._write_images(case, images, kinds)]
         except DataError as error:
@@ -215,11 +217,6 @@ class _Copy:
         for kind, sentence in done:
             self.note(case.id, kind, self.wanted[case.id, kind].found, sentence)
         return True
-
-    def _mask_path(self, case: Case) -> Path:
-        part = "labelsTs" if case.id in self.tests else "labelsTr"
-        folder = "regions" if self.dataset.labels is None else part
-        return self.folder / folder / f"{case.id}{self.ending}"
 
     def _image_paths(self, case: Case) -> list[Path]:
         if self.dataset.labels is None:

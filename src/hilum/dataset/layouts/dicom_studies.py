@@ -81,6 +81,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     table, notes = _labels(path, annotated) if values else (None, ())
     modalities = Counter(study.volume.modality for study in annotated or studies)
     channel = next(iter(modalities)) if len(modalities) == 1 else ""
+    if len(modalities) > 1:
+        counts = ", ".join(f"{count} {name or 'unknown'}" for name, count in modalities.items())
+        notes = (*notes, f"series of several modalities are read as one channel: {counts}")
     cases = [
         _case(path, names[study.source], study, channel or "image", table) for study in studies
     ]
@@ -93,7 +96,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         channels=(channel or "image",),
         labels=table,
         unlabelled=tuple(case for case in ordered if case.annotation is None),
-        notes=tuple(filter(None, (*notes, *_mixture(modalities), *_notes(found, studies)))),
+        notes=tuple(filter(None, (*notes, *_notes(found, studies)))),
         orphans=tuple(_orphan(one) for one in found.annotations if one.volume is None),
         reasons=_reasons(found, studies),
     )
@@ -239,14 +242,6 @@ def _orphan(annotation: AnnotationFile) -> Orphan:
         cure = "export it again, so that it names the series it was drawn on"
     path, cure = annotation.path, f"{cure}; or remove the file (--fix leaves it out)"
     return Orphan(path.stem, path, "orphan-annotation", annotation.fault, cure)
-
-
-def _mixture(modalities: Mapping[str, int]) -> tuple[str, ...]:
-    """Note series of several modalities."""
-    if len(modalities) < 2:
-        return ()
-    counts = ", ".join(f"{count} {name or 'unknown'}" for name, count in modalities.items())
-    return (f"series of several modalities are read as one channel: {counts}",)
 
 
 def _notes(found: AnnotatedStudies, studies: Sequence[_Study]) -> tuple[str, ...]:

@@ -95,7 +95,8 @@ def _choose_in(
 ) -> ChosenCase:
     """Choose the series of a folder for the channels that name it."""
     place, uid, _ = parts_of(path)
-    every, aside = read_volumes(_files_in(path))
+    here = SERIES_MARK in str(path) or series_folder(path) is not None
+    every, aside = read_volumes(files_of(path) if here else files_below(path))
     volumes = [volume for volume in every if uid in {"", volume.uid}]
     if not every or (len(volumes) < 2 and (uid or series_folder(place) is not None)):
         return found  # it is read as it is
@@ -122,12 +123,6 @@ def _choose_in(
         (*found.taken, *taken),
         {**found.aside, **others, **aside},
     )
-
-
-def _files_in(path: Path) -> list[Path]:
-    """List the files of a study: those of the folder if DICOM lies in it, else all below it."""
-    named = SERIES_MARK in str(path)
-    return files_of(path) if named or series_folder(path) is not None else files_below(path)
 
 
 def _wanted(name: str, names: Sequence[str], choice: SeriesChoice) -> Wanted:
