@@ -82,7 +82,10 @@ class Augmenter:
         """
         images, targets = self._move(images, targets, self._sample_spatial(len(images), generator))
         images, targets = self._mirror(images, targets, generator)
-        return self._intensity(images, generator), targets
+        if not self.masks:
+            return self._change_intensities(images, generator), targets
+        images, masks = images[:, : -self.masks], images[:, -self.masks :]
+        return torch.cat([self._change_intensities(images, generator), masks], dim=1), targets
 
     def images(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment images (B, C, Z', Y', X') whose targets have no place: (B, C, *patch)."""
@@ -193,12 +196,6 @@ class Augmenter:
 
     # --- intensity
     # ---------------------------------------------------------------------------------------------
-
-    def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        if self.masks:
-            image, kept = images[:, : -self.masks], images[:, -self.masks :]
-            return torch.cat([self._change_intensities(image, generator), kept], dim=1)
-        return self._change_intensities(images, generator)
 
     def _change_intensities(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Apply each intensity change to a random part of the images (B, C, Z, Y, X)."""

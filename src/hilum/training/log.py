@@ -35,9 +35,12 @@ class Log:
 
     def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
         self.folder, self.rows = folder, list(rows)
-        self._events = _event_writer(
-            folder / "tensorboard", self.rows[-1].step + 1 if self.rows else 0
-        )
+        self._events: SummaryWriter | None = None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            first = self.rows[-1].step + 1 if self.rows else 0
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def add(self, row: Row) -> None:
         """Add a row to the log, and to TensorBoard's event file where there is one."""
@@ -78,18 +81,6 @@ class Log:
                 needed="space on the disk",
                 cure="free some space, then go on with resume=True",
             ) from error
-
-
-def _event_writer(folder: Path, first: int) -> SummaryWriter | None:
-    """Open TensorBoard's event file from step `first` on.
-
-    None where the package is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=first)
 
 
 def plot_training(rows: Sequence[Row], path: Path) -> None:
