@@ -32,7 +32,7 @@ class Model(Protocol):
 
     @property
     def metrics(self) -> ModelMetrics | None:
-        """How good it is, where that was measured."""
+        """Its measured metrics, where there are any."""
         ...
 
 
