@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.dicom.header import keep_quiet
-from hilum.dicom_results.producer import MANUFACTURER, NOT_A_DEVICE, finish
-from hilum.dicom_results.repair import UTF_8
+from hilum.dicom_results.producer import NOT_A_DEVICE, finish
 from hilum.dicom_results.uids import ObjectUids, derive_uid
 
 if TYPE_CHECKING:
@@ -85,14 +84,10 @@ def _capture(
         series_number=SERIES_NUMBER,
         sop_instance_uid=derive_uid("key image", uids.instance, str(number)),
         instance_number=number,
-        manufacturer=MANUFACTURER,
         patient_orientation=("L", "P"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        manufacturer_model_name="hilum",
-        device_serial_number=producer.model,
-        software_versions=producer.version,
         series_description="hilum: key images. Not a medical device",
-        specific_character_set=UTF_8,
+        **producer.fields,
     )
     data.copy_patient_and_study_information(header)
     data.PatientOrientation = _orientation(plane)

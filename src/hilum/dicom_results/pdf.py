@@ -6,8 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from hilum.dicom.header import keep_quiet
-from hilum.dicom_results.producer import MANUFACTURER, finish
-from hilum.dicom_results.repair import UTF_8
+from hilum.dicom_results.producer import finish
 from hilum.dicom_results.uids import ObjectUids
 
 if TYPE_CHECKING:
@@ -53,13 +52,9 @@ def make_encapsulated_pdf(
         sop_class_uid=EncapsulatedPDFStorage,
         instance_number=1,
         modality="DOC",
-        manufacturer=MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        manufacturer_model_name="hilum",
-        device_serial_number=producer.model,
-        software_versions=producer.version,
         series_description="hilum: page of the case. Not a medical device",
-        specific_character_set=UTF_8,
+        **producer.fields,
     )
     data.copy_patient_and_study_information(header)
     _add_document(data, source, document, title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from hilum.dicom.header import keep_quiet
 from hilum.files.atomic import atomic_path
@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from hilum.dicom_results.repair import SourceImages
 
 MANUFACTURER = "hilum"
+UTF_8 = "ISO_IR 192"
+"""SpecificCharacterSet of all objects, and of the headers of their sources."""
 NOT_A_DEVICE = "Not a medical device: for research only"
 """Text on every page and picture."""
+
+
+class CommonFields(TypedDict):
+    """Arguments of highdicom that all objects of one model have alike."""
+
+    manufacturer: str
+    manufacturer_model_name: str
+    device_serial_number: str
+    software_versions: str
+    specific_character_set: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,17 @@ class Producer:
 
     model: str
     version: str
+
+    @property
+    def fields(self) -> CommonFields:
+        """The equipment that made an object, and the coding of its texts."""
+        return {
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MANUFACTURER,
+            "device_serial_number": self.model,
+            "software_versions": self.version,
+            "specific_character_set": UTF_8,
+        }
 
     @property
     def algorithm(self) -> sr.AlgorithmIdentification:

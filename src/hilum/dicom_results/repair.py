@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from hilum.dicom.header import keep_quiet, read_header
+from hilum.dicom_results.producer import UTF_8
 from hilum.dicom_results.remarks import remark
 from hilum.dicom_results.source_rules import (
     HEADER_RULES,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from hilum.dicom.frames import Frame
 
-UTF_8 = "ISO_IR 192"
 """Character set of everything that hilum writes."""
 NO_DATE = "19000101"
 """Date of an object whose source has none."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from hilum.dicom.frame_grid import FrameGrid
 from hilum.dicom.stack import open_stack
-from hilum.dicom_results.producer import MANUFACTURER, finish, save
-from hilum.dicom_results.repair import UTF_8, read_source_images
+from hilum.dicom_results.producer import MANUFACTURER, UTF_8, finish, save
+from hilum.dicom_results.repair import read_source_images
 from hilum.dicom_results.trace import trace
 from hilum.dicom_results.uids import ObjectUids
 from hilum.errors import FormatError, GeometryError, LabelError, counted, some

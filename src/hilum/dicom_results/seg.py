@@ -19,9 +19,9 @@ from hilum.dicom.header import keep_quiet
 from hilum.dicom.stack import open_stack
 from hilum.dicom_results.findings import SegReference
 from hilum.dicom_results.predecessor import name_predecessor, predecessor_of
-from hilum.dicom_results.producer import MANUFACTURER, finish
+from hilum.dicom_results.producer import finish
 from hilum.dicom_results.remarks import remark
-from hilum.dicom_results.repair import UTF_8, read_source_images
+from hilum.dicom_results.repair import read_source_images
 from hilum.dicom_results.seg_source import refer_to_source, single_frames
 from hilum.dicom_results.segments import describe_segments
 from hilum.dicom_results.uids import ObjectUids, derive_uid
@@ -191,16 +191,12 @@ class Segmentation:
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=uids.instance,
                 instance_number=1,
-                manufacturer=MANUFACTURER,
-                manufacturer_model_name=MANUFACTURER,
-                software_versions=self.producer.version,
-                device_serial_number=self.producer.model,
                 content_label="SEGMENTATION",
                 content_description=f"hilum model {self.producer.model}"[:64],
                 series_description=f"hilum: {names}"[:64],
                 transfer_syntax_uid=ExplicitVRLittleEndian,
-                specific_character_set=UTF_8,
                 omit_empty_frames=bool(pixels.any()),
+                **self.producer.fields,
             )
             self._tidy(made, uids)
         return made

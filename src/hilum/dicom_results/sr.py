@@ -11,7 +11,6 @@ from hilum.dicom.header import keep_quiet
 from hilum.dicom_results.codes import coded, private_scheme
 from hilum.dicom_results.predecessor import name_preceding_report, predecessor_of
 from hilum.dicom_results.producer import MANUFACTURER, finish, save
-from hilum.dicom_results.repair import UTF_8
 from hilum.dicom_results.sr_groups import GroupMaker
 from hilum.dicom_results.uids import ObjectUids, derive_uid
 
@@ -134,14 +133,10 @@ def _make(
         series_number=SERIES_NUMBER,
         sop_instance_uid=uids.instance,
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="hilum",
-        software_versions=producer.version,
-        device_serial_number=producer.model,
         series_description=f"hilum: {description}",
         coding_schemes=[private_scheme()],
-        specific_character_set=UTF_8,
         is_complete=True,
+        **producer.fields,
     )
     finish(data, source)
     return data
