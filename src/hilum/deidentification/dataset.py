@@ -77,7 +77,9 @@ def take_apart(raw: bytes, start: int) -> DicomFile:
         one = next(elements(raw, at, len(raw), EXPLICIT))
         meta[one.tag] = strip_padding(raw[one.value : one.value + one.length])
         at = one.value + one.length
-    syntax = meta.get(_SYNTAX, b"").decode("latin-1") or _guess(raw, at)
+    syntax = meta.get(_SYNTAX, b"").decode("latin-1")
+    if not syntax:
+        syntax = ExplicitVRLittleEndian if _is_explicit(raw, at) else ImplicitVRLittleEndian
     data = raw
     if syntax == DeflatedExplicitVRLittleEndian:
         data, at = _inflate(raw[at:]), 0
@@ -85,11 +87,6 @@ def take_apart(raw: bytes, start: int) -> DicomFile:
     if coding.explicit and not _is_explicit(data, at):  # some writers say the one, do the other
         coding = IMPLICIT
     return DicomFile(data, at, syntax, coding, meta, _top(data, at, coding))
-
-
-def _guess(raw: bytes, at: int) -> str:
-    """Return the transfer syntax of a data set without file meta information."""
-    return ExplicitVRLittleEndian if _is_explicit(raw, at) else ImplicitVRLittleEndian
 
 
 def _is_explicit(data: bytes, at: int) -> bool:

@@ -90,8 +90,10 @@ def deidentify_folder(  # noqa: PLR0913  (options of the verb, keyword-only)
             with Workers(secret, options, number) as processes:
                 run.write(paths, processes.first_pass(paths))
                 if not run.outputs:
+                    none = f"none of {counted(len(paths), 'file')} is a DICOM file"
+                    reason = next((one.error for one in run.results if one.error), none)
                     raise DataError(
-                        f"{source}: no file could be de-identified; {_first_reason(run.results)}",
+                        f"{source}: no file could be de-identified; {reason}",
                         needed="DICOM files",
                         cure="name the folder that holds them",
                     )
@@ -237,12 +239,6 @@ def _refuse_nested(source: Path, out: Path, key: Path, report: Path) -> None:
                 needed="a place apart from the output: it leads back to the patients",
                 cure=f"choose another place for the {name}",
             )
-
-
-def _first_reason(results: list[FileResult]) -> str:
-    """Say why the first file was not written."""
-    reasons = [one.error for one in results if one.error]
-    return reasons[0] if reasons else f"none of {counted(len(results), 'file')} is a DICOM file"
 
 
 def _values(question: Question, places: dict[int, list[str]]) -> tuple[ValueResult, ...]:

@@ -118,7 +118,11 @@ class Harvest:
         while at < end:
             key = data[at : at + size]
             if key not in takers:
-                takers[key] = self._taker(key, coding, private=private)
+                kind, attribute = self.heads.make(key, coding, private=private)
+                take = None
+                if attribute is not None:
+                    take = self.removed.values.setdefault((attribute, self.charset), set()).add
+                takers[key] = kind, take
             kind, take = takers[key]
             if kind == _SHORT:
                 value = at + 8
@@ -140,10 +144,3 @@ class Harvest:
         if length == UNDEFINED or at > end:
             raise cut_short(at, len(data) - at)
         return at
-
-    def _taker(self, key: bytes, coding: Coding, *, private: bool) -> _Taker:
-        """Return how to read a header, and what takes its value."""
-        kind, attribute = self.heads.make(key, coding, private=private)
-        if attribute is None:
-            return kind, None
-        return kind, self.removed.values.setdefault((attribute, self.charset), set()).add

@@ -249,19 +249,16 @@ def _by_code(tag: int, vr: str, code: str, place: Place, options: Options) -> Ac
         return Action.DUMMY
     if "/" not in code:
         return Action(code)
-    return Action(_choose(code.split("/"), type_of(tag, place)))
+    codes = code.split("/")
+    # X where it may be absent, Z where it may be empty, else D
+    wanted = {"3": "XZD", "2": "ZD", "1": "DZ"}[type_of(tag, place)]
+    return Action(next((one for one in wanted if one in codes), codes[-1]))
 
 
 def type_of(tag: int, place: Place) -> str:
     """Return "1", "2" or "3"; "3" where the standard does not have the attribute in that place."""
     types = load_table().types.get(tag, {}).get(place.parent, {})
     return types.get(place.iod, types.get("*", "3"))
-
-
-def _choose(codes: list[str], kind: str) -> str:
-    """Choose among codes by type: X where it may be absent, Z where empty, else D."""
-    wanted = {"3": "XZD", "2": "ZD", "1": "DZ"}[kind]
-    return next((code for code in wanted if code in codes), codes[-1])
 
 
 def iod_of(sop_class: str) -> str:

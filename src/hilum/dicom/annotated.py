@@ -22,7 +22,6 @@ from hilum.files.output import is_output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hilum.dicom.referenced import Reference
     from hilum.dicom.study import SeriesVolume
     from hilum.files.record import Segment
 
@@ -132,13 +131,8 @@ def _annotation(path: Path, volumes: Sequence[SeriesVolume]) -> AnnotationFile:
         return AnnotationFile(path, segments, None, fault, reference.series)
     nearest = max(named, key=lambda one: len(common_folder([path, *one.files]).parts))
     together = [one for one in named if one.folder == nearest.folder]
-    return AnnotationFile(path, segments, _volume_of(together, reference))
-
-
-def _volume_of(volumes: Sequence[SeriesVolume], reference: Reference) -> SeriesVolume:
-    """Choose among the volumes of one series; the series itself where nothing tells them apart."""
-    found = volume_of_instances(volumes, reference.instances)
-    if found is not None:
-        return found
-    first = volumes[0]
-    return replace(first, source=Path(f"{first.folder}{SERIES_MARK}{first.uid}"), key="")
+    volume = volume_of_instances(together, reference.instances)
+    if volume is None:  # nothing tells the volumes of the series apart: it is taken itself
+        source = Path(f"{nearest.folder}{SERIES_MARK}{nearest.uid}")
+        volume = replace(together[0], source=source, key="")
+    return AnnotationFile(path, segments, volume)

@@ -79,18 +79,14 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes | bytearray:
     if runner.samples_per_pixel > 1:
         return _by_pydicom(syntax)(source, runner)
     if runner.pixel_representation == 1 and syntax in {JPEGLSLossless, JPEGLSNearLossless}:
-        _limit_precision(runner)
+        # the sign stands where the header says: the frame may be of more bits than that
+        precision = runner.get_option("jls_precision", runner.bits_stored)
+        runner.set_option("jls_precision", min(precision, runner.bits_stored))
     pixels = _fast(syntax)(source)
     if pixels.shape != (runner.rows, runner.columns):
         raise ValueError(f"a compressed frame of shape {pixels.shape}")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.tobytes()
-
-
-def _limit_precision(runner: DecodeRunner) -> None:
-    """Place the sign of JPEG-LS where the header says: the frame may be of more bits than that."""
-    precision = runner.get_option("jls_precision", runner.bits_stored)
-    runner.set_option("jls_precision", min(precision, runner.bits_stored))
 
 
 def size_of(source: bytes) -> Size | None:

@@ -60,16 +60,13 @@ def read_key(path: Path) -> InstanceKey | None:
                 stop_when=lambda tag, _vr, _length: tag > _SERIES,
                 specific_tags=[_STUDY, _SERIES, _CLASS, _INSTANCE],
             )
-        values = [_uid_in(data, tag) for tag in (_STUDY, _SERIES, _INSTANCE, _CLASS)]
+        tags = (_STUDY, _SERIES, _INSTANCE, _CLASS)
+        values = [checked_uid(data[tag].value) if tag in data else "" for tag in tags]
     except OSError:
         raise
     except Exception:  # noqa: BLE001  (whatever pydicom raises at damaged bytes)
         return None
     return InstanceKey(*values) if all(values) else None
-
-
-def _uid_in(data: Dataset, tag: int) -> str:
-    return checked_uid(data[tag].value) if tag in data else ""
 
 
 def file_header(sop_class: str, instance: str, transfer_syntax: str) -> bytes:

@@ -82,13 +82,7 @@ def paint(layers: Sequence[Layer], count: int) -> tuple[NDArray[np.integer], tup
                     pair = names[value], layer.name
                     shared[pair] = shared.get(pair, 0) + voxels
             labels[index][mask] = layer.label
-    return labels, _overlap_note(shared)
-
-
-def _overlap_note(shared: dict[tuple[str, str], int]) -> tuple[str, ...]:
-    """Note the pairs of structures that share voxels, the most first."""
-    if not shared:
-        return ()
     pairs = sorted(shared.items(), key=lambda item: -item[1])
     listed = some((f"{a} and {b} ({count} voxels)" for (a, b), count in pairs), shown=_SHOWN)
-    return (f"structures overlap: {listed}; such voxels belong to the smaller structure",)
+    note = f"structures overlap: {listed}; such voxels belong to the smaller structure"
+    return labels, (note,) if shared else ()

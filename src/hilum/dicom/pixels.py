@@ -115,7 +115,11 @@ def _fill(
         for index, pixels in _decoded(data, sorted(place_of), raw=True, plain=plain, **options):
             frame, target = frames[place_of[index]], array[place_of[index]]
             _refuse_shape(frame, pixels, target.shape)
-            _rescale(target, _used_bits(pixels, frame) if options else pixels, frame)
+            used = pixels
+            if options:  # take away what is in the bits that are not stored (PS3.5 8.1.1)
+                unused = 8 * pixels.dtype.itemsize - frame.file.bits
+                used = np.asarray(np.right_shift(np.left_shift(pixels, unused), unused))
+            _rescale(target, used, frame)
             found.append((place_of[index], _padding_of(frame, pixels)))
     return found
 
@@ -128,12 +132,6 @@ def _padding_is_beyond(frame: Frame) -> bool:
     bits, signed, padding = frame.file.bits, frame.file.signed, frame.file.padding
     lowest = -(1 << (bits - 1)) if signed else 0
     return padding is not None and not lowest <= padding[0] <= padding[1] < lowest + (1 << bits)
-
-
-def _used_bits(pixels: NDArray[np.generic], frame: Frame) -> NDArray[np.generic]:
-    """Take away what is in the bits that are not stored (PS3.5 8.1.1)."""
-    unused = 8 * pixels.dtype.itemsize - frame.file.bits
-    return np.asarray(np.right_shift(np.left_shift(pixels, unused), unused))
 
 
 def _plain_pixels(frame: Frame) -> bytes | None:

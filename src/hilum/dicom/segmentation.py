@@ -211,7 +211,10 @@ class SegmentationFrames:
         with keep_quiet(), damage_refused(header.path, _NAME, cure=_CURE):
             self._data = read_file(header.path)
             self._frames = tuple(self._read_frames())
-            _refuse_unplaced(header.path, self._frames)
+            unplaced = [frame.number for frame in self._frames if frame.plane is None]
+            several = len({*unplaced}) < len(unplaced)  # of one segment
+            if unplaced and (len(unplaced) < len(self._frames) or several):
+                raise _no_place(header.path)
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -235,7 +238,10 @@ class SegmentationFrames:
             holders = [group, *shared]
             number = None
             if self.header.kind != "LABELMAP":
-                number = _segment_number(holders, self.header.path)
+                stated = _group(holders, "SegmentIdentificationSequence")
+                if stated is None:
+                    raise _no_segment(self.header.path)
+                number = int(stated.ReferencedSegmentNumber)
             yield _Frame(number, _plane(holders, self.header))
 
     def own_grid(self) -> tuple[Geometry, tuple[str, ...]]:
@@ -308,10 +314,10 @@ class SegmentationFrames:
         with damage_refused(path, _NAME, cure=_CURE):
             self._refuse_surplus()
             decoded = _decode(self._data)
-            for frame, place in zip(self._frames, places, strict=True):
+            for own, place in zip((one.number for one in self._frames), places, strict=True):
                 with keep_quiet():
                     pixels = next(decoded)
-                numbers = _numbers(frame, pixels)
+                numbers = [int(n) for n in np.unique(pixels)] if own is None else [own]
                 strange = [number for number in numbers if number not in known]
                 if strange:
                     raise LabelError(
@@ -321,8 +327,14 @@ class SegmentationFrames:
                         cure=_CURE,
                     )
                 for number in numbers:
+                    if kind == "LABELMAP":
+                        mask = np.equal(pixels, number)
+                    elif kind == "FRACTIONAL":
+                        mask = np.greater_equal(pixels, half)
+                    else:
+                        mask = np.not_equal(pixels, 0)
                     if number not in self.header.background:
-                        yield place, (number, _inside(pixels, kind, number, half))
+                        yield place, (number, mask)
 
     def _refuse_surplus(self) -> None:
         """Raise where there are more plain pixels than the header counts."""
@@ -353,21 +365,6 @@ def _decode(data: Dataset) -> Iterator[NDArray[np.integer]]:
         yield bits[skipped : skipped + rows * columns].reshape(rows, columns)
 
 
-def _segment_number(holders: Sequence[Dataset], path: Path) -> int:
-    """Read which segment a frame is of."""
-    stated = _group(holders, "SegmentIdentificationSequence")
-    if stated is None:
-        raise _no_segment(path)
-    return int(stated.ReferencedSegmentNumber)
-
-
-def _refuse_unplaced(path: Path, frames: Sequence[_Frame]) -> None:
-    """Raise where only some frames have a place, or two of one segment have none."""
-    unplaced = [frame.number for frame in frames if frame.plane is None]
-    if unplaced and (len(unplaced) < len(frames) or len({*unplaced}) < len(unplaced)):
-        raise _no_place(path)
-
-
 def _no_place(path: Path) -> FormatError:
     return FormatError(
         f"{path}: frames that do not say where they lie",
@@ -382,18 +379,6 @@ def _no_segment(path: Path) -> FormatError:
         needed="PerFrameFunctionalGroupsSequence with SegmentIdentificationSequence",
         cure=_CURE,
     )
-
-
-def _numbers(frame: _Frame, pixels: NDArray[np.integer]) -> list[int]:
-    """List the segments that a frame holds."""
-    return [int(n) for n in np.unique(pixels)] if frame.number is None else [frame.number]
-
-
-def _inside(pixels: NDArray[np.generic], kind: str, number: int, half: float) -> NDArray[np.bool_]:
-    """Return the pixels of a frame that belong to a segment."""
-    if kind == "LABELMAP":
-        return np.asarray(pixels == number)
-    return np.asarray(np.greater_equal(pixels, half) if kind == "FRACTIONAL" else pixels != 0)
 
 
 def _group(holders: Sequence[Dataset], keyword: str) -> Dataset | None:

@@ -138,8 +138,11 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
         named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]
     ):
         return (Series(folder, "", tuple(named)),), reasons  # reading it says what is wrong
-    names = [_name(header) for header in first.values()]
-    series = []
+    names, series = [], []
+    for header in first.values():
+        words = [word for word in (header.number, header.description) if word]
+        name = "_".join(words or [header.modality or "series"])
+        names.append(_UNSAFE.sub("_", name).strip("_."))
     for name, (uid, held) in zip(names, found.items(), strict=True):
         own = name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}"
         source = Path(f"{folder}{SERIES_MARK}{uid}")
@@ -150,9 +153,3 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
             Series(source, own, tuple(held), uid, study, first[uid].date, frozenset(instances[uid]))
         )
     return tuple(series), reasons
-
-
-def _name(header: SeriesHeader) -> str:
-    """Name a series among others of its folder."""
-    words = [word for word in (header.number, header.description) if word]
-    return _UNSAFE.sub("_", "_".join(words or [header.modality or "series"])).strip("_.")

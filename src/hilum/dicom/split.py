@@ -171,7 +171,9 @@ def _copies(frames: Sequence[Frame]) -> dict[int, tuple[Frame, str]]:
     for frame in frames:
         place = tuple(np.rint(frame.position / _SAME_PLACE_MM).astype(int).tolist())
         turned = tuple(np.rint(frame.orientation.ravel() / _SAME_DIRECTION).astype(int).tolist())
-        alike[place, turned, frame.shape, _made(frame)].append(frame)
+        # the number and the time of a copy may be its own
+        made = vars(frame.acquisition) | {"instance_number": None, "content_time": ""}
+        alike[place, turned, frame.shape, tuple(made.values())].append(frame)
     found: dict[int, tuple[Frame, str]] = {}
     read = lru_cache(maxsize=1)(read_file)  # a file may hold many frames
     for held in alike.values():
@@ -184,12 +186,6 @@ def _copies(frames: Sequence[Frame]) -> dict[int, tuple[Frame, str]]:
                 reason = f"a copy: {same} as {first.path.name}"
                 found[id(frame)] = (frame, reason)
     return found
-
-
-def _made(frame: Frame) -> Hashable:
-    """Return the facts of a frame that a copy, made later, has too."""
-    facts = vars(frame.acquisition) | {"instance_number": None, "content_time": ""}
-    return tuple(facts.values())
 
 
 def _pixel_digest(frame: Frame, read: Callable[[Path], FileDataset]) -> bytes:

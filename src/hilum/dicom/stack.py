@@ -102,7 +102,10 @@ def stack_frames(frames: Sequence[Frame], source: Path) -> OpenedStack:
         GeometryError: they form no even grid.
     """
     with keep_quiet():
-        where = f"{source} ({_series_words(frames[0].file)})"
+        image = frames[0].file
+        number = f"series {image.series_number}" if image.series_number else "series"
+        words = " ".join(word for word in (image.modality, number, image.description) if word)
+        where = f"{source} ({words})"
         _refuse_partial_rescaling(frames, where)
         with damage_refused(frames[0].path, "PET in DICOM"):
             frames, uptake = _as_uptake(frames, where)
@@ -161,12 +164,6 @@ def _refuse_several_pictures(frames: Sequence[Frame], source: Path) -> None:
             needed="one picture, or slices of a volume",
             cure="name one of the files",
         )
-
-
-def _series_words(image: ImageFile) -> str:
-    """Name a series for people."""
-    number = f"series {image.series_number}" if image.series_number else "series"
-    return " ".join(word for word in (image.modality, number, image.description) if word)
 
 
 def _as_uptake(frames: Sequence[Frame], where: str) -> tuple[Sequence[Frame], tuple[str, ...]]:

@@ -271,7 +271,9 @@ def _headers(
             broken.append(_Broken(file, header.uid if header is not None else "", error))
             continue
         if image is None:
-            aside[file] = _reason(file)
+            header = series_header(file)
+            kind = header.modality if header is not None else "a list of files, as DICOMDIR"
+            aside[file] = f"a DICOM object that is no image ({kind or 'kind not stated'})"
         else:
             images.setdefault(image.series, []).append(image)
     return images, broken, aside
@@ -330,13 +332,6 @@ def common_folder(files: Iterable[Path]) -> Path:
     """Return the deepest folder that holds all files."""
     folders = {str(file.parent) for file in files}
     return Path(os.path.commonpath(folders)) if folders else Path()
-
-
-def _reason(file: Path) -> str:
-    """Say what a DICOM file is that is no image."""
-    header = series_header(file)
-    kind = header.modality if header is not None else "a list of files, as DICOMDIR"
-    return f"a DICOM object that is no image ({kind or 'kind not stated'})"
 
 
 def _order(volume: SeriesVolume) -> tuple[str, str, float, str, str]:

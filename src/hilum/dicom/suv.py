@@ -54,7 +54,9 @@ def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[fl
     if len(units) > 1:
         _refuse(source, f"pixels in several units ({', '.join(units)})", "one unit in all files")
     if units == ["GML"]:
-        _refuse_other_uptake(files, source)
+        kinds = {text_of(file.header, "SUVType") for file in files} - {"", "BW"}
+        if kinds:  # by other than body weight, which is in g/ml as well (PS3.3 C.8.9.1)
+            _refuse(source, f"uptake of the type {', '.join(sorted(kinds))}", "SUVType BW")
         return [1.0] * len(files), ""
     if units == ["CNTS"]:
         factors = [_of_counts(file.header, files, source) for file in files]
@@ -69,13 +71,6 @@ def suv_factors(files: Sequence[ImageFile], source: Path | str) -> tuple[list[fl
             "the same dose, weight and start in all files of a series",
         )
     return factors, "activity (Bq/ml) was converted to SUV by body weight"
-
-
-def _refuse_other_uptake(files: Sequence[ImageFile], source: Path | str) -> None:
-    """Raise at uptake by anything but body weight, which is in g/ml as well (PS3.3 C.8.9.1)."""
-    kinds = {text_of(file.header, "SUVType") for file in files} - {"", "BW"}
-    if kinds:
-        _refuse(source, f"uptake of the type {', '.join(sorted(kinds))}", "SUVType BW")
 
 
 def _of_counts(header: Dataset, files: Sequence[ImageFile], source: Path | str) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom.header import keep_quiet
 from hilum.dicom_results.producer import NOT_A_DEVICE, finish
+from hilum.dicom_results.repair import reference_to
 from hilum.dicom_results.uids import ObjectUids, derive_uid
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from highdicom.sc import SCImage
     from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
 
     from hilum.dicom_results.producer import Producer
     from hilum.dicom_results.repair import Plane, SourceImages
@@ -95,7 +95,7 @@ def _capture(
     data.ImageComments = f"{picture.title}. hilum model {producer.model}. {NOT_A_DEVICE}"
     if header.get("BurnedInAnnotation") in {"YES", "NO"}:  # the caption does not name the patient
         data.BurnedInAnnotation = header.BurnedInAnnotation
-    data.SourceImageSequence = [_reference(plane)]
+    data.SourceImageSequence = [reference_to(header, plane.number)]
     finish(data, source)
     return data
 
@@ -112,15 +112,3 @@ def _direction(cosines: Sequence[float]) -> str:
     """Name the direction in the patient that is nearest (PS3.3 C.7.6.1.1.1)."""
     axis = max(range(3), key=lambda n: abs(cosines[n]))
     return ("LPH" if cosines[axis] > 0 else "RAF")[axis]
-
-
-def _reference(plane: Plane) -> Dataset:
-    """Refer to the frame that a picture shows."""
-    from pydicom.dataset import Dataset
-
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = plane.header.SOPClassUID
-    reference.ReferencedSOPInstanceUID = plane.header.SOPInstanceUID
-    if plane.number is not None:
-        reference.ReferencedFrameNumber = plane.number
-    return reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def _first(page: Page) -> Figure:
         _write(sheet, x + 0.11, line - below * _LINE, _short(value, 42))
     line -= ((len(page.facts) + 1) // 2 + 1) * _LINE
     for warning in page.warnings:
-        for part in _wrapped(warning):
+        for part in textwrap.wrap(warning, 100):
             _write(sheet, _LEFT, line, part, color="#b00020")
             line -= _LINE
     for number, picture in enumerate(page.pictures):
@@ -141,9 +142,3 @@ def _write(
 def _short(text: str, most: int) -> str:
     """Cut a text that is longer than its place."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 100)

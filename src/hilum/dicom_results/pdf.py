@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom.header import keep_quiet
 from hilum.dicom_results.producer import finish
+from hilum.dicom_results.repair import reference_to
 from hilum.dicom_results.uids import ObjectUids
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def make_encapsulated_pdf(
 def _add_document(data: Dataset, source: SourceImages, document: bytes, title: str) -> None:
     """Add the attributes of the Encapsulated Document and SC Equipment modules."""
     from highdicom.sr import CodedConcept
-    from pydicom.dataset import Dataset
 
     data.ConversionType = "WSD"
     data.AcquisitionDateTime = "".join(source.moment)
@@ -75,9 +75,4 @@ def _add_document(data: Dataset, source: SourceImages, document: bytes, title: s
     data.MIMETypeOfEncapsulatedDocument = "application/pdf"
     data.EncapsulatedDocumentLength = len(document)
     data.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
-    data.SourceInstanceSequence = []
-    for header in source.headers:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = header.SOPClassUID
-        reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
-        data.SourceInstanceSequence.append(reference)
+    data.SourceInstanceSequence = [reference_to(header) for header in source.headers]

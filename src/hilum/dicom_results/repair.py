@@ -129,7 +129,8 @@ def read_source_images(frames: Sequence[Frame], *, spacing_mm: float) -> SourceI
     planes, mended = [], set()
     for frame in frames:
         header = headers[frame.path]
-        several = _is_multi_frame(header)
+        several = int(header.get("NumberOfFrames") or 1) > 1
+        several = several or header.get("SOPClassUID") in MULTI_FRAME  # which may have several
         geometry = _geometry(header, frame.index if several else None, placed=frame.placed)
         plane = SourcePlane(header, geometry, frame, spacing_mm, len(frames))
         if frame.path not in mended:
@@ -146,8 +147,22 @@ def read_source_images(frames: Sequence[Frame], *, spacing_mm: float) -> SourceI
     return SourceImages(tuple(planes), repairs)
 
 
+def reference_to(header: Dataset, number: int | None = None) -> Dataset:
+    """Refer to a file, or to a frame of it."""
+    from pydicom.dataset import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = header.SOPClassUID
+    reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if number is not None:
+        reference.ReferencedFrameNumber = number
+    return reference
+
+
 def _read_header(path: Path) -> tuple[Dataset, list[str]]:
     """Read a file's header as Unicode, without elements that cannot be read, which are listed."""
+    from pydicom.datadict import keyword_for_tag
+
     with keep_quiet(), damage_refused(path, "DICOM"):
         header = read_header(path)
         unreadable = []
@@ -156,7 +171,8 @@ def _read_header(path: Path) -> tuple[Dataset, list[str]]:
                 _try_to_write(header[tag])
             except Exception:  # noqa: BLE001  (whatever pydicom stumbles over goes)
                 del header[tag]
-                unreadable.append(UNREADABLE.format(name=_name(tag)))
+                name = keyword_for_tag(tag) or str(tag)
+                unreadable.append(UNREADABLE.format(name=name))
         header.decode()
         header.SpecificCharacterSet = UTF_8
     return header, unreadable
@@ -175,20 +191,6 @@ def _try_to_write(element: DataElement) -> None:
     nowhere = DicomBytesIO()
     nowhere.is_little_endian, nowhere.is_implicit_VR = True, False
     write_data_element(nowhere, element, ["iso8859", "utf8"])
-
-
-def _name(tag: object) -> str:
-    """Name an element by its keyword, else by its tag."""
-    from pydicom.datadict import keyword_for_tag
-    from pydicom.tag import Tag
-
-    found = Tag(tag)  # type: ignore[arg-type]  # pydicom's own keys
-    return keyword_for_tag(found) or str(found)
-
-
-def _is_multi_frame(header: Dataset) -> bool:
-    """Return True where the file's frames are numbered: several, or a class that may have more."""
-    return int(header.get("NumberOfFrames") or 1) > 1 or header.get("SOPClassUID") in MULTI_FRAME
 
 
 def _geometry(header: Dataset, index: int | None, *, placed: bool) -> Dataset:

@@ -15,7 +15,7 @@ import numpy as np
 from hilum.dicom.frame_grid import FrameGrid
 from hilum.dicom.stack import open_stack
 from hilum.dicom_results.producer import MANUFACTURER, UTF_8, finish, save
-from hilum.dicom_results.repair import read_source_images
+from hilum.dicom_results.repair import read_source_images, reference_to
 from hilum.dicom_results.trace import trace
 from hilum.dicom_results.uids import ObjectUids
 from hilum.errors import FormatError, GeometryError, LabelError, counted, some
@@ -133,6 +133,7 @@ def _make(
 
     uids = _uids(labels, table, source, producer)
     header, (date, time) = source.headers[0], source.moment
+    names = ", ".join(label.name for label in table.foreground)
     data = _item(
         SpecificCharacterSet=UTF_8,
         SOPClassUID=SOP_CLASS,
@@ -141,7 +142,7 @@ def _make(
         SeriesNumber=SERIES_NUMBER,
         InstanceNumber=1,
         Modality="RTSTRUCT",
-        SeriesDescription=_named(table),
+        SeriesDescription=f"hilum: {names}"[:_CHARACTERS],
         OperatorsName="",
         Manufacturer=MANUFACTURER,
         ManufacturerModelName=MANUFACTURER,
@@ -191,15 +192,11 @@ def _item(**values: object) -> Dataset:
     return item
 
 
-def _named(table: LabelTable) -> str:
-    return f"hilum: {', '.join(label.name for label in table.foreground)}"[:_CHARACTERS]
-
-
 def _frame_of_reference(source: SourceImages) -> Dataset:
     """Refer to the frame of reference, the study, the series and each of its files."""
     series = _item(
         SeriesInstanceUID=source.series,
-        ContourImageSequence=[_reference(header) for header in source.headers],
+        ContourImageSequence=[reference_to(header) for header in source.headers],
     )
     study = _item(
         ReferencedSOPClassUID=_STUDY_CLASS,
@@ -208,16 +205,6 @@ def _frame_of_reference(source: SourceImages) -> Dataset:
     )
     uid = source.headers[0].FrameOfReferenceUID
     return _item(FrameOfReferenceUID=uid, RTReferencedStudySequence=[study])
-
-
-def _reference(header: Dataset, number: int | None = None) -> Dataset:
-    """Refer to a file, or to a frame of it."""
-    item = _item(
-        ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID
-    )
-    if number is not None:
-        item.ReferencedFrameNumber = number
-    return item
 
 
 def _add_structures(
@@ -258,7 +245,7 @@ def _outlines(
         for polygon in trace(labels[index] == label.id):
             points = grid.points_of(index, polygon)
             yield _item(
-                ContourImageSequence=[_reference(plane.header, plane.number)],
+                ContourImageSequence=[reference_to(plane.header, plane.number)],
                 ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(points),
                 ContourData=[f"{value:.4f}" for value in (points.ravel() + 0.0).tolist()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
+from hilum.dicom_results.repair import reference_to
 from hilum.dicom_results.source_rules import PLANE
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-    from hilum.dicom_results.repair import Plane, SourceImages
+    from hilum.dicom_results.repair import SourceImages
 
 _WITH_POSITION = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage
 _WITHOUT = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
@@ -67,28 +68,10 @@ def refer_to_source(made: Dataset, source: SourceImages) -> None:
                 place = str(reference.ReferencedSOPInstanceUID)
                 if place.startswith(_PLACE):  # frames of one plane share their reference
                     number = int(place.removeprefix(_PLACE))
-                    _refer(reference, source.planes[number])
-    made.SourceImageSequence = _instances(source)
+                    plane = source.planes[number]
+                    reference.update(reference_to(plane.header, plane.number))
+    made.SourceImageSequence = [reference_to(header) for header in source.headers]
     made.ReferencedSeriesSequence[0].SeriesInstanceUID = source.series
-    made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = _instances(source)
-
-
-def _refer(reference: Dataset, plane: Plane) -> None:
-    """Make a reference to a place one to a plane."""
-    reference.ReferencedSOPClassUID = plane.header.SOPClassUID
-    reference.ReferencedSOPInstanceUID = plane.header.SOPInstanceUID
-    if plane.number is not None:
-        reference.ReferencedFrameNumber = plane.number
-
-
-def _instances(source: SourceImages) -> Sequence[Dataset]:
-    """Refer to every file of the source."""
-    from pydicom.dataset import Dataset
-
-    references = []
-    for header in source.headers:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = header.SOPClassUID
-        reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
-        references.append(reference)
-    return references
+    made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
+        reference_to(header) for header in source.headers
+    ]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from highdicom.seg import SegmentDescription
-    from pydicom.dataset import Dataset
     from pydicom.sr.coding import Code
 
     from hilum.dicom_results.concepts import Concept
@@ -46,6 +45,7 @@ def describe_segments(
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
 
     described, generic = [], []
@@ -74,7 +74,7 @@ def describe_segments(
         if concepts.modifiers:
             kind = segment.SegmentedPropertyTypeCodeSequence[0]
             kind.SegmentedPropertyTypeModifierCodeSequence = [
-                _coded(one) for one in concepts.modifiers
+                CodedConcept(*one) for one in concepts.modifiers
             ]
         described.append(segment)
     if generic:
@@ -92,10 +92,3 @@ def _code(concept: Concept) -> Code:
 
     value, scheme, meaning = concept
     return Code(value, scheme, meaning)
-
-
-def _coded(concept: Concept) -> Dataset:
-    """Make a concept an item of a sequence."""
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(*concept)

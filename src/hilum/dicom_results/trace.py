@@ -60,7 +60,9 @@ def _loops(mask: NDArray[np.bool_]) -> list[list[_Corner]]:
             heading, at = way, (at[0] + way[0], at[1] + way[1])
             if at == start and (start not in ways or _RIGHT_OF[heading] not in ways[start]):
                 break
-        loops.append(_without_straight_start(loop))
+        (r0, c0), (r1, c1), (r2, c2) = loop[-1], loop[0], loop[1]
+        straight = r0 == r1 == r2 or c0 == c1 == c2  # the border runs through its first corner
+        loops.append(loop[1:] if straight else loop)
     return loops
 
 
@@ -82,12 +84,6 @@ def _border_steps(mask: NDArray[np.bool_]) -> dict[_Corner, set[tuple[int, int]]
     for row, column, way in sorted(steps):
         ways.setdefault((row, column), set()).add(way)
     return ways
-
-
-def _without_straight_start(loop: list[_Corner]) -> list[_Corner]:
-    """Drop the first corner where the border runs straight through it."""
-    (r0, c0), (r1, c1), (r2, c2) = loop[-1], loop[0], loop[1]
-    return loop[1:] if r0 == r1 == r2 or c0 == c1 == c2 else loop
 
 
 def _is_clockwise(loop: list[_Corner]) -> bool:

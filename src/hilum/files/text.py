@@ -300,7 +300,9 @@ def read_table(path: Path | str) -> Table:
     for number, name in enumerate(header):
         cells = [row[number] for row in full]
         if name:
-            columns[name] = _points(cells) if delimiter != "," else cells
+            known = (cell for cell in cells if is_known(cell))
+            commas = delimiter != "," and all(_DECIMAL.fullmatch(cell) for cell in known)
+            columns[name] = [cell.replace(",", ".") for cell in cells] if commas else cells
             if columns[name] != cells:
                 notes.append(f"{file.name}: the commas in the numbers of {name} are decimal commas")
         elif any(cells):
@@ -410,10 +412,3 @@ def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]
                 " the columns' names"
             ),
         )
-
-
-def _points(cells: list[str]) -> list[str]:
-    """Write decimal points in a column that holds numbers with decimal commas only."""
-    values = [cell for cell in cells if is_known(cell)]
-    numbers = all(_DECIMAL.fullmatch(cell) for cell in values)
-    return [cell.replace(",", ".") for cell in cells] if numbers else cells

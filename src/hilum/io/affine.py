@@ -58,12 +58,14 @@ def _nifti(
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     notes = _mended_notes(header, mended)
     sform = _sform(header, sizes[2] if is_flat else None) if sform_code > 0 else None
-    if sform is not None and qform_code > 0 and not _is_grid(sform):
-        notes.append(
-            "the sform is no grid (a number that is not finite, or an axis of length 0); the qform"
-            " is used"
-        )
-        sform = None
+    if sform is not None and qform_code > 0:
+        lengths = np.linalg.norm(sform[:3, :3], axis=0)
+        if not (np.isfinite(sform).all() and lengths.min() > 1e-6):
+            notes.append(
+                "the sform is no grid (a number that is not finite, or an axis of length 0); the"
+                " qform is used"
+            )
+            sform = None
     used = stored[:2] if is_flat else stored
     odd = not (np.isfinite(used).all() and (used > 0).all())
     if odd:
@@ -96,11 +98,6 @@ def _nifti(
             " to millimetres"
         )
     return affine, tuple(notes)
-
-
-def _is_grid(affine: NDArray[np.float64]) -> bool:
-    """Return True if an affine is finite and none of its axes has length 0."""
-    return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).min() > 1e-6)
 
 
 def _mended_notes(header: Nifti1Header, mended: Nifti1Header) -> list[str]:

@@ -260,8 +260,9 @@ def is_text(path: Path) -> bool:
 def _by_kind(path: Path) -> NotTaken:
     """Judge by name and first bytes why a file that no case names is left out."""
     name = path.name.lower()
-    if image_suffix(path) in {"", ".dcm"} and (kind := _companion(path)):
-        return NotTaken(path, f"a DICOM object that is no image ({kind})")
+    header = series_header(path) if image_suffix(path) in {"", ".dcm"} else None
+    if header is not None and header.modality and not header.image:
+        return NotTaken(path, f"a DICOM object that is no image ({header.modality})")
     if image_suffix(path):
         empty = path.stat().st_size == 0
         return NotTaken(path, EMPTY if empty else UNUSED, image=True, readable=not empty)
@@ -273,9 +274,3 @@ def _by_kind(path: Path) -> NotTaken:
     if is_dicom_file(path) and name != "dicomdir":
         return NotTaken(path, UNUSED, image=True)
     return NotTaken(path, "no image")
-
-
-def _companion(path: Path) -> str:
-    """Return the modality of a DICOM object that is no image; "" for any other file."""
-    header = series_header(path)
-    return "" if header is None or header.image else header.modality

@@ -76,7 +76,8 @@ def needles_of(attribute: Attribute, raw: bytes, charset: str) -> set[bytes]:
         plain = [unicodedata.normalize("NFKD", form).lower() for form in forms]
         found |= {form.encode("ascii", "ignore") for form in plain}
         found |= {form.lower().encode("latin-1", "replace") for form in forms}
-        found |= set(_raw_forms(attribute, raw))  # as it stood, in the file's own coding
+        parts = re.split(rb"[\^=\\]", raw) if attribute.kind == "name" else [raw]
+        found |= {part.strip(b" \0").lower() for part in parts}  # in the file's own coding
     least = LEAST_NAME if attribute.kind == "name" else LEAST_ID
     return {form for form in found if len(form) >= least and b"?" * 3 not in form}
 
@@ -142,9 +143,3 @@ def _dates(value: str) -> Iterator[str]:
             yield between.join((number_text, name, year))
         yield f"{name} {number_text}, {year}"
         yield f"{name} {number_text} {year}"
-
-
-def _raw_forms(attribute: Attribute, raw: bytes) -> Iterator[bytes]:
-    """Yield a value's own bytes, of a name each component."""
-    parts = re.split(rb"[\^=\\]", raw) if attribute.kind == "name" else [raw]
-    yield from (part.strip(b" \0").lower() for part in parts)
