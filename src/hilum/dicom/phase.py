@@ -40,7 +40,7 @@ _FOUND = {
 _BOTH = re.compile(
     rf"\b(?:(?:{_WITH}){_AND}(?:{_WITHOUT})|(?:{_WITHOUT}){_AND}(?:{_WITH}))(?![a-z])"
 )
-"""Of "with and without contrast", which names no phase."""
+"""Matches "with and without contrast", which names no phase."""
 _COMPOUND = re.compile(r"\b(spae?t|frue?h)(?=art|port|pv|ven)")
 _LATE_ARTERIAL = re.compile(
     r"\b(?:late|laat|spae?t(?:e[nrs]?)?)[ -]art(?:er\w*)?\b|\barter\w* tardi\w*"
