@@ -6,9 +6,9 @@ import time
 import pytest
 
 from hilum.training.time_plan import (
-    LITTLE_SHARE,
     SHARES,
     TUNE_SHARES,
+    VALIDATION_TAKES,
     Pace,
     TimePlan,
     classification_needs,
@@ -51,15 +51,16 @@ def test_no_stage_gets_more_than_its_share_however_many_cases_there_are(now):
 
 
 def test_all_cases_are_validated_where_enough_is_left_for_steps(now):
-    needs = {"validation": 35.0}
+    needs = {"validation": 19.0}
     plan = TimePlan.of(1, needs, started=now[0] - 5)
-    assert plan.seconds["validation"] == 35.0
-    assert plan.steps == pytest.approx(60 - 5 - 35 - 3)
-    assert plan.steps > LITTLE_SHARE * 60
+    assert plan.seconds["validation"] == 19.0
+    assert plan.steps == pytest.approx(60 - 5 - 19 - 3)
+    without = 60 - 5 - SHARES["validation"] * 60 - 3
+    assert without * (1 - VALIDATION_TAKES) <= plan.steps < without
     late = TimePlan.of(1, needs, started=now[0] - 10)
     assert late.seconds["validation"] == pytest.approx(SHARES["validation"] * 60)
-    enough = TimePlan.of(late.minutes_for(35.0), needs, started=now[0] - 10)
-    assert enough.seconds["validation"] == 35.0
+    enough = TimePlan.of(late.minutes_for(19.0), needs, started=now[0] - 10)
+    assert enough.seconds["validation"] == 19.0
 
 
 def test_late_training_gets_a_second_and_no_limit_is_none(now):

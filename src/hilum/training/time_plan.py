@@ -33,7 +33,7 @@ Needs: TypeAlias = "Mapping[Stage, float]"
 SHARES: dict[Stage, float] = {
     "looking": 0.05,  # fingerprint and plan; takes what it takes
     "preprocessing": 0.10,  # the case store; takes what it takes
-    "steps": 0.40,  # and what the other stages do not need; see also LITTLE_SHARE
+    "steps": 0.40,  # and what the other stages do not need; see also VALIDATION_TAKES
     "checks": 0.05,  # a few validation cases while steps are made
     "validation": 0.15,  # at most, where there is no time to predict and score every case
     "tuning": 0.05,  # at most, post-processing of a segmentation
@@ -48,9 +48,11 @@ TRIAL_SHARE = 0.1
 """Share of the minutes of a fold for timing networks; the times of further sizes are estimated."""
 PROBE_SHARE = 0.8
 """Share of the seconds for steps that a linear probe takes for features; its fit gets the rest."""
+VALIDATION_TAKES = 0.25
+"""Share of the seconds for steps that validation takes beside its own, at most, to score all
+cases."""
 LITTLE_SHARE = 0.25
-"""Validating every case leaves at least this share of the minutes for steps; a warning is given
-where less is left."""
+"""A warning is given where less of the minutes than this share is left for steps."""
 OVERRUN = 1.05, 5.0
 """A message is given where the minutes times this, and so many seconds, are exceeded."""
 WRITING_SECONDS = 5.0
@@ -92,15 +94,15 @@ class TimePlan:
     def of(cls, minutes: float | None, needs: Needs, *, started: float) -> TimePlan:
         """Give each stage what it needs, at most its share, and the rest to the steps.
 
-        Validation gets more than its share where all cases can then be scored: a part of them says
-        less than the few steps that it takes away give.
+        Validation gets more than its share where all cases can then be scored: metrics of a part of
+        them say less, and `VALIDATION_TAKES` of the steps change the network little.
         """
         total = math.inf if minutes is None else minutes * 60
         needs = {**needs, "writing": WRITING_SECONDS}
         seconds = {stage: min(need, SHARES[stage] * total) for stage, need in needs.items()}
         left = total - (time.perf_counter() - started) - sum(seconds.values())
         more = needs.get("validation", 0.0) - seconds.get("validation", 0.0)
-        if 0 < more <= left - LITTLE_SHARE * total:
+        if 0 < more <= VALIDATION_TAKES * left:
             seconds["validation"] += more
             left -= more
         return cls(started, total, {**seconds, "steps": left})
@@ -118,10 +120,16 @@ class TimePlan:
         return Deadline(self.started + self.total - after)
 
     def minutes_for(self, validation: float) -> float:
-        """Estimate in how many minutes validation would get so many seconds, rounded up."""
-        without = self.total - self.seconds["validation"]
-        least = without - self.seconds["steps"] + validation
-        needed = max(without + validation, least / (1 - LITTLE_SHARE - TRIAL_SHARE))
+        """Estimate in how many minutes validation would get so many seconds, rounded up.
+
+        Everything but the steps and validation takes what it takes now, and timing networks grows
+        with the minutes.
+        """
+        more = validation - self.seconds["validation"]
+        others = self.total - self.seconds["steps"] - self.seconds["validation"]
+        share = SHARES["validation"]
+        most = share + VALIDATION_TAKES * (1 - share - TRIAL_SHARE)
+        needed = max(self.total + more, (validation + VALIDATION_TAKES * others) / most)
         return math.ceil(needed / 6) / 10
 
     def overrun(self, started: float, folds: int) -> str:
