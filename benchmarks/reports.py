@@ -79,7 +79,8 @@ def hippocampus(minutes: float) -> tuple[Path, int]:
     predictions = PAGES / "hippocampus_predictions"
     for fold in range(5):
         predict_held_out(hippocampus_model(minutes, fold), fold, predictions)
-    return evaluated(predictions, "hippocampus"), len(open_dataset(HIPPOCAMPUS).cases)
+    evaluation = evaluated(predictions, "hippocampus", "--cross-validated")
+    return evaluation, len(open_dataset(HIPPOCAMPUS).cases)
 
 
 def hippocampus_model(minutes: float, fold: int) -> Path:
@@ -100,10 +101,10 @@ def predict_held_out(model: Path, fold: int, out: Path) -> None:
             predictor.predict(dataset[case]).save(out)
 
 
-def evaluated(predictions: Path, name: str) -> Path:
+def evaluated(predictions: Path, name: str, *more: str) -> Path:
     """Evaluate label maps of the hippocampus; the cases that are there."""
     out = PAGES / f"{name}_evaluation"
-    options = ("--tolerance", 1, "--allow-missing")
+    options = ("--tolerance", 1, "--allow-missing", *more)
     hilum("evaluate", predictions, HIPPOCAMPUS, "-o", out, *options)
     return out
 
