@@ -1,7 +1,4 @@
-"""The command line as users meet it.
-
-Every verb, its JSON, its messages, and each exit code tripped.
-"""
+"""The command line as users meet it: every verb, its JSON, its messages, each exit code."""
 
 import contextlib
 import io
