@@ -96,7 +96,7 @@ def test_a_series_that_is_rescaled_in_part_is_refused(tmp_path, volume):
         del data.RescaleIntercept, data.RescaleSlope
         data.save_as(file)
     with pytest.raises(
-        FormatError, match="2 of 4 slices without RescaleIntercept, the first IM001"
+        FormatError, match="2 of 4 slices have no RescaleIntercept, the first IM001"
     ):
         read_volume(tmp_path / "part")
     for file in write_series(
@@ -176,7 +176,7 @@ def test_two_series_are_listed(tmp_path, volume):
     for file in write_series(tmp_path / "b", volume, SeriesDescription="venous"):
         shutil.copy(file, tmp_path / "a" / f"b{file.name}")
     with pytest.raises(
-        FormatError, match=r"(?s)2 series in one folder.*CT arterial: 4 files.*CT venous: 4 files"
+        FormatError, match=r"(?s)holds 2 series.*CT arterial: 4 files.*CT venous: 4 files"
     ):
         read_volume(tmp_path / "a")
     with pytest.raises(FormatError, match=r"2 folders of DICOM files \(a, b\)"):

@@ -125,7 +125,7 @@ def test_dciodvfy_finds_no_error(study):
 def test_labels_elsewhere_or_unknown_are_refused(study, tmp_path):
     folder, grid = study
     away = Volume(np.zeros((1, *grid.shape), dtype=np.uint8), grid.shifted((0, 1, 0), grid.shape))
-    with pytest.raises(GeometryError, match="labels on another grid than"):
+    with pytest.raises(GeometryError, match="the labels lie on another grid than"):
         write_rtstruct(away, TABLE, folder / "ct", tmp_path / "a.dcm", producer=PRODUCER)
     strange = Volume(np.full((1, *grid.shape), 9, dtype=np.uint8), grid)
     with pytest.raises(LabelError, match="hold 9, which the label table does not name"):

@@ -289,7 +289,7 @@ def test_labels_on_another_grid_are_refused(source, path):
     affine = labels.geometry.affine.copy()
     affine[0, 3] += 0.5
     moved = Volume(labels.array, Geometry(labels.geometry.shape, affine))
-    with pytest.raises(GeometryError, match="labels on another grid than"):
+    with pytest.raises(GeometryError, match="the labels lie on another grid than"):
         written(source, path, moved)
     assert not path.exists()
 
@@ -301,7 +301,7 @@ def test_labels_without_a_name_are_refused(source, path):
 
 def test_a_table_without_labels_is_refused(source, path):
     labels = labels_of(source)
-    with pytest.raises(LabelError, match="without a label beside the background"):
+    with pytest.raises(LabelError, match="has no label beside the background"):
         written(
             source,
             path,

@@ -122,7 +122,7 @@ def test_a_mapped_file_has_its_room_on_the_disk_or_is_refused(tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(ResourceError, match="no room for a temporary file: No space left"):
+    with pytest.raises(ResourceError, match="a temporary file cannot be made: No space left"):
         memory.file_array((3, 64, 64), tmp_path)
 
     def unknown(descriptor, start, size):

@@ -227,7 +227,7 @@ def test_contours_are_written_and_kept_in_a_file_where_memory_is_short(tmp_path)
     short = replace(predictor.plan_memory(prepared), contours_in_file=True)
     again = predictor.predict_prepared(prepared, memory=short).contours
     np.testing.assert_array_equal(written.array, again.array)
-    with pytest.raises(UsageError, match="or contours, for a model that carries no"):
+    with pytest.raises(UsageError, match="or contours were given, and the model carries no"):
         Predictor(make_model(), contours=True)
 
 

@@ -85,7 +85,9 @@ def test_predicting_again_gives_the_same_bytes(series, tmp_path):
 
 
 def test_two_kinds_under_one_name_are_refused(series, tmp_path):
-    with pytest.raises(UsageError, match="formats dicom-seg and dicom-seg-labelmap together"):
+    with pytest.raises(
+        UsageError, match="formats dicom-seg and dicom-seg-labelmap were given together"
+    ):
         predicted(series, tmp_path / "out", "dicom-seg", "dicom-seg-labelmap")
 
 

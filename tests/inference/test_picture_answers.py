@@ -50,7 +50,7 @@ def test_large_ids_in_sixteen_bits(tmp_path, label):
 def test_ids_that_no_picture_holds(tmp_path):
     write_volume(picture(1), tmp_path / "a.png")
     predictor = Predictor(make_model(labels=LabelTable.from_names({1: "a", 65536: "x"})))
-    with pytest.raises(UsageError, match="label 65536 in a picture"):
+    with pytest.raises(UsageError, match="a picture cannot hold the label 65536"):
         predict_many(predictor, [tmp_path], tmp_path / "out", formats=("png",))
     with pytest.raises(FormatError, match="numbers from 0 to 65536"):
         write_labels(Volume(LABELS.astype(np.int32) * 32768, FLAT), tmp_path / "a.png", table=TABLE)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.real_data
             "(?s)several volumes in one series, 2.*sagittal: 2 slices.*axial: 2 slices",
         ),
         ("seg_labelmap", FormatError, "no DICOM image"),
-        ("highdicom_tests", FormatError, "(?s)2 series in one folder.*CT .*DX CHEST"),
+        ("highdicom_tests", FormatError, "(?s)holds 2 series.*CT .*DX CHEST"),
         ("seg_liver_ct_3slices", FormatError, "2 folders of DICOM files"),
     ],
 )

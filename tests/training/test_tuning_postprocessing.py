@@ -276,7 +276,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(GeometryError, match="a has a prediction of shape"):
         hold_case(who, volume(np.zeros((3, 4, 5), np.uint8)), one, TABLE)
     for strange in (2, 200):
-        with pytest.raises(LabelError, match=rf"a: labels among .*{strange}"):
+        with pytest.raises(LabelError, match=rf"a is annotated with the labels .*{strange}"):
             hold_case(who, one, volume(np.full(SHAPE, strange, np.uint8)), TABLE)
     with pytest.raises(LabelError, match=r"predicted .*9"):
         hold_case(who, volume(np.full(SHAPE, 9, np.uint8)), one, TABLE)

@@ -31,7 +31,7 @@ def local_sources(
         wrong = "store=True" if store else "" if study is None else f"study={study!r}"
         if wrong:
             raise UsageError(
-                f"{wrong} for files",
+                f"{wrong} was given for files",
                 needed="the address of a DICOMweb service, dicomweb://HOST:PORT/PATH",
                 cure=f"leave out {wrong}, or name the service instead of the files",
             )

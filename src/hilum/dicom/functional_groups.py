@@ -65,7 +65,7 @@ def frame_headers(header: Dataset, path: Path) -> list[FrameHeader]:
     count = int(header.get("NumberOfFrames") or 1)
     if len(frames) != count:
         raise FormatError(
-            f"{path}: {count} frames, and {len(frames)} items that describe frames",
+            f"{path}: it has {count} frames, and {len(frames)} items that describe frames",
             needed="one item of PerFrameFunctionalGroupsSequence for each frame",
             cure="export the series again from the source",
         )

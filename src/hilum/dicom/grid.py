@@ -81,7 +81,7 @@ def stack(slices: Sequence[Frame], source: Path | str) -> Stack:
     shift = _shift_in_plane(ordered, positions, normal)
     if faults or shift.fault:
         raise GeometryError(
-            f"{source}: {len(ordered)} slices that form no even grid:"
+            f"{source}: the {len(ordered)} slices form no even grid:"
             f" {'; '.join([*faults, *filter(None, [shift.fault])])}",
             needed="slices at even distances along the normal of their plane, each once",
             cure=(
@@ -121,7 +121,7 @@ def _refuse_mixture(slices: Sequence[Frame], source: Path | str) -> None:
         if len(kinds) > 1:
             listed = "; ".join(f"{count} with {kind}" for kind, count in kinds.items())
             raise GeometryError(
-                f"{source}: slices that differ: {listed}",
+                f"{source}: the slices differ: {listed}",
                 needed="one orientation, size, thickness and frame of reference",
                 cure="put the slices of each kind into a folder of its own",
             )

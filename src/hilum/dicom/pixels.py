@@ -241,7 +241,8 @@ def _rescale(target: NDArray[np.generic], pixels: NDArray[np.generic], frame: Fr
     limits = np.iinfo(target.dtype.name) if whole else None
     if limits and (min(ends) < limits.min or max(ends) > limits.max):
         raise FormatError(
-            f"{frame.path}: pixels beyond the {frame.file.bits} bits that the header states",
+            f"{frame.path}: pixels do not fit into the {frame.file.bits} bits that the"
+            " header states",
             needed="a true BitsStored",
             cure=_CURE,
         )

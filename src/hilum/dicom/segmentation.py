@@ -230,7 +230,8 @@ class SegmentationFrames:
         count = int(number_of(self._data, "NumberOfFrames") or 1)
         if len(groups) != count:
             raise FormatError(
-                f"{self.header.path}: {count} frames, and {len(groups)} items that describe frames",
+                f"{self.header.path}: it has {count} frames, and {len(groups)} items that describe"
+                " frames",
                 needed="one item of PerFrameFunctionalGroupsSequence for each frame",
                 cure=_CURE,
             )

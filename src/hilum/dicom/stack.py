@@ -160,7 +160,7 @@ def _refuse_several_pictures(frames: Sequence[Frame], source: Path) -> None:
     if len(frames) > 1:
         names = some(frame.path.name for frame in frames)
         raise FormatError(
-            f"{source}: {len(frames)} pictures in one series ({names})",
+            f"{source}: it holds {len(frames)} pictures in one series ({names})",
             needed="one picture, or slices of a volume",
             cure="name one of the files",
         )
@@ -209,7 +209,7 @@ def _refuse_several_series(images: Sequence[ImageFile], source: Path) -> None:
         for uid, files in series.items()
     )
     raise FormatError(
-        f"{source}: {len(series)} series in one folder\n{listed}",
+        f"{source}: it holds {len(series)} series\n{listed}",
         needed="one series",
         cure="put each series into a folder of its own",
     )
@@ -221,7 +221,7 @@ def _refuse_partial_rescaling(frames: Sequence[Frame], source: str) -> None:
     rescaled = any(frame.rescale != (1, 0) for frame in frames)
     if silent and rescaled and len(silent) < len(frames):
         raise FormatError(
-            f"{source}: {len(silent)} of {len(frames)} slices without RescaleIntercept, the first"
+            f"{source}: {len(silent)} of {len(frames)} slices have no RescaleIntercept, the first"
             f" {silent[0].path.name}",
             needed="RescaleSlope and RescaleIntercept in every slice, or in none",
             cure="export the series again from the source",

@@ -223,10 +223,10 @@ def _refuse_unidentified(header: Dataset, path: Path) -> None:
     missing = [name for name in _IDENTITY if not header.get(name)]
     if missing:
         raise FormatError(
-            f"{path}: without {', '.join(missing)}",
+            f"{path} has no {', '.join(missing)}",
             needed="images whose study, series and instance are named: what is written about them"
             " refers to them by these",
-            cure="export the series again from the source; or write NIfTI",
+            cure="export the series again from the source, or write NIfTI: formats='nifti'",
         )
 
 

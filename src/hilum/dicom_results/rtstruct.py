@@ -97,7 +97,7 @@ def make_rtstruct(
     """
     if not labels.geometry.is_close(stack.geometry):
         raise GeometryError(
-            f"labels on another grid than {stack.source}",
+            f"the labels lie on another grid than {stack.source}",
             needed="labels on the grid of the images that they are of",
             cure="resample them onto it",
         )

@@ -100,13 +100,13 @@ class Segmentation:
         asked = find_named("kind", "kinds", kind, KINDS)
         if not labels.geometry.is_close(stack.geometry):
             raise GeometryError(
-                f"labels on another grid than {stack.source}",
+                f"the labels lie on another grid than {stack.source}",
                 needed=f"labels on its grid of {stack.geometry.shape} voxels",
                 cure="give the source that was segmented",
             )
         if not table.foreground:
             raise LabelError(
-                "a label table without a label beside the background",
+                "the label table has no label beside the background",
                 needed="at least one label, which becomes a segment",
             )
         array = stack.to_frames(labels.array[0])  # (N, rows, columns)

@@ -140,7 +140,7 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
     size = 4 * math.prod(shape)
     where = Path(tempfile.gettempdir()) if folder is None else folder
     free = shutil.disk_usage(where).free
-    lack = f"{free / 2**30:.1f} GiB free" if size > free else ""
+    lack = f"only {free / 2**30:.1f} GiB are free" if size > free else ""
     with tempfile.TemporaryFile(dir=where, buffering=0) as file:
         try:
             if not lack:
@@ -150,7 +150,7 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
         except OSError as error:
             # a file system that cannot say how much it has: what is free was looked at
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                lack = f"no room for a temporary file: {error.strerror or error}"
+                lack = f"a temporary file cannot be made: {error.strerror or error}"
         if lack:
             raise ResourceError(
                 f"{where}: {lack}",

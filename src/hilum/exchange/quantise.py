@@ -163,7 +163,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
     patients = len(_patients(cases.values()))
     if patients <= FEWEST_PATIENTS:
         raise UsageError(
-            f"{dataset.root}: {counted(len(cases), 'annotated case')} of"
+            f"{dataset.root} has {counted(len(cases), 'annotated case')} of"
             f" {counted(patients, 'patient')} beside the test cases",
             needed=(
                 f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS}"

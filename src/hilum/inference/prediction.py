@@ -270,8 +270,8 @@ class LabelWriter(PredictionWriter[Prediction]):
         _choose_formats(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
             raise UsageError(
-                f"label {max(table.ids)} in a picture",
-                needed=f"ids to {MOST_IN_PICTURES}",
+                f"a picture cannot hold the label {max(table.ids)}",
+                needed=f"labels of at most {MOST_IN_PICTURES}",
                 cure="formats='nifti'",
             )
         super().__init__(out, "labels.json", table.model_dump_json(indent=2) + "\n")

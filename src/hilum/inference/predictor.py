@@ -390,7 +390,7 @@ def _check_alpha(model: RunnableModel, alpha: float) -> None:
     """
     if model.confidence is None:
         raise UsageError(
-            f"alpha={alpha:g}, or contours, for a model that carries no confidence",
+            f"alpha={alpha:g} or contours were given, and the model carries no confidence",
             needed="a model whose training learnt one on its validation cases",
             cure="leave out alpha and contours, or train the model anew: hilum train",
         )

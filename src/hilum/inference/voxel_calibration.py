@@ -286,7 +286,7 @@ class VoxelCalibration(Record):
         """
         if not len(counts.voxels) == len(volumes_ml) == len(self.regions):
             raise UsageError(
-                f"{len(counts.voxels)} counted regions and {len(volumes_ml)} volumes",
+                f"there are {len(counts.voxels)} counted regions and {len(volumes_ml)} volumes",
                 needed=f"{len(self.regions)}: {', '.join(one.region for one in self.regions)}",
             )
         regions = tuple(

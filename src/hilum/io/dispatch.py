@@ -401,10 +401,10 @@ def _refuse_folder(path: Path) -> NoReturn:
         for entry in path.iterdir()
         if entry.is_dir() and series_folder(entry) is not None
     )
-    kind, cure = "a folder without DICOM files", "check the path"
+    kind, cure = "it is a folder without DICOM files", "check the path"
     if below:
         listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
-        kind = f"a folder of {len(below)} folders of DICOM files ({listed})"
+        kind = f"it is a folder of {len(below)} folders of DICOM files ({listed})"
         cure = f"name one of them, e.g. {path / below[0]}"
     raise FormatError(
         f"{path}: {kind}", needed="a folder of one DICOM series, or an image file", cure=cure

@@ -166,7 +166,8 @@ def _check(spec: NetworkSpec) -> None:
         )
     if spec.strides[0] != (1, 1, 1) or min(min(stride) for stride in spec.strides) < 1:
         raise UsageError(
-            f"strides {spec.strides}", needed="strides of at least 1, the first stage's (1, 1, 1)"
+            f"the strides {spec.strides} make no U-Net",
+            needed="strides of at least 1, the first stage's (1, 1, 1)",
         )
     if min(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks) < 1:
         raise UsageError(

@@ -265,7 +265,7 @@ def parse_destination(text: str) -> Destination:
     found = _PEER.fullmatch(text)
     if found is None or not 0 < int(found["port"]) <= 65535:
         raise UsageError(
-            f"destination {text!r}",
+            f"{text!r} is no destination",
             needed="TITLE@HOST:PORT for C-STORE, or http://... or https://... for DICOMweb",
             cure="e.g. ORTHANC@127.0.0.1:4242",
         )

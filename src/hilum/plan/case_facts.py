@@ -154,7 +154,7 @@ def measure_case(
     """
     if image.channels != len(channels):
         raise DataError(
-            f"case {case_id}: {counted(image.channels, 'channel')}",
+            f"case {case_id} has {counted(image.channels, 'channel')}",
             needed=f"{len(channels)} channels ({', '.join(channels)})",
             cure="add the missing channels, or leave the case out",
         )

@@ -89,7 +89,7 @@ def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
     """
     if len(regions) != len(table.regions):
         raise LabelError(
-            f"{len(regions)} channels for {len(table.regions)} regions",
+            f"there are {len(regions)} channels for {len(table.regions)} regions",
             needed="one channel for each region",
         )
     labels = np.zeros(regions.shape[1:], dtype=np.int32)

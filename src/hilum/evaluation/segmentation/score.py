@@ -407,8 +407,8 @@ def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:
     unknown = sorted({*found, lowest} - ids)
     if unknown:
         raise LabelError(
-            f"{'label' if len(unknown) == 1 else 'labels'} {', '.join(map(str, unknown[:_SHOWN]))}"
-            f" in the {name}",
+            f"the {name} holds labels that are not in the label table:"
+            f" {', '.join(map(str, unknown[:_SHOWN]))}",
             needed=f"labels among {sorted(ids)}",
             cure="score with the label table that belongs to these files",
         )

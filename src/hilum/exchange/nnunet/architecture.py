@@ -117,8 +117,8 @@ def network_spec(
     widest = max(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks, inputs, outputs)
     if widest > _WIDEST:
         raise ModelError(
-            f"{source}: features {spec.features}, blocks {spec.encoder_blocks}"[:200],
-            needed=f"at most {_WIDEST} each",
+            f"{source}: a stage is too large: {spec.features}, {spec.encoder_blocks}"[:200],
+            needed=f"at most {_WIDEST} features and blocks a stage",
             cure="predict with nnU-Net itself",
         )
     wrong = [
@@ -131,7 +131,7 @@ def network_spec(
     ]
     if wrong:
         raise ModelError(
-            f"{source}: a {name} with {', '.join(wrong)}",
+            f"{source}: hilum cannot build a {name} with {', '.join(wrong)}",
             needed="instance norm (eps 1e-5, affine), leaky ReLU of slope 0.01, strided"
             " convolutions, plain residual blocks",
             cure="predict with nnU-Net itself",

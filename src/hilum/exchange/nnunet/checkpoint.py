@@ -154,7 +154,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> Entries:
         entries[name] = info
     if len(folders) != 1 or "data.pkl" not in entries:
         raise ModelError(
-            f"{path}: a zip file without a checkpoint in it",
+            f"{path} is a zip file without a checkpoint in it",
             needed=_AS_TORCH,
             cure="copy the file again from where it was made",
         )
@@ -223,7 +223,7 @@ def _describe(data: bytes, path: Path) -> object:
         ValueError, TypeError, LookupError: it is damaged, or not as torch.save writes it.
     """
     if data[:2] != b"\x80\x02":
-        raise ValueError("another protocol than 2, which torch.save writes")
+        raise ValueError("the pickle has another protocol than 2, which torch.save writes")
     stack: list[object] = []
     marks: list[int] = []
     memo: dict[int, object] = {}
@@ -267,7 +267,7 @@ def _find_global(name: str, path: Path) -> object:
 def _extend(parts: list[object]) -> object:
     owner, *items = parts
     if type(owner) is not list:
-        raise ValueError("parts for a list that is none")
+        raise ValueError("the pickle adds elements to an object that is not a list")
     owner.extend(items)
     return owner
 
@@ -276,11 +276,11 @@ def _update(parts: list[object]) -> object:
     """Enter keys and values into a dictionary; keys may be texts and small integers only."""
     owner, *items = parts
     if type(owner) is not dict:
-        raise ValueError("entries for a dictionary that is none")
+        raise ValueError("the pickle adds entries to an object that is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         # others' hashes can be made to hang or crash
         if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
-            raise ValueError(f"a dictionary's key that is a {type(key).__name__}")
+            raise ValueError(f"a key of a dictionary has the type {type(key).__name__}")
         owner[key] = value
     return owner
 
@@ -288,7 +288,7 @@ def _update(parts: list[object]) -> object:
 def _call(parts: list[object]) -> object:
     name, given = parts
     if not isinstance(name, _Name) or type(given) is not tuple:
-        raise ValueError("a call of something that is no name")
+        raise ValueError("the pickle calls an object that is not a named function")
     return name.make(given)
 
 
@@ -296,10 +296,10 @@ def _storage(parts: list[object]) -> Storage:
     """Read what torch writes: ("storage", type, entry, device, elements)."""
     (entry,) = parts
     if type(entry) is not tuple or len(entry) != 5 or entry[0] != "storage":
-        raise ValueError("a storage that is none")
+        raise ValueError("a storage of a tensor is not described as torch.save does")
     _, dtype, key, _, count = entry
     if not isinstance(dtype, torch.dtype) or type(key) is not str or len(key) > _MOST_NAME:
-        raise ValueError("a storage without a type or a name")
+        raise ValueError("a storage of a tensor has no type or no name")
     return Storage(key, dtype, _natural(count))
 
 
@@ -337,7 +337,7 @@ def _same(kind: type[object], given: tuple[object, ...]) -> object:
     """Return the object itself: a copy could be asked for a million times."""
     value = given[0]
     if type(value) is not kind:
-        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+        raise ValueError(f"an object has the type {type(value).__name__} and not {kind.__name__}")
     return value
 
 
@@ -345,22 +345,25 @@ def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
     """Return a view of a storage that stays within it and has no element more than once."""
     storage, offset, shape, strides, *_ = given
     if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-        raise ValueError("a tensor without a storage, a shape or strides")
+        raise ValueError("a tensor has no storage, shape or strides")
     if len(shape) > _MOST_AXES:
-        raise ValueError(f"a tensor of {len(shape)} axes, more than {_MOST_AXES}")
+        raise ValueError(f"a tensor has {len(shape)} axes, more than {_MOST_AXES}")
     if len(shape) != len(strides):
-        raise ValueError(f"a tensor of {len(shape)} axes with {len(strides)} strides")
+        raise ValueError(f"a tensor has {len(shape)} axes and {len(strides)} strides")
     first, sizes, steps = _natural(offset), (*map(_natural, shape),), (*map(_natural, strides),)
     count = math.prod(sizes)
     last = first + sum((n - 1) * k for n, k in zip(sizes, steps, strict=True))
     if count and (last >= storage.elements or count > storage.elements):
-        raise ValueError(f"a tensor of shape {sizes} in a storage of {storage.elements} elements")
+        raise ValueError(
+            f"a tensor of shape {sizes} needs more than the {storage.elements} elements of its"
+            " storage"
+        )
     return StoredTensor(storage, first, sizes, steps)
 
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**48:
-        raise ValueError(f"a {type(value).__name__} that is no size")
+        raise ValueError(f"a size in it is {str(value)[:40]!r}, not a whole number from 0")
     return value
 
 

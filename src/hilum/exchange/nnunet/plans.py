@@ -164,7 +164,7 @@ def resolve_configuration(plans: Mapping[str, object], name: str, source: str) -
         entry = known.get(current)
         if not isinstance(entry, dict) or current in resolved:
             raise ModelError(
-                f"{source}: configuration {current[:80]!r}",
+                f"{source} has no usable configuration {current[:80]!r}",
                 needed=f"one of {', '.join(known)}, none its own parent",
                 cure="copy plans.json again from where the model was trained",
             )
@@ -202,7 +202,8 @@ def make_nnunet_plan(
     flat = len(patch) == 2
     if max(mirror_axes, default=0) >= len(patch):
         raise ModelError(
-            f"{described.folder}: mirrors along the axes {mirror_axes}",
+            f"{described.folder}: the model mirrors along the axes {mirror_axes}, which its"
+            " patch does not have",
             needed="axes of the patch",
             cure="predict with nnU-Net itself",
         )
@@ -293,8 +294,8 @@ def _refuse_unknown(
         )
     if not _TRAINERS.fullmatch(trainer):
         raise ModelError(
-            f"{described.folder}: trained by {trainer[:80]!r}, which may build another network or"
-            " predict in another way",
+            f"{described.folder} was trained by {trainer[:80]!r}, which may build another"
+            " network or predict in another way",
             needed="nnUNetTrainer, or one of nnU-Net's variants that change neither",
             cure="predict with nnU-Net itself",
         )
@@ -302,7 +303,7 @@ def _refuse_unknown(
     if reader not in _READERS:
         note = ", which takes spacings from a .json beside each image; NIfTI holds them itself"
         raise ModelError(
-            f"{source}: image_reader_writer {reader}{note if reader == 'Tiff3DIO' else ''}",
+            f"{source}: images are read by {reader}{note if reader == 'Tiff3DIO' else ''}",
             needed=f"one of {', '.join(_READERS)}",
             cure="predict with nnU-Net itself",
         )

@@ -78,7 +78,7 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
     trainer, name = notes.get("trainer_name"), _configuration_of(notes, folder, first)
     if not isinstance(trainer, str):
         raise ModelError(
-            f"{first}: no trainer_name",
+            f"{first} names no trainer (trainer_name)",
             needed="a checkpoint that nnU-Net v2 wrote",
             cure="import a checkpoint_final.pth or checkpoint_best.pth of nnU-Net v2",
         )
@@ -152,7 +152,7 @@ def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[s
     if not there:
         other = "best" if checkpoint == "final" else "final"
         raise ModelError(
-            f"{folder}: no fold_*/{name}",
+            f"{folder} holds no fold_*/{name}",
             needed=f"a folder fold_N with a {name}",
             cure=(
                 f"checkpoint='{other}', where there is a checkpoint_{other}.pth; else check that"

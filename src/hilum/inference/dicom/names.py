@@ -36,7 +36,7 @@ def segmentation_among(formats: Iterable[str]) -> Kind | None:
     found = [name for name in dict.fromkeys(formats) if name in SEGMENTATIONS]
     if len(found) > 1:
         raise UsageError(
-            f"formats {' and '.join(found)} together",
+            f"the formats {' and '.join(found)} were given together",
             needed="one kind of DICOM Segmentation, as all have the same file name",
             cure=f"formats={found[0]!r} alone",
         )

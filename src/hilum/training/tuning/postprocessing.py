@@ -425,8 +425,8 @@ def _confusion(
         b[reference == table.ignore] = k
     if (a < 0).any() or (b < 0).any():
         raise LabelError(
-            f"{case}: labels among {np.unique(reference)[:20].tolist()}, predicted"
-            f" {np.unique(predicted)[:20].tolist()}",
+            f"case {case} is annotated with the labels {np.unique(reference)[:20].tolist()} and"
+            f" predicted as {np.unique(predicted)[:20].tolist()}",
             needed=f"labels among {list(table.ids)}",
             cure="use a data set that has the model's own labels",
         )
