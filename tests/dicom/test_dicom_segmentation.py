@@ -301,17 +301,17 @@ def lose(path, change):
         (lambda d: d.PerFrameFunctionalGroupsSequence.pop(), "3 frames, and 2 items that describe"),
         (
             lambda d: d.PerFrameFunctionalGroupsSequence[1].pop("PlanePositionSequence"),
-            "frames that do not say where they lie",
+            "the frames do not say where they lie",
         ),
         (
             lambda d: d.SharedFunctionalGroupsSequence[0].pop("PlaneOrientationSequence"),
-            "frames that do not say where they lie",
+            "the frames do not say where they lie",
         ),
         (
             lambda d: [
                 one.pop("PlanePositionSequence") for one in d.PerFrameFunctionalGroupsSequence
             ],
-            "frames that do not say where they lie",
+            "the frames do not say where they lie",
         ),
     ],
 )  # fmt: skip
@@ -358,7 +358,7 @@ def test_frames_without_a_segment_are_refused(tmp_path, labels):
     data = pydicom.dcmread(path)
     del data.PerFrameFunctionalGroupsSequence[1].SegmentIdentificationSequence
     data.save_as(path)
-    with pytest.raises(FormatError, match="frames that do not say which segment they are of"):
+    with pytest.raises(FormatError, match="the frames do not say which segment they are of"):
         read_labels(path)
 
 

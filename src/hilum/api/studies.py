@@ -206,7 +206,7 @@ def _taken(channel: str, volume: SeriesVolume, because: str) -> TakenSeries:
 
 
 def _row(volume: SeriesVolume, scores: Mapping[str, Score]) -> SeriesRow:
-    """Describe a volume."""
+    """Make the row of the listing that describes a volume of a series."""
     kinds = (
         "" if "plane" in volume.label else volume.plane,
         volume.label,

@@ -46,6 +46,7 @@ def local_sources(
 
 
 def _service_of(sources: Sequence[Path | str], study: str | None) -> WebService:
+    """Return the DICOMweb service that was named; refuse other inputs beside it, or no study."""
     if len(sources) > 1 or study is None:
         raise UsageError(
             "a DICOMweb service was given"

@@ -92,7 +92,7 @@ def read_label_map(annotation: Annotation) -> Volume:
 
 
 def compose_masks(annotation: MaskFiles) -> tuple[Volume, int]:
-    """Make one label map of the masks of a case.
+    """Make one label map of the masks of a case; where masks overlap, the smaller one wins.
 
     Returns:
         The label map, and how many voxels more than one mask holds.

@@ -42,7 +42,7 @@ _NEAR_WHITE = 64
 
 @dataclass(frozen=True)
 class Conversion:
-    """Labels made of other numbers.
+    """Label ids that were made of fractions, probabilities or colours.
 
     Args:
         kind: the finding that this mends, a key of the doctor's `KINDS`.

@@ -99,7 +99,7 @@ class Coding:
         return vr
 
     def head(self, tag: int, vr: str, length: int) -> bytes:
-        """Write a header."""
+        """Write the header of a data element: tag, value representation and length."""
         start = self.tag_struct.pack(tag >> 16, tag & 0xFFFF)
         if not self.explicit or tag >> 16 == ITEM >> 16:
             return start + self.long.pack(length)
@@ -118,7 +118,7 @@ IMPLICIT = Coding(explicit=False)
 
 
 class Element(NamedTuple):
-    """An element's header.
+    """Header of a data element, and where its value lies.
 
     Args:
         tag: group and element.
@@ -146,7 +146,7 @@ def known_vr(tag: int) -> str:
 
 
 def read_head(data: bytes, at: int, coding: Coding) -> Element:
-    """Read a header.
+    """Read the header of the data element at a place.
 
     Raises:
         FormatError: the file ends before the value does, or this is no header.

@@ -96,6 +96,7 @@ def _is_explicit(data: bytes, at: int) -> bool:
 
 
 def _inflate(raw: bytes) -> bytes:
+    """Decompress a deflated data set."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw)
     except zlib.error as error:

@@ -41,7 +41,7 @@ class Heads:
     _found: dict[tuple[bytes, Coding, bool], _Head] = field(default_factory=dict)
 
     def make(self, key: bytes, coding: Coding, *, private: bool) -> _Head:
-        """Return what stands at a header."""
+        """Return the length of a header, and the attribute whose text is noted, from a cache."""
         if (key, coding, private) not in self._found:
             self._found[key, coding, private] = self._make(key, coding, private=private)
         return self._found[key, coding, private]
@@ -65,7 +65,7 @@ class Heads:
 
 @dataclass
 class Harvest:
-    """A walk over removed sequences.
+    """Collects the texts of sequences that are removed.
 
     Args:
         data: bytes of the file.

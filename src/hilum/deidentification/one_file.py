@@ -165,6 +165,7 @@ def mark(data_set: bytes, coding: Coding, options: Options) -> bytes:
 
 
 def _code(code: str, meaning: str, coding: Coding) -> bytes:
+    """Write the item of a sequence that holds one code of DICOM."""
     content = b"".join(
         (
             coding.element(0x00080100, "SH", code.encode("ascii")),

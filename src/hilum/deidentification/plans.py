@@ -17,7 +17,7 @@ PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 class Plan(NamedTuple):
-    """Decision about a header.
+    """What is done with a data element of this header.
 
     Args:
         attribute: kind, tag and value representation; by the dictionary where the latter was lost.
@@ -77,7 +77,7 @@ class Plans:
         return self._levels[place, coding, sweep]
 
     def make(self, key: bytes, level: Level) -> int | Plan:
-        """Decide about a header.
+        """Decide what is done with data elements of this header.
 
         Raises:
             FormatError: it is none.

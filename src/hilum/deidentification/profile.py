@@ -142,6 +142,8 @@ _NOWHERE = Place()
 
 @dataclass(frozen=True)
 class _Table:
+    """Contents of table.json."""
+
     edition: str
     attributes: dict[int, Rule]
     groups: dict[int, Rule]

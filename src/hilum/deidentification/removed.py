@@ -85,7 +85,7 @@ class Removed:
             self.values.setdefault((attribute, charset), set()).add(value)
 
     def add(self, other: Removed) -> None:
-        """Add what another file lost."""
+        """Add the values that were removed from another file."""
         for source, values in other.values.items():
             self.values.setdefault(source, set()).update(values)
         self.counts.update(other.counts)

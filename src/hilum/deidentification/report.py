@@ -228,6 +228,7 @@ def _found(report: DeidentificationReport) -> Iterator[str]:
 
 
 def _list(report: DeidentificationReport) -> Iterator[str]:
+    """Yield the table of removed values that may identify somebody."""
     values = [one for one in report.values if one.identifies]
     yield f"\n## Removed values that may identify somebody ({len(values)})\n"
     yield "| kind | value | was in |\n|---|---|---|"
@@ -238,6 +239,7 @@ def _list(report: DeidentificationReport) -> Iterator[str]:
 
 
 def _files(report: DeidentificationReport) -> Iterator[str]:
+    """Yield the table of source files, their outputs and remarks."""
     yield f"\n## Files ({len(report.files)})\n"
     yield "| source | output | remarks |\n|---|---|---|"
     for one in report.files[:_SHOWN]:

@@ -208,7 +208,7 @@ class _Rewriter:
         return element
 
     def _value(self, plan: Plan, element: Element, coding: Coding) -> tuple[bytes | None, int]:
-        """Remove or replace a value."""
+        """Remove or replace the value of an element, and note what was removed."""
         attribute, after = plan.attribute, end_of(self.data, element, coding)
         raw = self.data[element.value : after]
         new = b"" if plan.action is Action.REMOVE else self._replace(plan, raw)

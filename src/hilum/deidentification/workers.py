@@ -50,7 +50,7 @@ class Found:
 
 
 class FirstPass:
-    """De-identifies files by their paths.
+    """De-identifies the file at a path, in any process.
 
     Args:
         key: the user's.
@@ -75,7 +75,7 @@ class FirstPass:
 
 
 class SecondPass:
-    """Searches files by their paths.
+    """Searches the output at a path for removed values, in any process.
 
     Args:
         question: what is searched for.
@@ -85,7 +85,7 @@ class SecondPass:
         self._finder = Finder(question)
 
     def __call__(self, path: Path) -> Found:
-        """Return what was found."""
+        """Return the removed values that stand in a file, and their places."""
         before = self._finder.walked
         places = self._finder.search(path)
         return Found(places, self._finder.walked > before)

@@ -82,6 +82,7 @@ def annotation_kind(path: Path) -> Kind | None:
 
 @lru_cache(maxsize=100_000)
 def _kind(path: Path, *_: int) -> Kind | None:
+    """Recognise an annotation by its header; cached by path, time and size of the file."""
     if path.is_file() and is_dicom_file(path):
         with suppress(Exception), keep_quiet():  # reading it says what is wrong with it
             header = read_until(path, _MODALITY + 1)

@@ -118,6 +118,7 @@ def commitment_report(
 
 
 def _reference(pair: tuple[str, str]) -> Dataset:
+    """Make the item that refers to an instance, given by SOP class and instance UID."""
     from pydicom.dataset import Dataset
 
     item = Dataset()

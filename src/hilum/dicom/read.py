@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def modality(path: Path) -> str:
-    """Return the modality ("CT", "MR") of the first header that states one; "" where none does.
+    """Return the modality ("CT", "MR") of the first image; "" where no header states one.
+
+    Annotations, reports and other companions of images are passed over.
 
     Raises nothing.
     """

@@ -71,6 +71,7 @@ def _folders_near(annotation: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and those below it, down to a depth."""
     yield folder
     with suppress(OSError):
         for entry in sorted(folder.iterdir()) if depth else ():
@@ -150,6 +151,7 @@ def files_in(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=4096)
 def _files_at(folder: Path, _: int) -> tuple[Path, ...]:
+    """List the DICOM files of a folder; cached by the folder and a number of its state."""
     return tuple(
         one
         for one in sorted(folder.iterdir())

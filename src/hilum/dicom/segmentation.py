@@ -367,16 +367,18 @@ def _decode(data: Dataset) -> Iterator[NDArray[np.integer]]:
 
 
 def _no_place(path: Path) -> FormatError:
+    """Return the error of frames without a position."""
     return FormatError(
-        f"{path}: frames that do not say where they lie",
+        f"{path}: the frames do not say where they lie",
         needed="position, orientation and pixel spacing of each frame",
         cure=_CURE,
     )
 
 
 def _no_segment(path: Path) -> FormatError:
+    """Return the error of frames without a segment."""
     return FormatError(
-        f"{path}: frames that do not say which segment they are of",
+        f"{path}: the frames do not say which segment they are of",
         needed="PerFrameFunctionalGroupsSequence with SegmentIdentificationSequence",
         cure=_CURE,
     )

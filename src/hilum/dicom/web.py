@@ -42,7 +42,7 @@ def web_address(address: str) -> str:
 
 
 class WebService:
-    """A DICOMweb service.
+    """Client of a DICOMweb service: retrieves a study and stores files.
 
     A user and password are taken from the address, or from the file .netrc in the home folder.
 

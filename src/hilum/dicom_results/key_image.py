@@ -27,7 +27,7 @@ SERIES_NUMBER = 9400
 
 @dataclass(frozen=True, eq=False)
 class KeyImage:
-    """One picture.
+    """A picture of a source frame with its result drawn in.
 
     Args:
         pixels: (Y, X, 3) sRGB.

@@ -82,7 +82,7 @@ def print_page(page: Page) -> bytes:
 
 
 def _first(page: Page) -> Figure:
-    """Lay out the first page."""
+    """Lay out the first page of a report: facts, warnings, pictures and table."""
     sheet, line = _sheet(page)
     for number, (name, value) in enumerate(page.facts):
         column, below = number % 2, number // 2

@@ -23,7 +23,7 @@ _TEMPORAL_PREDECESSOR = "121348"
 
 @dataclass(frozen=True)
 class Predecessor:
-    """An earlier object.
+    """The earlier DICOM result that a new one replaces.
 
     Args:
         instance: its SOPInstanceUID.
@@ -74,7 +74,7 @@ def _subject(data: Dataset) -> tuple[str, ...]:
 
 
 def _named_in(data: Dataset) -> Predecessor | None:
-    """Return the predecessor that an object names; None where it names none."""
+    """Read which earlier result an object says it replaces; None where it names none."""
     for study in data.get("PredecessorDocumentsSequence") or ():
         for series in study.ReferencedSeriesSequence:
             (item,) = series.ReferencedSOPSequence

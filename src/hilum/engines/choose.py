@@ -127,6 +127,7 @@ def _openvino(source: EngineSource, options: EngineOptions) -> Engine:
 
 
 def _onnx(source: EngineSource, options: EngineOptions) -> Engine:
+    """Make ONNX Runtime's engine; refuse a model that was not exported for it."""
     from hilum.engines.onnx_engine import OnnxEngine, resolve_precision
 
     resolve_precision(options.precision)
@@ -136,6 +137,7 @@ def _onnx(source: EngineSource, options: EngineOptions) -> Engine:
 
 
 def _not_exported(source: EngineSource, name: str) -> UsageError:
+    """Return the error of an engine that a model was not exported for."""
     held = ", ".join(source.exported_for) or "weights of torch"
     return UsageError(
         f"engine={name!r} was chosen for a model that was not exported for it",

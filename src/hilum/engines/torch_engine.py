@@ -214,6 +214,7 @@ class TorchEngine:
             torch.set_num_threads(before)
 
     def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network on patches in numpy: to the device, through it, and back."""
         images = torch.from_numpy(np.require(patches, dtype=np.float32, requirements=["C", "W"]))
         on_cuda = self.torch_device.type == "cuda"
         if on_cuda:

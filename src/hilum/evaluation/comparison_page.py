@@ -111,7 +111,13 @@ def comparison_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tupl
 def difference_table(
     differences: Sequence[Difference], *, classes: bool, scaled: bool
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the header and the rows of a table of differences, those of classes or label maps."""
+    """Return the header and the rows of a table of differences.
+
+    Args:
+        differences: one a row.
+        classes: they are of classes, not of label maps.
+        scaled: distances are in mm; else in pixels, as the pictures state no scale.
+    """
     margins = any(one.margin is not None for one in differences)
     permuted = any(one.p_permutation is not None for one in differences)
     head = ["of" if classes else "region", "metric", "a", "b", "difference", "interval"]
@@ -203,7 +209,7 @@ def allowed_difference(one: Difference, name: str, patients: int, level: float) 
 
 
 def row_name(part: str, metric: str, *, scaled: bool = True) -> str:
-    """Name a metric of a part for people: Dice of liver."""
+    """Name a metric of a part for people, see `title`: Dice of liver."""
     return f"{title(metric, scaled=scaled)} of {part or 'all'}"
 
 

@@ -160,7 +160,7 @@ def difference_range(name: str) -> tuple[float, float]:
 
 
 def title(metric: str, *, scaled: bool = True) -> str:
-    """Give a metric's name for people, with pixels for mm where the images have no scale."""
+    """Give a metric's name for people: with mm, or where not `scaled` with pixels."""
     known = metric_of(metric)
     return (not scaled and known.unscaled) or known.title
 

@@ -102,12 +102,12 @@ class ClassPrediction:
 
     @property
     def patches(self) -> dict[str, int]:
-        """A classifier sees no patches."""
+        """Return {}: a classifier runs no patches."""
         return {}
 
     @property
     def confidence(self) -> None:
-        """A classifier's is its prediction set."""
+        """Return None: the confidence of a class is its prediction set."""
         return
 
     @property

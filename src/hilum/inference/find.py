@@ -90,7 +90,7 @@ class _Place:
 def find_cases(
     sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False
 ) -> tuple[Case, ...]:
-    """Find the cases of :func:`find`."""
+    """Find every case in what the user named, without the account of files, see `find`."""
     return find(sources, channels, annotated=annotated).cases
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Advance:
-    """Progress of a run.
+    """Progress of a prediction run over its cases, and the time left.
 
     Args:
         case: at hand.

@@ -411,6 +411,7 @@ class _Pipeline(Generic[P]):
         return read
 
     def _read(self, case: Case) -> _Read:
+        """Hash the inputs of a case, and read and preprocess it."""
         try:
             found = made_from(self.predictor, case)  # before it is read: files may change later
         except HilumError:
@@ -419,6 +420,8 @@ class _Pipeline(Generic[P]):
         return self.predictor.prepare(case), found
 
     def _predict(self, case: Case, prepared: Prepared, memory: MemoryPlan) -> P:
+        """Predict a prepared case, while the one before is written."""
+
         def report(done: int, total: int) -> None:
             if self._writing is not None and self._writing[2].done():
                 self._collect_written()

@@ -82,6 +82,7 @@ def _clean(value: object) -> object:
 
 
 def _spacing(spacing: tuple[float, float, float] | None, dimensions: int) -> str:
+    """Say to which spacing an image is resampled inside."""
     if spacing is None:
         own = (
             "pixels, as the training pictures have no sure scale," if dimensions == 2 else "spacing"

@@ -242,6 +242,7 @@ def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
 
 
 def _choose_formats(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
+    """Return the formats of these names; "auto" is PNG for a picture, else NIfTI."""
     usual = "png" if picture else "nifti"
     segmentation_among(names)
     return [

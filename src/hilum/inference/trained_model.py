@@ -258,6 +258,7 @@ def seal_card(folder: Path | str) -> str:
 
 
 def _save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors."""
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in network.state_dict().items()

@@ -274,7 +274,7 @@ class VoxelCalibration(Record):
     def judge(
         self, counts: VoxelCounts, volumes_ml: Sequence[float], alpha: float = ALPHA
     ) -> CaseConfidence:
-        """Judge a predicted case.
+        """Compute volume intervals, contours and expected Dice of a predicted case.
 
         Args:
             counts: of its voxels, from the network's logits.

@@ -33,7 +33,7 @@ _MOST = 100_000  # files of a series
 
 
 def grid_notes(path: Path) -> tuple[float, tuple[str, ...]]:
-    """Find what ITK fills in.
+    """Find what a header of ITK lacks, so that ITK fills it in.
 
     Returns:
         Millimetres of the unit in which lengths are stored, and one note for each thing that is

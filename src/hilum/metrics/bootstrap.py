@@ -373,6 +373,7 @@ def _medians(values: Numbers, weights: Integers) -> Numbers:
 
 
 def _check_arrays(arrays: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
+    """Return the inputs as arrays; refuse other than one row a case in each."""
     tables = [np.asarray(array) for array in arrays]
     if not all(table.ndim for table in tables) or len({len(table) for table in tables}) != 1:
         raise UsageError(

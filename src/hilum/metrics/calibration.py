@@ -268,6 +268,7 @@ class _Binned:
 
 
 def _check_bins(bins: int, equal: Bins) -> None:
+    """Refuse no bins, and bins equal in something unknown."""
     if bins < 1 or equal not in ("mass", "width"):
         raise UsageError(
             f"bins is {bins}, equal is {equal!r}",

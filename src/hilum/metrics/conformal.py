@@ -216,6 +216,7 @@ def _two(probability: Numbers) -> Numbers:
 
 
 def _check_thresholds(thresholds: ArrayLike, shape: tuple[int, ...]) -> Numbers:
+    """Return the thresholds as an array of that shape; refuse others, and values above 1."""
     values = np.asarray(thresholds, dtype=np.float64)
     if values.shape != shape or not (values <= 1).all():
         raise UsageError(

@@ -85,6 +85,7 @@ def _benefit(found: Counts, alarms: Counts, cases: Counts, risks: Numbers) -> Nu
 def _net_benefit_at(
     probability: Numbers, positive: Flags, weights: Numbers, *, threshold: float
 ) -> Numbers:
+    """Compute the net benefit of resamples (B, N) of the cases at one threshold, (B,)."""
     risks = _check_risks([threshold])
     treated = weights * (probability >= risks)
     found = treated @ positive.astype(np.float64)
@@ -92,6 +93,7 @@ def _net_benefit_at(
 
 
 def _check_risks(thresholds: ArrayLike) -> Numbers:
+    """Return the thresholds of risk as an array (T,); refuse those outside 0 to below 1."""
     risks = np.asarray(thresholds, dtype=np.float64)
     if risks.ndim != 1 or not ((risks >= 0) & (risks < 1)).all():
         raise UsageError(

@@ -244,6 +244,7 @@ def _areas(
 def _ends(
     estimate: float, half: float, transform: Literal["logit", "plain"]
 ) -> tuple[float, float]:
+    """Return the ends of an interval around an AUROC, within 0 to 1."""
     if transform == "plain":
         return max(0.0, estimate - half), min(1.0, estimate + half)
     centre, reach = float(logit(estimate)), half / (estimate * (1 - estimate))  # the delta method

@@ -201,6 +201,7 @@ def calibration_gap(curve: CalibrationCurve) -> float:
 
 
 def _check_counts(voxels: ArrayLike, reference: ArrayLike) -> tuple[Numbers, Numbers]:
+    """Return counts of voxels and of those in the reference as arrays; refuse impossible ones."""
     total = np.asarray(voxels, dtype=np.float64)
     hits = np.asarray(reference, dtype=np.float64)
     if total.shape != hits.shape or total.shape[-1:] != (BINS,) or not (hits <= total).all():

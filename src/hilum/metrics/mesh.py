@@ -34,7 +34,7 @@ _CHUNK = 20_000
 
 @dataclass(frozen=True)
 class Mesh:
-    """Pieces of a surface.
+    """Triangles of a surface, or segments of an outline, with their areas.
 
     Args:
         corners: (N, 3, 3) mm along (Z, Y, X) of the corners of N triangles, or (N, 2, 3) of the
@@ -47,7 +47,7 @@ class Mesh:
 
     @property
     def centres(self) -> Numbers:
-        """(N, 3) mm."""
+        """Centres of the pieces, (N, 3) mm."""
         return np.asarray(self.corners.mean(axis=1))
 
     def distances_to(self, other: Mesh) -> Numbers:

@@ -304,6 +304,7 @@ def _macro_auroc(scores: Numbers, truth: Flags, weights: Numbers) -> Numbers:
 
 
 def _auprc(ranked: _Ranked) -> Numbers:
+    """Compute the average precision of each resample from cases in the order of their scores."""
     found, called = (
         np.cumsum(ranked.positives, axis=1),
         np.cumsum(ranked.positives + ranked.negatives, axis=1),
@@ -353,6 +354,7 @@ def _point(curve: Roc, merit: Numbers) -> OperatingPoint:
 
 
 def _check_columns(scores: ArrayLike, present: ArrayLike) -> tuple[Numbers, Flags]:
+    """Return scores and labels (N, K) as arrays; refuse other shapes and NaN."""
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or np.isnan(values).any():
         raise UsageError(

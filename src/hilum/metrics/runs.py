@@ -139,6 +139,7 @@ def runs_test(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> RunsTest:
 
 
 def _table(values: ArrayLike) -> Numbers:
+    """Return values (G, S) as an array; refuse another shape."""
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not table.shape[1]:
         raise UsageError(

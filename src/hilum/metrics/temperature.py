@@ -300,6 +300,7 @@ def _check_kind(kind: Link) -> None:
 
 
 def _table(logits: ArrayLike) -> Numbers:
+    """Return logits (N, K') as an array; refuse another shape, and infinite or NaN ones."""
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or not np.isfinite(values).all():
         raise UsageError(

@@ -201,6 +201,7 @@ def _create(name: str, in_channels: int) -> Any:
 
 
 def _without_map(name: str) -> UsageError:
+    """Return the error of a backbone without a feature map."""
     return UsageError(
         f"the features of backbone={name!r} have no place in the picture",
         needed="a backbone with a feature map",

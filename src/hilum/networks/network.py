@@ -68,6 +68,7 @@ class Network(nn.Module, ABC):
         """
 
     def _run(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
+        """Run the levels; of a 2D network on each slice, with Z dropped and brought back."""
         check_input(image, self.in_channels)
         if self.dimensions == 3:
             return self.levels(image.contiguous(memory_format=torch.channels_last_3d), deep=deep)

@@ -136,6 +136,7 @@ def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, na
 
 
 def _replace_children(module: nn.Module, replace: dict[str, Callable[[Any], nn.Module]]) -> None:
+    """Replace the layers of a module, at any depth, by the name of their type."""
     for name, child in list(module.named_children()):
         _replace_children(child, replace)
         make = replace.get(type(child).__name__)

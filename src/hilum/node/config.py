@@ -107,6 +107,7 @@ class ServedModel(_Part):
 
     @model_validator(mode="after")
     def _is_understood(self) -> Self:
+        """Refuse a rule that cannot be read and formats that do not exist."""
         try:
             parse_rule(self.rule or ANY)
             if self.formats:
@@ -174,6 +175,7 @@ class NodeConfig(_Part):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        """Refuse names that stand twice, destinations that are not there, and TLS without a key."""
         for names in ([one.name for one in self.models], [one.name for one in self.destinations]):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -108,6 +108,7 @@ class Node:
         self._ending.close()
 
     def _start_threads(self) -> None:
+        """Start the threads that predict, confirm, clean up and send to each destination."""
         self._begin("predict", self._predict_next)
         self._begin("confirm", self._confirm_next)
         self._begin("clean", self._clean, _CLEANING_SECONDS)
@@ -147,6 +148,7 @@ class Node:
             _log.warning("%d predictions or sendings that were given up are tried again", again)
 
     def _serve_status(self, ending: ExitStack) -> StatusServer | None:
+        """Serve the status page where the settings give it a port."""
         if self.config.status_port is None:
             return None
         server = StatusServer(self.config, self.port, self._queue, self._counters)
@@ -257,6 +259,7 @@ class Node:
             )
 
     def _results(self, result: JobResult) -> list[Result]:
+        """List the DICOM files among those that a run wrote."""
         found = []
         for path in result.files:
             key = read_key(path)

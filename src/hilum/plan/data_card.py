@@ -246,6 +246,7 @@ def _column(name: str, cells: Sequence[str]) -> ColumnSummary:
 
 
 def _measurements(fingerprint: Fingerprint) -> Measurements:
+    """Summarise a fingerprint's shapes, spacings and orientations."""
     cases = fingerprint.cases
     return Measurements(
         cases=len(cases),

@@ -214,7 +214,7 @@ def _measure(
 def summarise_training_images(fingerprint: Fingerprint, *, scaled: bool) -> TrainingRanges:
     """Return the ranges of the fingerprint's images.
 
-    Without spacings where they have no physical scale.
+    Without spacings where they have no physical scale, which is `scaled` false.
     """
     cases = fingerprint.cases
     pictures = all(min(case.shape) == 1 for case in cases)

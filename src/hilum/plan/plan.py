@@ -101,6 +101,7 @@ class NetworkSpec(Record):
 
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> Self:
+        """Refuse lists of another length than the stages."""
         n = len(self.features)
         lists = (self.kernels, self.strides, self.encoder_blocks, self.decoder_blocks)
         if (found := [len(one) for one in lists]) != [n, n, n, n - 1]:

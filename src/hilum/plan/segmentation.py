@@ -53,6 +53,7 @@ class PostprocessingStep(Record):
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
+        """Refuse a step on the background, and a minimum that its kind has not."""
         if 0 in self.labels:
             raise ValueError(f"post-processing of {self.region!r} names the background (label 0)")
         if (self.kind == "minimum_volume") != (self.minimum > 0):

@@ -143,6 +143,7 @@ class Restore:
             )
 
     def _to_source(self, inside: NDArray[np.generic], *, fill: NDArray[np.generic]) -> Volume:
+        """Put an array of the cropped box back into the source's own grid."""
         out = np.empty((len(fill), *self.reoriented.shape), dtype=fill.dtype)
         out[:] = fill[:, np.newaxis, np.newaxis, np.newaxis]
         out[(slice(None), *self.box.slices)] = inside

@@ -141,6 +141,7 @@ def activate_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[n
 
 
 def _check_outputs(logits: NDArray[np.float32], table: LabelTable) -> None:
+    """Refuse logits of another number of outputs than the label table has."""
     if logits.ndim < 1 or len(logits) != table.outputs:
         names = [region.name for region in table.regions]
         raise LabelError(

@@ -244,6 +244,7 @@ def _box_around(
 
 
 def _union(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box around several."""
     z, y, x = (
         slice(min(side.start for side in sides), max(side.stop for side in sides))
         for sides in zip(*boxes, strict=True)

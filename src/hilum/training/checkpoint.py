@@ -151,6 +151,7 @@ def read_progress(path: Path) -> Progress:
 
 
 def _not_ours(path: Path, error: Exception) -> ModelError:
+    """Return the error of a checkpoint that another training wrote."""
     return ModelError(
         f"{path}: not a checkpoint of this training ({error})",
         needed="the checkpoint that this plan's training wrote",
@@ -159,6 +160,7 @@ def _not_ours(path: Path, error: Exception) -> ModelError:
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without it."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -222,6 +222,7 @@ def _parts(scores: Sequence[ClassScore]) -> list[int]:
 def _arrays(
     scores: Sequence[ClassScore], table: ClassTable
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return probabilities (N, K) of the cases, and which classes each has, (N, K)."""
     probabilities = np.array([score.probabilities for score in scores], dtype=np.float64).reshape(
         -1, len(table.names)
     )

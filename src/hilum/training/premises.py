@@ -247,6 +247,7 @@ def _of_case(case: Case) -> CasePremises:
 
 
 def _hash(annotation: Annotation | None) -> str:
+    """Hash an annotation's files and the ids of its labels; "" where there is none."""
     if annotation is None:
         return ""
     ids: Sequence[object] = ()
@@ -258,6 +259,7 @@ def _hash(annotation: Annotation | None) -> str:
 
 
 def _labels(table: LabelTable | None) -> str:
+    """Describe a label table in words, to compare two."""
     if table is None:
         return "none"
     return (

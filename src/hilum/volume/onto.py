@@ -190,6 +190,7 @@ def _separable(
 def _fill_outside(
     out: NDArray[np.generic], aligned: Aligned, shape: tuple[int, ...], fill: float
 ) -> None:
+    """Fill what lies outside of the source image."""
     value = fill_value(fill, out.dtype)
     for axis, (coordinates, n) in enumerate(zip(aligned.coordinates, shape, strict=True)):
         outside = np.flatnonzero((coordinates < -0.5 - _SAME) | (coordinates > n - 0.5 + _SAME))

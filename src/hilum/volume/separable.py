@@ -119,6 +119,7 @@ def make_linear_axis(coordinates: NDArray[np.float64], n: int) -> Axis:
 def _linear(
     coordinates: NDArray[np.float64], n: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the two neighbours of each coordinate, and their weights."""
     inside = np.clip(coordinates, 0, n - 1)
     low = np.floor(inside).astype(np.intp)
     share = inside - low
@@ -261,6 +262,7 @@ def interpolate(array: NDArray[np.generic], axes: Sequence[Axis]) -> NDArray[np.
 
 
 def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
+    """Interpolate a block (z, y, X) along its first axis."""
     made = np.empty((len(z.matrix), *block.shape[1:]), dtype=np.float32)
     lines, out = block.transpose(1, 0, 2), made.transpose(1, 0, 2)  # (y, z, X)
     rows = max(1, _DENSE // z.matrix.shape[1])

@@ -153,6 +153,7 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
 
 
 def _without(dataset: Dataset, out: Collection[str]) -> Dataset:
+    """Leave cases out of a data set."""
     cases, unlabelled = (
         tuple(case for case in group if case.id not in out)
         for group in (dataset.cases, dataset.unlabelled)
@@ -219,6 +220,7 @@ class _Copy:
         return True
 
     def _image_paths(self, case: Case) -> list[Path]:
+        """Name the image files of a case in the copy, one a channel."""
         if self.dataset.labels is None:
             return [self.folder / "images" / f"{case.id}{self.ending}"]
         trained = case.annotation is not None and case.id not in self.tests
@@ -395,6 +397,7 @@ def _row(
 
 
 def _csv(rows: Iterable[Mapping[str, str]]) -> str:
+    """Write rows as the text of a CSV table; the first row has every column."""
     first, *others = rows
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(first), lineterminator="\n")

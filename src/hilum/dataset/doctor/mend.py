@@ -63,6 +63,7 @@ def mend_images(case: Case, kinds: frozenset[str]) -> Mended:
 
 
 def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
+    """Refuse a file with a kind of fault that the user did not ask to mend."""
     if kind not in kinds:
         raise DataError(
             f"{path} needs mending ({kind}) that was not asked for",

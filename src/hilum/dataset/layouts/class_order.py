@@ -153,6 +153,7 @@ def _letter(name: str) -> float | None:
 
 
 def _word_in(name: str) -> float | None:
+    """Return the rank of a word of severity in a class name; None where it has none."""
     plain = f" {_plain(name)} "
     found = [
         rank for rank, words in enumerate(_SCALE) if any(f" {word} " in plain for word in words)

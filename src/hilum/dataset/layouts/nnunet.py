@@ -43,6 +43,7 @@ def _has_nnunet_shape(path: Path) -> bool:
 
 
 def _is_channelled(path: Path) -> bool:
+    """Return True if the images' names end in nnU-Net's number of a channel (_0000)."""
     facts = json_facts(path)
     if isinstance(facts.get("dataset"), dict):
         return True

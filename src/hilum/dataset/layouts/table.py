@@ -46,7 +46,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
-    """Open a table.
+    """Read a data set that a table describes, one row a case.
 
     Image, mask and region paths are relative to the table's folder, or to its images/, masks/ and
     regions/ folder; an image may be a folder with one DICOM series. Without a mask column, a file

@@ -68,7 +68,7 @@ _TURNS = tuple(
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs to look at.
+    """Pairs of pictures that may be copies, to be compared closely.
 
     Args:
         one: (P,) index of the first picture of each pair.

@@ -117,6 +117,7 @@ def _columns(
 
 
 def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:
+    """Split cases into training and test folds, by group and stratified by class."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)

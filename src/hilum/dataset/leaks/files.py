@@ -29,7 +29,7 @@ all, and of a file at least."""
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies that were found.
+    """Cases whose image files are the same byte for byte.
 
     Args:
         groups: cases whose files are the same byte for byte, sorted.
@@ -96,6 +96,7 @@ def _parts(files: _Files) -> Hashable:
 
 
 def _hash_of_parts(file: Path, length: int) -> bytes:
+    """Hash the size, beginning, middle and end of a file."""
     size, digest = file.stat().st_size, hashlib.blake2b(digest_size=16)
     with file.open("rb") as stream:
         for start in (0, (size - length) // 2, size - length):

@@ -118,6 +118,7 @@ def ask(removed: Removed, *, times: bool) -> Question:
 
 
 def _is_utf8(raw: bytes) -> bool:
+    """Return True if the bytes are text in UTF-8."""
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:

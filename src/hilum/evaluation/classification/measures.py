@@ -136,6 +136,7 @@ def _of_classes(rows: ClassRows, steps: Sequence[Question]) -> Iterator[Measure]
 
 
 def _of_findings(rows: ClassRows) -> Iterator[Measure]:
+    """Yield the measures over all findings together."""
     table = (rows.probabilities, rows.members)
     yield Measure("", "auroc", metrics.macro_auroc, table)
     yield Measure("", "auprc", _mean_auprc, table)
@@ -189,6 +190,7 @@ def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measu
 def _of_decision(
     question: Question, part: str, metric: str, statistic: OfMatrix, among: Flags | None = None
 ) -> Measure:
+    """Make the measure of a statistic of the two-by-two table of called and true."""
     function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
     decisions = (question.positive.astype(np.int64), question.called.astype(np.int64))
     right = question.positive == question.called

@@ -279,6 +279,7 @@ def _patients(
 
 
 def _refuse_other_rules(first: Evaluation, other: Evaluation) -> None:
+    """Refuse evaluations that were scored by different rules."""
     for rule in ("tolerance_mm", "surface", "lesion_overlap", "instances"):
         ours, theirs = (getattr(one.record, rule) for one in (first, other))
         if ours != theirs:

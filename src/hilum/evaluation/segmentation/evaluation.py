@@ -171,6 +171,7 @@ class Evaluation:
 
 
 def _is_metric(name: str) -> bool:
+    """Return True if there is a metric of that name."""
     try:
         metric_of(name)
     except KeyError:

@@ -31,7 +31,7 @@ LONG = 0.1
 
 
 class Proposal(Record):
-    """A metric to look at.
+    """A metric that suits a region, with the reason.
 
     Args:
         region: of which region.

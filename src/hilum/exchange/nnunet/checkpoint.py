@@ -254,6 +254,7 @@ def _describe(data: bytes, path: Path) -> object:
 
 
 def _find_global(name: str, path: Path) -> object:
+    """Look a name up that the pickle wants to call; refuse every name outside the list."""
     if name not in _KNOWN:
         raise ModelError(
             f"{path}: wants {name[:80].replace(' ', '.')}, which is no part of a tensor or a"
@@ -265,6 +266,7 @@ def _find_global(name: str, path: Path) -> object:
 
 
 def _extend(parts: list[object]) -> object:
+    """Add elements to a list."""
     owner, *items = parts
     if type(owner) is not list:
         raise ValueError("the pickle adds elements to an object that is not a list")

@@ -55,6 +55,7 @@ def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, object
 
 
 def _splits(folder: Path) -> _Folds:
+    """Read the cases of each fold from splits_final.json in or beside a folder; {} without one."""
     for path in (folder / "splits_final.json", folder.parent / "splits_final.json"):
         if path.is_file():
             return {

@@ -70,6 +70,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, object]:
+    """Read the tensors of a safetensors file."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

@@ -223,6 +223,7 @@ def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
 
 
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
+    """Decide if everything learns at once, or first the new head."""
     if weights.origin == "random":
         return decide(STAGES["all"], "random weights have nothing to keep: all learn at once")
     if network.kind in TURNED:

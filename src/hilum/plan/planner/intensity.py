@@ -23,7 +23,10 @@ def decide_normalisation(
 
 
 def decide_image_order(fingerprint: Fingerprint, *, resampled: bool) -> Decision[Literal[0, 1, 3]]:
-    """Decide for cubic splines for images (nnU-Net)."""
+    """Decide how images are interpolated: always by cubic splines, as nnU-Net does.
+
+    `resampled` is true if the plan changes their spacing, which the reason then says.
+    """
     if not resampled:
         cases = len(fingerprint.cases)
         return decide(3, f"none of the {cases} cases needs it; a case that does gets cubic splines")

@@ -73,6 +73,7 @@ def make_topology(
 
 
 def _axes_to_halve(size: Sequence[float], step: Sequence[float], axes: Sequence[int]) -> list[int]:
+    """Choose the axes that the next stage halves: long ones of nearly the finest spacing."""
     long_enough = [axis for axis in axes if size[axis] >= 2 * SMALLEST_MAP]
     if not long_enough:
         return []

@@ -91,7 +91,7 @@ def check(checklist: Checklist, folder: ModelFolder) -> tuple[CheckedItem, ...]:
 
 
 def checklist_section(folder: ModelFolder, name: ChecklistName) -> Section:
-    """Show a filled list."""
+    """Show a reporting check list, filled with what files of the model prove."""
     checklist = load_checklist(name)
     checked = check(checklist, folder)
     missing = sum(one.status == FOR_THE_AUTHOR for one in checked)

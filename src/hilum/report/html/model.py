@@ -237,7 +237,7 @@ def _classifier(folder: ModelFolder) -> Section:
 
 
 def _sets_in_words(calibration: Calibration) -> str:
-    """Say what prediction sets promise."""
+    """Say what prediction sets promise, and from which probability a class is called."""
     if not calibration.thresholds:
         return "The model gives probabilities and no prediction sets."
     return (

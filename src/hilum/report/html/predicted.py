@@ -79,12 +79,12 @@ class NothingPredicted(PredictedCases):
     )
 
     def cells(self, case: str) -> tuple[str, ...]:
-        """Return no cell."""
+        """Return no cell, as nothing of the predictions is known."""
         del case
         return ()
 
     def summary(self) -> tuple[Table, ...]:
-        """Return no table."""
+        """Return no table, as nothing of the predictions is known."""
         return ()
 
 

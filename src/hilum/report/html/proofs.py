@@ -53,6 +53,7 @@ def _decisions(folder: ModelFolder, *names: str) -> Proof:
 
 
 def _method(folder: ModelFolder) -> Proof:
+    """Prove the kind of method."""
     plan = folder.plan
     return Proof(
         f"Deep learning: {plan.dimensions.value}D {plan.task.value} by a neural network"
@@ -100,6 +101,7 @@ def _subsets(folder: ModelFolder) -> Proof:
 
 
 def _missing(folder: ModelFolder) -> Proof | None:
+    """Prove how cases without an annotation or label are treated."""
     card = folder.data_card
     if card is None:
         return None
@@ -111,6 +113,7 @@ def _missing(folder: ModelFolder) -> Proof | None:
 
 
 def _acquisition(folder: ModelFolder) -> Proof | None:
+    """Prove the kinds of images and their spacing."""
     ranges = folder.plan.seen
     if ranges is None:
         return None
@@ -120,6 +123,7 @@ def _acquisition(folder: ModelFolder) -> Proof | None:
 
 
 def _centres(folder: ModelFolder) -> Proof | None:
+    """Prove the centres that the cases come from."""
     columns = () if folder.data_card is None else folder.data_card.columns_about(*SITES)
     if not columns:
         return None
@@ -167,6 +171,7 @@ def _model(folder: ModelFolder) -> Proof:
 
 
 def _inputs(folder: ModelFolder) -> Proof:
+    """Prove the inputs of the model."""
     return Proof(
         f"The image alone: {', '.join(folder.plan.channels)}. No other data of the patient.",
         PLAN,
@@ -189,6 +194,7 @@ def _software(folder: ModelFolder) -> Proof | None:
 
 
 def _initial(folder: ModelFolder) -> Proof | None:
+    """Prove how the weights were initialised."""
     if "weights" in folder.plan.decisions:
         return _decisions(folder, "weights")
     facts = folder.manifest.facts
@@ -198,6 +204,7 @@ def _initial(folder: ModelFolder) -> Proof | None:
 
 
 def _training(folder: ModelFolder) -> Proof | None:
+    """Prove the decisions about the training."""
     if not folder.folds:  # an imported plan says how to predict, not how it was learnt
         return None
     return _decisions(
@@ -233,6 +240,7 @@ def _metrics(folder: ModelFolder) -> Proof | None:
 
 
 def _uncertainty(folder: ModelFolder) -> Proof | None:
+    """Prove that metrics have intervals over patients."""
     if not any(one.lower is not None for one in folder.metrics.metrics):
         return None
     return Proof(
@@ -262,6 +270,7 @@ def _flow(folder: ModelFolder) -> Proof | None:
 
 
 def _demographics(folder: ModelFolder) -> Proof | None:
+    """Prove age, sex and other columns of the cases."""
     card = folder.data_card
     if card is None or not card.columns:
         return None
@@ -288,6 +297,7 @@ def _limits(folder: ModelFolder) -> Proof:
 
 
 def _identity(folder: ModelFolder) -> Proof:
+    """Prove the id and the completeness of the model."""
     manifest = folder.manifest
     return Proof(
         f"The model is complete in its folder: id {manifest.id}, hilum {manifest.hilum}"
@@ -317,6 +327,7 @@ def _output(folder: ModelFolder) -> Proof:
 
 
 def _calibration(folder: ModelFolder) -> Proof | None:
+    """Prove how probabilities are calibrated."""
     if folder.assurance is None:
         return None
     calibration = folder.assurance.calibration
@@ -328,6 +339,7 @@ def _calibration(folder: ModelFolder) -> Proof | None:
 
 
 def _counts(folder: ModelFolder) -> Proof | None:
+    """Prove how many cases hold each label or class."""
     card = folder.data_card
     if card is None or not card.labels:
         return None
@@ -336,6 +348,7 @@ def _counts(folder: ModelFolder) -> Proof | None:
 
 
 def _ranges(folder: ModelFolder) -> Proof | None:
+    """Prove that images unlike the training ones are warned of."""
     if folder.plan.seen is None:
         return None
     refuses = folder.assurance is not None and folder.assurance.refusals

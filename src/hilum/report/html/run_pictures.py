@@ -55,7 +55,13 @@ def picture_section(
 
 
 def choose(run: RunReport, predicted: PredictedCases) -> dict[str, str]:
-    """Choose the cases that are shown, with the reason."""
+    """Choose cases to be shown: doubtful ones, and those of least, middle and most prediction.
+
+    That is by volume of labels, or by how certain a class is.
+
+    Returns:
+        The reason for which each case is shown.
+    """
     labels = isinstance(predicted, PredictedLabels)
     ranked = predicted.ranked
     doubtful = [one.case for one in run.cases if one.unlike and one.status != "failed"]

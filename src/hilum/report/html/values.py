@@ -61,7 +61,7 @@ def kind_of_image(kind: str) -> str:
 
 
 def metric_title(name: str, *, scaled: bool = True) -> str:
-    """Return a metric's name for people; one that is not of hilum stays as it is."""
+    """Return a metric's name for people, see `title`; one that is not of hilum stays as it is."""
     known = name in LABEL_METRICS or name in CLASS_METRICS
     return title(name, scaled=scaled) if known else name
 

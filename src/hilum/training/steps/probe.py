@@ -165,6 +165,7 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _write(features: dict[str, NDArray[np.float32]], path: Path) -> None:
+    """Write features by the name of their input to one .npy file."""
     width, longest = len(next(iter(features.values()))), max(map(len, features))
     rows = np.zeros(
         len(features), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))]

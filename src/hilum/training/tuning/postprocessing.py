@@ -474,6 +474,7 @@ def _in_words(trial: Trial) -> str:
 
 
 def _metrics(change: Change) -> str:
+    """Write the metric before and after a change, with interval and p-value."""
     return (
         f"{change.before:.4f} -> {change.after:.4f} ({change.difference:+.4f},"
         f" {span(change.low, change.high, '+.4f')}, p {change.p_value:.2g},"
