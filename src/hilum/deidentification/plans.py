@@ -17,7 +17,7 @@ PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 class Plan(NamedTuple):
-    """What is done with a data element of this header.
+    """Action on data elements of this header.
 
     Args:
         attribute: kind, tag and value representation; by the dictionary where the latter was lost.
