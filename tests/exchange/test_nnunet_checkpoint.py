@@ -180,14 +180,14 @@ def tensor_of(count, *, offset=0, shape=(2, 3), strides=(3, 1)):
             {"count": 24, "shape": (1000, 1000, 1000, 1000), "strides": (0, 0, 0, 0)},
             "needs more than the 24 elements of its storage",
         ),
-        ({"count": 24, "shape": (-2, 3)}, "a size in it is '-2'"),
+        ({"count": 24, "shape": (-2, 3)}, r"no whole number from 0 to 2\*\*48 \(int\)"),
         ({"count": 24, "shape": (2,)}, "a tensor has 1 axes and 2 strides"),
         ({"count": 24, "shape": (1,) * 17, "strides": (1,) * 17}, "has 17 axes, more than 16"),
         ({"count": 24, "strides": None}, "has no storage, shape or strides"),
-        ({"count": 24, "offset": -1}, "a size in it is '-1'"),
+        ({"count": 24, "offset": -1}, r"no whole number from 0 to 2\*\*48 \(int\)"),
         ({"count": 2**40, "shape": (2**40,), "strides": (1,)}, "that share their numbers"),
         ({"count": 6}, "storage 0 is 96 bytes long"),
-        ({"count": "many"}, "a size in it is 'many'"),
+        ({"count": "many"}, r"no whole number from 0 to 2\*\*48 \(str\)"),
     ],
 )
 def test_hostile_sizes_are_refused(tmp_path, tensor, says):

@@ -365,7 +365,9 @@ def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**48:
-        raise ValueError(f"a size in it is {str(value)[:40]!r}, not a whole number from 0")
+        raise ValueError(
+            f"a size in it is no whole number from 0 to 2**48 ({type(value).__name__})"
+        )
     return value
 
 
