@@ -120,7 +120,7 @@ def test_pictures_keep_their_axes_and_integers_beyond_16_bits_work():
 
 def test_errors_name_the_case():
     image, annotation = make_case()
-    with pytest.raises(DataError, match="case a: 2 channels"):
+    with pytest.raises(DataError, match="case a has 2 channels"):
         measure_case("a", image, annotation, table=TABLE, channels=("T1",))
     with pytest.raises(LabelError, match=r"case a holds labels \[7\]"):
         measure_case(
