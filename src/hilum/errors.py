@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
@@ -68,6 +69,18 @@ def counted(number: int, noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number} {noun[:-1]}ies"
     return f"{number} {noun}s"
+
+
+def plain_digits(value: float, digits: int = 4) -> str:
+    """Write a number without an exponent, with at least so many significant digits.
+
+    12741, 12.5, 0.0001235; zeros at the end are left out.
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 class HilumError(Exception):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hilum.errors import DataError, LabelError, UsageError
+from hilum.errors import DataError, LabelError, UsageError, plain_digits
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
 from hilum.evaluation.comparison_page import few_patients
-from hilum.evaluation.page import p_value, plain_digits
+from hilum.evaluation.page import p_value
 from hilum.metrics import holm
 from hilum.volume import LabelTable
 

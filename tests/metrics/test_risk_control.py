@@ -38,7 +38,7 @@ def test_the_smallest_alpha_of_n_patients():
     check_alpha(0.1, 9)
     with pytest.raises(UsageError, match="8 held-out patients") as refused:
         check_alpha(0.1, 8)
-    assert "1 / (n + 1) = 0.111; for 0.1 9 patients" in str(refused.value)
+    assert "1 / (n + 1), 0.112; for 0.1 9 patients" in str(refused.value)
     assert "alpha=0.112" in str(refused.value)
     check_alpha(0.112, 8)
     with pytest.raises(UsageError, match="out of range"):

@@ -1,6 +1,5 @@
 """The commands that run models or bring them in and out: `predict`, `export`, `import`."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,16 +188,15 @@ def _say_confidence(judged: "Sequence[CaseConfidence]", run: Path) -> str:
     """Say where the intervals of volumes are, or at which alpha there would be some."""
     first = judged[0]
     patients = counted(first.patients, "held-out patient")
-    least = f"{math.ceil(1000 * first.smallest_alpha) / 1000:g}"  # rounded down it were refused
     intervals = any(region.low_ml is not None for one in judged for region in one.regions)
     if first.alpha < first.smallest_alpha and not intervals:
         return (
             f"No intervals of volumes at alpha {first.alpha:g}: possible with {patients} at alpha"
-            f" {least} or more"
+            f" {first.least_alpha} or more"
         )
     return (
         f"Volumes with intervals, expected Dice: {run} (alpha {first.alpha:g}; possible with"
-        f" {patients} at alpha {least} or more)"
+        f" {patients} at alpha {first.least_alpha} or more)"
     )
 
 

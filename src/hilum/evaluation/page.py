@@ -35,18 +35,6 @@ def decimals(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def plain_digits(value: float, digits: int = 4) -> str:
-    """Write a number without an exponent, with at least so many significant digits.
-
-    12741, 12.5, 0.0001235; zeros at the end are left out.
-    """
-    if not value or not math.isfinite(value):
-        return f"{value:g}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:.{places}f}"
-    return text.rstrip("0").rstrip(".") if places else text
-
-
 def span(low: float | None, high: float | None, form: str = ".3f") -> str:
     """Write an interval for people, or that there is none (NaN or None)."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeVar
 
-from hilum.errors import counted
+from hilum.errors import counted, plain_digits
 from hilum.evaluation.comparison_page import (
     DECIDES,
     allowed_difference,
@@ -18,7 +18,7 @@ from hilum.evaluation.comparison_page import (
 )
 from hilum.evaluation.markdown import table_lines
 from hilum.evaluation.metric_table import title
-from hilum.evaluation.page import decimals, plain_digits, some
+from hilum.evaluation.page import decimals, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import Field
 
+from hilum.errors import plain_digits
+from hilum.metrics.risk_control import alpha_text
 from hilum.plan.plan import Record
 
 
@@ -35,9 +37,9 @@ class RegionConfidence(Record):
     @property
     def in_words(self) -> str:
         """The volume and Dice for people, as in a segment's description."""
-        words = f"{self.volume_ml:.3g} ml"
+        words = f"{plain_digits(self.volume_ml, 3)} ml"
         if self.low_ml is not None and self.high_ml is not None:
-            words += f" ({self.low_ml:.3g} to {self.high_ml:.3g})"
+            words += f" ({plain_digits(self.low_ml, 3)} to {plain_digits(self.high_ml, 3)})"
         return words if self.dice is None else f"{words}, expected Dice {self.dice:.2f}"
 
 
@@ -62,6 +64,11 @@ class CaseConfidence(Record):
     regions: tuple[RegionConfidence, ...] = ()
     notes: tuple[str, ...] = ()
     impossible: tuple[str, ...] = ()
+
+    @property
+    def least_alpha(self) -> str:
+        """The smallest alpha for people."""
+        return alpha_text(self.smallest_alpha)
 
     def with_note(self, note: str) -> Self:
         """Add a sentence of what weakens the guarantee."""

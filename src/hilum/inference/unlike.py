@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.channels import named_kind
 from hilum.dicom.score import KINDS
-from hilum.errors import HilumError
+from hilum.errors import HilumError, plain_digits
 from hilum.io import read_modality
 from hilum.plan.plan import ChannelRange, TrainingRanges
 from hilum.volume import reorient_geometry
@@ -92,8 +92,8 @@ def unlike_held_out(judged: CaseConfidence, calibration: VoxelCalibration) -> tu
             low, high = min(volumes), max(volumes)
             if not low / FAR <= one.volume_ml <= high * FAR:
                 found.append(
-                    f"{one.volume_ml:.3g} ml of {region.region}, of which the held-out cases have"
-                    f" {low:.3g} to {high:.3g} ml"
+                    f"{plain_digits(one.volume_ml, 3)} ml of {region.region}, of which the held-out"
+                    f" cases have {plain_digits(low, 3)} to {plain_digits(high, 3)} ml"
                 )
         if one.dice is None or region.dice is None or len(region.dice.expected) < ENOUGH:
             continue

@@ -15,6 +15,7 @@ from hilum.inference.confidence import CaseConfidence, RegionConfidence
 from hilum.metrics.log_odds import BINS, EDGES, LogOddsCalibration, expected_dice, volume_spread
 from hilum.metrics.risk_control import (
     HeldVolumes,
+    alpha_text,
     check_alpha,
     conformal_quantile,
     count_above,
@@ -309,7 +310,7 @@ class VoxelCalibration(Record):
         if patients < patients_for(alpha):
             return (
                 f"None at alpha {alpha:g}: {patients} held-out patients allow"
-                f" {smallest_alpha(patients):.3g} or more."
+                f" {alpha_text(smallest_alpha(patients))} or more."
             )
         return (
             f"For a new patient like the {patients} held-out ones, the volume that an annotator"

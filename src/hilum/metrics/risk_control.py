@@ -37,6 +37,11 @@ def smallest_alpha(patients: int) -> float:
     return 1 / (patients + 1)
 
 
+def alpha_text(least: float) -> str:
+    """Write a smallest alpha for people, rounded up: rounded down it would be refused."""
+    return f"{math.ceil(1000 * least - _ROUNDING) / 1000:g}"
+
+
 def patients_for(alpha: float) -> int:
     """Return how many held-out patients an alpha needs: the least n with 1 / (n + 1) <= alpha."""
     return math.ceil(1 / (alpha + _ROUNDING) - 1)
@@ -58,9 +63,9 @@ def check_alpha(alpha: float, patients: int) -> None:
     if alpha < least - _ROUNDING:
         raise UsageError(
             f"alpha={alpha:g} is too small with {counted(patients, 'held-out patient')}",
-            needed=f"at least 1 / (n + 1) = {least:.3g}; for {alpha:g}"
+            needed=f"at least 1 / (n + 1), {alpha_text(least)}; for {alpha:g}"
             f" {patients_for(alpha)} patients",
-            cure=f"alpha={math.ceil(1000 * least) / 1000:g}, or train with folds=5, so that every"
+            cure=f"alpha={alpha_text(least)}, or train with folds=5, so that every"
             " patient is held out once",
         )
 

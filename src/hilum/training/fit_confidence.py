@@ -30,6 +30,7 @@ from hilum.metrics.log_odds import (
 )
 from hilum.metrics.rank_correlation import spearman
 from hilum.metrics.risk_control import (
+    alpha_text,
     false_share,
     left_out_coverage,
     mean_risk,
@@ -107,8 +108,8 @@ def confidence_after_training(folds: Folds) -> Folds:
         _log.exception("Confidence: an error that hilum did not expect; please report it")
         return folds.with_notes(f"the confidence could not be fitted: {error}")
     folds.listener.say(
-        f"Confidence: {fitted.how}; the smallest alpha that they allow is 1 / (n + 1) ="
-        f" {smallest_alpha(fitted.patients):.3g}."
+        f"Confidence: {fitted.how}; the smallest alpha that they allow is 1 / (n + 1),"
+        f" {alpha_text(smallest_alpha(fitted.patients))}."
     )
     for note in (*fitted.notes, *fitted.impossible):
         folds.listener.say(f"Confidence: {note}.")
@@ -200,8 +201,8 @@ def _limits(patients: int, regions: Sequence[CalibratedRegion]) -> tuple[str, ..
     if smallest_alpha(patients) > ALPHA:
         found.append(
             f"{counted(patients, 'held-out patient')}: an interval that fails for one patient in"
-            f" ten needs {patients_for(ALPHA)}; from alpha {smallest_alpha(patients):.3g} on"
-            " there is one"
+            f" ten needs {patients_for(ALPHA)}; from alpha"
+            f" {alpha_text(smallest_alpha(patients))} on there is one"
         )
     if names := [one.region for one in regions if one.dice is not None and one.dice.says_little]:
         found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.evaluation.page import plain_digits
+from hilum.errors import plain_digits
 from hilum.report.html.document import Section, Table
 from hilum.report.html.prose import prose
 from hilum.report.html.scope import UNKNOWN, column_in_words

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.errors import counted
-from hilum.evaluation.page import decimals, plain_digits, span
+from hilum.errors import counted, plain_digits
+from hilum.evaluation.page import decimals, span
 from hilum.report.canvas import BLUE, GREY, new_canvas
 from hilum.report.html.document import Plot, Section, Table
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import counted
-from hilum.evaluation.page import decimals, plain_digits, span
+from hilum.errors import counted, plain_digits
+from hilum.evaluation.page import decimals, span
 from hilum.evaluation.segmentation.lesion_curve import RATES
 from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
 from hilum.report.html.document import Plot, Table

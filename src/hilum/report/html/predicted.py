@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import DataError, HilumError, counted
-from hilum.evaluation.page import plain_digits
+from hilum.errors import DataError, HilumError, counted, plain_digits
 from hilum.evaluation.segmentation.label_maps import find_label_maps, holds_label_maps, read_by_name
 from hilum.evaluation.segmentation.references import read_stated_labels
 from hilum.metrics import volume_ml

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hilum.errors import counted
+from hilum.errors import counted, plain_digits
 from hilum.evaluation.comparison_page import row_name
-from hilum.evaluation.page import decimals, plain_digits, some
+from hilum.evaluation.page import decimals, some
 from hilum.evaluation.ranking_page import (
     pair_table,
     rank_table,

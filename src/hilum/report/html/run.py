@@ -6,8 +6,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hilum.errors import counted, some
-from hilum.evaluation.page import plain_digits
+from hilum.errors import counted, plain_digits, some
 from hilum.report.html.confidence import run_confidence
 from hilum.report.html.data_flow import Step, flow_drawing
 from hilum.report.html.document import Document, KeyNumber, Section, Table

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from hilum.errors import plain_digits
 from hilum.evaluation.metric_table import CLASS_METRICS, LABEL_METRICS, title
-from hilum.evaluation.page import plain_digits
 
 if TYPE_CHECKING:
     from hilum.plan.data_card import NumberSummary
