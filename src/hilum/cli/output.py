@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from hilum.training import Listener
 
 
-_SHOWN_FINDINGS, _SHOWN_CASES = 3, 8
+SHOWN_CASES = 8
+"""Cases that a line names; of more their number."""
+_SHOWN_FINDINGS = 3
 _BAR = (8, 28)
 """Least and largest width of a bar in characters."""
 _BESIDE_BAR = 72
@@ -286,12 +288,6 @@ def format_interval(low: float | None, high: float | None) -> str:
     return f"({api.span(low, high)})"
 
 
-def shorten(cases: Sequence[str]) -> str:
-    """Name a few cases; of many their number and the first ones."""
-    names = ", ".join(cases[:_SHOWN_CASES])
-    return names if len(cases) <= _SHOWN_CASES else f"{len(cases)} cases ({names}, ...)"
-
-
 def describe_paths(files: Sequence[Path]) -> str:
     """Name a file by its path, and several in one folder by the folder and their number."""
     folders: dict[Path, list[Path]] = {}
@@ -322,7 +318,7 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
         ]
         more = [one.case for one in cases[len(shown) :]]
         if more:
-            names = some(more, shown=_SHOWN_CASES)
+            names = some(more, shown=SHOWN_CASES)
             lines.append(f"        and {len(more)} more like it: {names} (--json names all)")
         lines.append(f"        cure: {cure}")
     return lines

@@ -15,8 +15,8 @@ from hilum.cli.options import (
     option,
     out_option,
 )
-from hilum.cli.output import print_json, shorten, shown_progress, with_options
-from hilum.errors import counted
+from hilum.cli.output import SHOWN_CASES, print_json, shown_progress, with_options
+from hilum.errors import counted, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,13 +170,13 @@ def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> 
     if unlike:
         typer.echo(
             f"{len(unlike)} of {done + skipped} unlike the training data, do not rely on them:"
-            f" {shorten(unlike)}; reasons: {out / 'run.json'}",
+            f" {some(unlike, shown=SHOWN_CASES)}; reasons: {out / 'run.json'}",
             err=True,
         )
     for warning in report.model_warnings:
         typer.echo(f"Warning of the model's training: {warning}", err=True)
     for alike in report.failures:  # what is needed, and the cure, was printed when it happened
-        names = shorten([outcome.case for outcome in alike])
+        names = some((outcome.case for outcome in alike), shown=SHOWN_CASES)
         first = with_options(alike[0].error.partition("\n")[0])
         typer.echo(f"failed: {names}: {first}", err=True)
     if report.failures:
