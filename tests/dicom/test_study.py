@@ -164,6 +164,63 @@ def test_a_damaged_file_stands_with_its_own_series(tmp_path):
     assert one.refused.startswith("t/3.dcm: an image without size")
 
 
+@pytest.mark.parametrize("name", ["0005.dcm", "IM0005"])
+def test_a_slice_that_is_no_dicom_spoils_the_series_of_its_folder(tmp_path, name):
+    """Also the last one, whose loss leaves no gap."""
+    files = write(tmp_path / "s")
+    write(tmp_path / "t", 3)
+    files[-1].unlink()
+    (tmp_path / "s" / name).write_bytes(b"\0" * 900)
+    found = read_studies(tmp_path)
+    lacking, whole = found.studies[0].volumes
+    assert lacking.refused.startswith(f"{name}: not readable as DICOM")
+    assert (lacking.no_volume, lacking.files, whole.refused) == (False, files[:-1], "")
+    assert found.aside == {tmp_path / "s" / name: NO_DICOM}
+    for source in (lacking.source, lacking.folder):
+        with pytest.raises(FormatError) as refused:
+            read_volume(source)
+        assert str(refused.value) == str(lacking.fault)
+
+
+def test_a_file_that_is_named_like_no_slice_spoils_nothing(tmp_path):
+    write(tmp_path / "s")
+    (tmp_path / "s" / "notes.txt").write_text("x")
+    (tmp_path / "1.dcm").write_text("x")  # in no folder of a series
+    (one,) = read_studies(tmp_path).studies[0].volumes
+    assert one.refused == ""
+    assert read_volume(one.source).geometry == one.geometry
+
+
+def test_an_image_without_series_spoils_the_series_of_its_folder(tmp_path):
+    files = write(tmp_path / "s")
+    write(tmp_path / "t", 3)
+    nameless = pydicom.dcmread(files[-1])
+    del nameless.SeriesInstanceUID
+    nameless.save_as(files[-1])
+    found = read_studies(tmp_path)
+    assert found.aside == {
+        files[-1]: "an image without SeriesInstanceUID, in the folder of a series"
+    }
+    (study,) = found.studies
+    lacking, whole = study.volumes
+    assert lacking.refused.startswith("0005.dcm: an image without SeriesInstanceUID")
+    assert (lacking.files, whole.refused) == (files[:-1], "")
+    for source in (lacking.source, lacking.folder):
+        with pytest.raises(FormatError) as refused:
+            read_volume(source)
+        assert str(refused.value) == str(lacking.fault)
+
+
+def test_images_without_series_that_lie_alone_are_read(tmp_path):
+    for file in write(tmp_path / "s"):
+        data = pydicom.dcmread(file)
+        del data.SeriesInstanceUID
+        data.save_as(file)
+    (one,) = read_studies(tmp_path).studies[0].volumes
+    assert (one.refused, one.slices) == ("", 5)
+    assert read_volume(tmp_path / "s").geometry == one.geometry
+
+
 def test_missing_slices_are_refused_with_the_reason(tmp_path):
     write(tmp_path / "s")[2].unlink()
     (one,) = read_studies(tmp_path).studies[0].volumes
@@ -182,6 +239,9 @@ def test_pictures_of_one_series_are_an_image_each(tmp_path):
     (study,) = read_studies(tmp_path).studies
     assert [one.source for one in study.volumes] == list(files)
     assert [one.choice for one in study.volumes] == ["2/image1", "2/image2", "2/image3"]
+    (tmp_path / "us" / "4.dcm").write_text("x")
+    (study,) = read_studies(tmp_path).studies
+    assert [one.refused for one in study.volumes] == ["", "", ""]  # each is read by itself
     assert all(read_volume(one.source).geometry.is_2d for one in study.volumes)
 
 

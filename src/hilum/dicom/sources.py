@@ -13,7 +13,11 @@ from hilum.files.names import SERIES_MARK, image_suffix
 from hilum.files.placeholder import is_unfetched, refuse_placeholder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hilum.dicom.frames import ImageFile
+
+UNNAMED = "an image without SeriesInstanceUID, in the folder of a series"
 
 
 def parts_of(source: Path) -> tuple[Path, str, str]:
@@ -82,12 +86,14 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
         image = read_image_file(path)
         if image is None:
             aside += 1
-        elif uid and not image.series:
-            unnamed.append(path)
         elif uid in {"", image.series}:
             images.append(image)
             bare += start != USUAL_START
-    _refuse_incomplete({image.path.parent for image in images}, lost, unnamed)
+        elif not image.series:
+            unnamed.append(path)
+    if any(image.series for image in images):
+        unnamed += [image.path for image in images if not image.series]
+    refuse_incomplete(images, lost, unnamed)
     if not images:
         raise FormatError(
             f"{source}: no DICOM image among {counted(len(files), 'file')}",
@@ -101,21 +107,27 @@ def image_files(source: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     return images, tuple(notes)
 
 
-def _refuse_incomplete(folders: set[Path], lost: list[Path], unnamed: list[Path]) -> None:
+def refuse_incomplete(
+    images: Iterable[ImageFile], lost: Iterable[Path], unnamed: Iterable[Path]
+) -> None:
     """Raise at files in a series' folders that may be slices of it and cannot be taken.
 
     Args:
-        folders: in which its images lie.
+        images: of the series.
         lost: files that are no DICOM.
         unnamed: images without SeriesInstanceUID.
+
+    Raises:
+        FormatError: such a file lies beside an image of the series.
     """
+    folders = {image.path.parent for image in images}
     for path in lost:
         if path.parent in folders:
             _refuse_lost_slice(path)
     for path in unnamed:
         if path.parent in folders:
             raise FormatError(
-                f"{path}: an image without SeriesInstanceUID, in the folder of a series",
+                f"{path}: {UNNAMED}",
                 needed="images that say of which series they are",
                 cure="export the series again; if it belongs to something else, move it elsewhere",
             )

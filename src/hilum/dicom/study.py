@@ -17,7 +17,7 @@ from hilum.dicom.frames import frames_of, read_image_file
 from hilum.dicom.header import keep_quiet, text_of
 from hilum.dicom.phase import phase_of
 from hilum.dicom.series import series_header
-from hilum.dicom.sources import files_below
+from hilum.dicom.sources import UNNAMED, files_below, refuse_incomplete
 from hilum.dicom.split import Group, kind_of, plane_of, split
 from hilum.dicom.stack import stack_frames
 from hilum.dicom.start import data_start
@@ -224,6 +224,7 @@ def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[
     """
     with keep_quiet():
         images, broken, aside = _headers(files)
+        incomplete = _incomplete(images, aside)
         faults = _faults(images, broken, aside)
         damaged: dict[str, list[Path]] = defaultdict(list)
         for one in broken:
@@ -232,7 +233,9 @@ def read_volumes(files: Iterable[Path]) -> tuple[tuple[SeriesVolume, ...], dict[
         volumes = [
             volume
             for uid in {**images, **damaged}
-            for volume in _volumes(images.get(uid, ()), faults.get(uid), damaged[uid], aside)
+            for volume in _volumes(
+                images.get(uid, ()), faults.get(uid), incomplete.get(uid), damaged[uid], aside
+            )
         ]
     owners: dict[tuple[str, str], set[str]] = defaultdict(set)
     for volume in volumes:
@@ -300,6 +303,29 @@ def _faults(
     return faults
 
 
+def _incomplete(
+    images: dict[str, list[ImageFile]], aside: dict[Path, str]
+) -> dict[str, HilumError]:
+    """Find the series that reading refuses for a file beside them that may be a slice of them.
+
+    Images without SeriesInstanceUID in the folder of a series are moved from `images` to `aside`.
+    """
+    folders = {image.path.parent for uid, held in images.items() if uid for image in held}
+    nameless = images.pop("", [])
+    unnamed = [image.path for image in nameless if image.path.parent in folders]
+    if alone := [image for image in nameless if image.path.parent not in folders]:
+        images[""] = alone
+    lost = [file for file, reason in aside.items() if reason == NO_DICOM]
+    aside |= dict.fromkeys(unnamed, UNNAMED)
+    errors: dict[str, HilumError] = {}
+    for uid, held in images.items():
+        try:
+            refuse_incomplete(held, lost, unnamed)
+        except HilumError as error:
+            errors[uid] = error
+    return errors
+
+
 def group_studies(volumes: Sequence[SeriesVolume]) -> tuple[Study, ...]:
     """Put the volumes of one study together."""
     by_study: dict[tuple[str, str], list[SeriesVolume]] = defaultdict(list)
@@ -342,12 +368,14 @@ def _order(volume: SeriesVolume) -> tuple[str, str, float, str, str]:
 def _volumes(
     images: Sequence[ImageFile],
     fault: HilumError | None,
+    incomplete: HilumError | None,
     broken: Sequence[Path],
     aside: dict[Path, str],
 ) -> list[SeriesVolume]:
     """Divide the images of a series into volumes; a file that cannot be read spoils them all.
 
-    Files of no volume are added to `aside`.
+    Files of no volume are added to `aside`. `incomplete` is the error of a file that may be a lost
+    slice: pictures are read one by one and do not lack it.
     """
     if not images:
         known = series_header(broken[0])
@@ -375,10 +403,12 @@ def _volumes(
             frames += frames_of(image)
         except HilumError as error:
             fault = fault or error
+    placed = [frame for frame in frames if frame.placed]
+    if placed or len(frames) == 1:
+        fault = fault or incomplete
     if fault is not None:
         files = (*(image.path for image in images), *broken)
         return [replace(_described(series, frames), fault=fault, files=files, slices=len(files))]
-    placed = [frame for frame in frames if frame.placed]
     if not placed:
         return [_of_picture(series, frame, alone=len(frames) == 1) for frame in frames]
     parts = split(placed)
