@@ -315,6 +315,24 @@ def test_docstrings_begin_with_a_plain_statement():
     assert found == []
 
 
+def test_functions_and_classes_of_six_lines_have_a_docstring():
+    """Functions within functions, overloads and special methods are left out."""
+    scopes = (ast.Module, ast.ClassDef)
+    found = [
+        f"{name}:{node.lineno} {node.name}"
+        for name, tree in TREES.items()
+        for scope in ast.walk(tree)
+        if isinstance(scope, scopes)
+        for node in scope.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and node.end_lineno - node.lineno >= 5
+        and not node.name.startswith("__")
+        and "overload" not in [getattr(one, "id", "") for one in node.decorator_list]
+        and not ast.get_docstring(node)
+    ]
+    assert found == []
+
+
 def test_constants_are_described_by_a_noun():
     """Docstrings below constants and fields say what the value is: no "Of ..." or "What ..."."""
     vague = re.compile(r"(Of|What|How|Whether|Whose|Where|Which|When|Why|Who|That)\b")

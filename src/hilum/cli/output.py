@@ -184,6 +184,7 @@ def shown_progress() -> Iterator[ProgressDisplay]:
         """Column of the time left, by the work's own estimate or rich's; none at the end."""
 
         def render(self, task: Task) -> Text:
+            """Write the time that is left, as expected by the task where it says so."""
             if task.finished:
                 return Text("")
             seconds = task.fields.get("remaining")

@@ -239,6 +239,7 @@ def _handler_of(folder: InstanceFolder) -> type[RequestHandler]:
 
     class StreamingHandler(RequestHandler):
         def _create_association(self) -> Association:
+            """Make an association that writes what arrives to files at once."""
             association = super()._create_association()
             association.dimse = _StreamingDimse(association, folder)
             if association.dul.socket is not None:

@@ -364,6 +364,7 @@ def _rebuild_tensor(given: tuple[object, ...]) -> StoredTensor:
 
 
 def _natural(value: object) -> int:
+    """Return a size of a tensor; refuse anything but a whole number from 0 to 2**48."""
     if type(value) is not int or not 0 <= value < 2**48:
         raise ValueError(
             f"a size in it is no whole number from 0 to 2**48 ({type(value).__name__})"
