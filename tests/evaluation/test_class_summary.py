@@ -550,6 +550,7 @@ def test_perfect_separation_is_no_certainty():
     assert 0.5 < area.low < 1
     assert accuracy.low == pytest.approx(20 / (20 + 1.959964**2), rel=1e-6)
     assert summary["brier"].note == "no interval: the same in every resample of patients"
+    assert summary["ece"].note == "no interval is made of this metric"
     assert summary["ece_noise"].note == "no interval is made of this metric"
 
 
