@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -9,10 +10,13 @@ import pytest
 
 from hilum.dataset import check, open_dataset, read_annotation, read_case
 from hilum.dataset.annotation import DicomSegments
+from hilum.dataset.columns import role_of
+from hilum.dataset.leaks.columns import predictors
 from hilum.dicom_results.producer import Producer
 from hilum.dicom_results.rtstruct import write_rtstruct
 from hilum.dicom_results.seg import write_segmentation
 from hilum.errors import DataError, LabelError
+from hilum.evaluation.covariates import choose_columns
 from hilum.examples import write_dicom_series
 from hilum.examples.dicom import SeriesTags
 from hilum.io import read_geometry
@@ -78,6 +82,54 @@ def test_studies_are_cases_with_patients_channel_and_labels(studies):
         labels = read_annotation(case)
         assert labels.geometry == read_case(case).geometry
         np.testing.assert_array_equal(labels.array, sample_labels(labels.geometry).array)
+
+
+def write_described(root, name, **stated):
+    """Write a study whose headers state more of patient and scanner."""
+    write_study(root / name, name.upper(), attributes=stated)
+
+
+def test_headers_describe_the_cases_and_name_nobody(tmp_path):
+    root = tmp_path / "data"
+    scanner = {"Manufacturer": "Siemens", "ManufacturerModelName": "Sensation 64"}
+    write_described(root, "a", PatientAge="045Y", PatientSex="F", **scanner,
+                    PatientBirthDate="19800102", PatientWeight="70")  # fmt: skip
+    write_described(root, "b", PatientAge="018M", BodyPartExamined="", ManufacturerModelName="")
+    write_described(root, "c", PatientAge="101Y", PatientSex="M")
+    write_described(root, "d", PatientAge="")
+    first, *others = open_dataset(root).cases
+    assert first.columns == {
+        "body_part": "ABDOMEN",
+        "sex": "F",
+        "age": "45",
+        "scanner": "Siemens Sensation 64",
+    }
+    assert [one.columns.get("age") for one in others] == ["1.5", "90", None]
+    assert others[0].columns == {"age": "1.5", "scanner": "hilum"}
+    chosen = choose_columns([one.columns for one in (first, *others)] * 2, [""] * 8)
+    assert chosen.names == ("age", "body_part", "sex", "scanner")
+    assert {role_of(name) for name in first.columns} == {"description"}
+
+
+def test_patients_csv_counts_before_the_headers(tmp_path):
+    for name, sex in (("a", "F"), ("b", "M")):
+        write_described(tmp_path / "data", name, PatientSex=sex, PatientAge="045Y")
+    rows = "case,patient,label,sex\na,A,ill,female\nb,B,well,male\n"
+    (tmp_path / "data" / "patients.csv").write_text(rows)
+    dataset = open_dataset(tmp_path / "data", task="classification")
+    assert [one.label for one in dataset.cases] == ["ill", "well"]
+    assert [one.columns["sex"] for one in dataset.cases] == ["female", "male"]
+    assert {*dataset.cases[0].columns} == {"body_part", "sex", "age", "scanner"}
+
+
+def test_the_leak_audit_sees_columns_of_headers(tmp_path):
+    for name, sex in (("a", "F"), ("b", "M")):
+        write_described(tmp_path / "data", name, PatientSex=sex, PatientAge="045Y")
+    (tmp_path / "data" / "patients.csv").write_text("case,patient,label\na,A,ill\nb,B,well\n")
+    dataset = open_dataset(tmp_path / "data", task="classification")
+    cases = [replace(case, id=f"{case.id}{n}") for case in dataset.cases for n in range(40)]
+    found = predictors(cases, dataset.classes, {case.id: case.id for case in cases}, {})
+    assert [(one.column, one.origin) for one in found] == [("sex", "table")]
 
 
 def test_check_accounts_for_every_file(studies):

@@ -57,7 +57,7 @@ _IDENTIFIER = re.compile(
 _DESCRIPTION = {
     *("sex", "gender", "age", "race", "ethnicity", "site", "centre", "center", "hospital"),
     *("institution", "vendor", "scanner", "manufacturer", "model", "device", "set", "side"),
-    *("laterality", "view", "kernel", "study", "series", "date", "year"),
+    *("body", "laterality", "view", "kernel", "study", "series", "date", "year"),
 }
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ DAMAGED = "a damaged DICOM file, which spoils the series of its folder"
 STRAY = "a damaged DICOM file whose series cannot be read"
 _UNPLACED = "a picture without a place in the patient"
 _UNSAFE = re.compile(r"[^\w.+-]+")
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_A_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
+_OLDEST = 90
+_SCANNER = ("Manufacturer", "ManufacturerModelName")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class SeriesVolume:
         description: SeriesDescription.
         protocol: ProtocolName.
         body_part: BodyPartExamined.
+        sex: PatientSex.
+        age: PatientAge in years; more than 89 are 90, as few people are so old.
+        scanner: Manufacturer and ManufacturerModelName.
         image_type: the values of ImageType.
         plane: axial, coronal, sagittal, oblique.
         kernel: of the CT reconstruction.
@@ -87,6 +95,9 @@ class SeriesVolume:
     description: str = ""
     protocol: str = ""
     body_part: str = ""
+    sex: str = ""
+    age: str = ""
+    scanner: str = ""
     image_type: tuple[str, ...] = ()
     plane: str = ""
     kernel: str = ""
@@ -448,7 +459,16 @@ def _of_series(image: ImageFile, files: Sequence[Path]) -> SeriesVolume:
         description=image.description,
         protocol=text_of(header, "ProtocolName"),
         body_part=text_of(header, "BodyPartExamined"),
+        sex=text_of(header, "PatientSex"),
+        age=_years(text_of(header, "PatientAge")),
+        scanner=" ".join(filter(None, map(partial(text_of, header), _SCANNER))),
     )
+
+
+def _years(age: str) -> str:
+    """Write a PatientAge (045Y, 018M) in years; "" where it is none."""
+    found = _AGE.fullmatch(age)
+    return f"{min(int(found[1]) / _A_YEAR[found[2]], _OLDEST):.3g}" if found else ""
 
 
 def _of_group(series: SeriesVolume, group: Group) -> SeriesVolume:

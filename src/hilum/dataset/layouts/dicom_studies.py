@@ -55,7 +55,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     out; a study without any annotation is unlabelled where it has one series. Labels are the names
     of segments and structures over all cases, where letter case, blanks, underscores and hyphens do
     not count; a labels.json or dataset.json in the folder says which of them are learnt and by what
-    id. Patients are those of the headers.
+    id. Patients are those of the headers, as are the columns body_part, sex, age (in years) and
+    scanner, where they are stated.
 
     Args:
         path: the folder, studies at any depth.
@@ -201,7 +202,8 @@ def _labels(root: Path, studies: Sequence[_Study]) -> tuple[LabelTable, tuple[st
 
 def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable | None) -> Case:
     """Make a case; one of several annotations has a fault, for nothing says which is meant."""
-    case = Case(name, study.volume.patient or None, {channel: study.source})
+    columns = _columns(study.volume)
+    case = Case(name, study.volume.patient or None, {channel: study.source}, columns=columns)
     if not study.annotations:
         return case
     first = study.annotations[0]
@@ -216,6 +218,17 @@ def _case(root: Path, name: str, study: _Study, channel: str, table: LabelTable 
         return case
     fault = _several_annotations(root, name, study)
     return replace(case, fault=fault)
+
+
+def _columns(volume: SeriesVolume) -> dict[str, str]:
+    """List what the headers state of who was examined and how, and nothing that names anybody."""
+    stated = {
+        "body_part": volume.body_part,
+        "sex": volume.sex,
+        "age": volume.age,
+        "scanner": volume.scanner,
+    }
+    return {name: text for name, text in stated.items() if text}
 
 
 def _several_annotations(root: Path, name: str, study: _Study) -> DataError:

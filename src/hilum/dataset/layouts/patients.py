@@ -41,6 +41,8 @@ _PAIRED_SHARE = 0.8
 def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     r"""Set the patient of each case, and add the further columns of patients.csv.
 
+    They count before columns of the same name that the layout read.
+
     Args:
         dataset: as its layout read it.
         pattern: a regular expression found in the case id; its first group (or the whole match) is
@@ -69,7 +71,7 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         patient, row = patients[case.id], rows.get(case.id, {})
         further = {name: text for name, text in row.items() if name not in {"case", "patient"}}
         name = None if patient is None else spelled[patient]
-        cases.append(replace(case, patient=name, columns={**further, **case.columns}))
+        cases.append(replace(case, patient=name, columns={**case.columns, **further}))
     return dataset.with_cases(cases).with_notes(
         *(*notes, otherwise, _strangers(rows, ids, file)),
         f"patients in several spellings: {several}" if several else "",
