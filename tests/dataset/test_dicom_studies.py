@@ -15,7 +15,7 @@ from hilum.dataset.leaks.columns import predictors
 from hilum.dicom_results.producer import Producer
 from hilum.dicom_results.rtstruct import write_rtstruct
 from hilum.dicom_results.seg import write_segmentation
-from hilum.errors import DataError, LabelError
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.covariates import choose_columns
 from hilum.examples import write_dicom_series
 from hilum.examples.dicom import SeriesTags
@@ -120,6 +120,15 @@ def test_patients_csv_counts_before_the_headers(tmp_path):
     assert [one.label for one in dataset.cases] == ["ill", "well"]
     assert [one.columns["sex"] for one in dataset.cases] == ["female", "male"]
     assert {*dataset.cases[0].columns} == {"body_part", "sex", "age", "scanner"}
+
+
+def test_columns_of_headers_do_not_hide_where_labels_go(tmp_path):
+    for name in "ab":
+        write_described(tmp_path / "data", name, PatientSex="F")
+    with pytest.raises(UsageError, match="no column is named like a label") as caught:
+        open_dataset(tmp_path / "data", task="classification")
+    assert caught.value.cure.startswith("label='COLUMN'; or write a ")
+    assert "patients.csv with the columns case, patient, label" in caught.value.cure
 
 
 def test_the_leak_audit_sees_columns_of_headers(tmp_path):

@@ -183,17 +183,18 @@ def _choose_columns(dataset: Dataset, options: LabelOptions) -> tuple[str, ...]:
     column = _label_column(dataset.every)
     if column is not None:
         return (column,)
+    table = f"write a {dataset.root / 'patients.csv'} with the columns case, patient, label"
     if not columns:
         raise UsageError(
             f"{dataset.root} has no table with a label",
             needed="a label for each case",
-            cure=f"write a {dataset.root / 'patients.csv'} with the columns case, patient, label",
+            cure=table,
         )
     usual = ", ".join(LABEL_COLUMNS[:4])
     raise UsageError(
         f"{dataset.root}: no column is named like a label ({usual}, ...)",
         needed="the column to learn, one of\n" + _list_columns(dataset.every),
-        cure="label='COLUMN'",
+        cure="label='COLUMN'" + ("" if dataset.layout == "table" else f"; or {table}"),
     )
 
 
