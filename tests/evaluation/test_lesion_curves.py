@@ -125,6 +125,24 @@ def test_why_there_is_no_froc_is_said(folders: tuple[Path, Path, Path]) -> None:
     assert (made.record.lesion_curves, "FROC" in made.markdown()) == ((), False)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_probabilities_that_are_no_numbers_give_no_froc(
+    folders: tuple[Path, Path, Path], value: float
+) -> None:
+    file = folders[0] / "c0_probabilities.nii.gz"
+    write_volume(Volume(np.full((3, *SHAPE), value, np.float32), GRID), file)
+    assert evaluate_folder(*folders).record.lesion_curves == ()
+    notes = Evaluation.load(folders[2]).record.notes
+    assert any(f"no FROC: {file} holds NaN or infinite values" in note for note in notes)
+
+
+def test_a_patient_named_like_another_case_is_another_patient(
+    folders: tuple[Path, Path, Path],
+) -> None:
+    made = evaluate_folder(*folders, patients={"c0": "c1"})
+    assert made.record.lesion_curves[0].patients == made.estimates[0].patients == 6
+
+
 def test_without_a_lesion_nothing_is_found() -> None:
     scored = [ScoredLesions(np.zeros(0), np.array([0.9])) for _ in range(3)]
     curve = lesion_curve("lesion", scored, ["p", "q", "r"])

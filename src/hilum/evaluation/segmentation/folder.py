@@ -142,9 +142,8 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     scores = _score_all({case: files[case] for case in cases}, against, how, threads, progress)
     summary = summarise(scores)
     lesions = [] if rules.instances else [one.region for one in summary.regions if one.lesions]
-    curves, curve_notes = _lesion_curves(
-        {case: files[case] for case in cases}, beside, against, folder, lesions, rules
-    )
+    scored = {score.case: (files[score.case], score.group) for score in scores}
+    curves, curve_notes = _lesion_curves(scored, beside, against, folder, lesions, rules)
     columns = {case: one.columns for case, one in against.cases.items()}
     unscaled = all(is_unscaled(against.grid_file(case)) for case in cases)
     record = EvaluationRecord(
@@ -294,7 +293,7 @@ def _on_grid(volume: Volume, file: Path, reference: Volume, reference_file: Path
 
 
 def _lesion_curves(
-    files: Mapping[str, Path],
+    files: Mapping[str, tuple[Path, str]],
     beside: Mapping[str, Path],
     against: Reference,
     folder: Path,
@@ -304,7 +303,7 @@ def _lesion_curves(
     """Make the FROC of each region of lesions whose probabilities lie beside all predictions.
 
     Args:
-        files: label map of each scored case.
+        files: label map and group, as resampled, of each scored case.
         beside: probabilities of cases.
         against: the reference.
         folder: of the predictions.
@@ -328,7 +327,7 @@ def _lesion_curves(
     scored: dict[str, list[ScoredLesions]] = {region.name: [] for region in regions}
     ignore = against.table.ignore
     try:
-        for case, file in files.items():
+        for case, (file, _) in files.items():
             prediction, reference = _read_pair(case, file, against)
             probabilities = _read_probabilities(
                 beside[case], outputs, reference, against.files[case]
@@ -346,7 +345,7 @@ def _lesion_curves(
                 )
     except DataError as error:
         return (), (f"no FROC: {error.found}; needed: {error.needed}",)
-    groups = [against.patient(case) or case for case in files]
+    groups = [group for _, group in files.values()]
     silent = [name for name in lesions if name not in scored]
     notes = (
         [f"no FROC of {some(silent)}: no channel of the probabilities is of it"] if silent else []
@@ -361,9 +360,13 @@ def _read_probabilities(
 
     Raises:
         GeometryError: they lie on another grid.
-        DataError: they are not of these labels.
+        DataError: they are not of these labels, or some are NaN or infinite.
     """
     volume = read_volume(file)
+    if not np.isfinite(volume.array).all():
+        raise DataError(
+            f"{file} holds NaN or infinite values", needed="a finite probability of every voxel"
+        )
     if volume.channels != outputs.outputs:
         raise DataError(
             f"{file} has {counted(volume.channels, 'channel')}",
