@@ -54,6 +54,8 @@ def test_few_patients_get_the_exact_permutation():
     wanted = np.mean(np.array(sums) >= abs(differences.sum()) - 1e-12)
     assert paired_test(differences, np.zeros(5), own(5)).p_permutation == pytest.approx(wanted)
     assert paired_test(np.zeros(4), np.zeros(4), own(4)).p_permutation == 1
+    even = np.array([-0.06, 0.02, 0.0, 0.04])  # the sum of floats is 7e-18, not 0
+    assert paired_test(even, np.zeros(4), own(4)).p_permutation == 1
 
 
 def test_many_patients_get_random_flips_as_scipy():

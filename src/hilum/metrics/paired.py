@@ -197,7 +197,8 @@ def _patient_means(values: Numbers, groups: Sequence[Hashable]) -> Numbers:
 def _permutation_p(differences: Numbers, seed: int) -> float:
     """Two-sided p-value of the sum under flips of the signs of the patients' differences (G,)."""
     patients = len(differences)
-    limit = abs(float(differences.sum())) * (1 - 1e-12)  # flips that give the same sum count
+    # flips that give the same sum count, whose rounding is as large as the differences make it
+    limit = abs(float(differences.sum())) - 1e-12 * float(np.abs(differences).sum())
     if patients <= EXACT_PATIENTS:
         bits = np.arange(2**patients)[:, None] >> np.arange(patients) & 1
         return float(np.mean(np.abs((2.0 * bits - 1) @ differences) >= limit))
