@@ -196,6 +196,13 @@ def without(one: Evaluation, cases: int) -> Evaluation:
     return Evaluation(scores, one.record)
 
 
+def test_the_deviation_of_a_mean_over_regions_is_that_of_its_patients() -> None:
+    models = [of_few(better, seed, 6) for seed, better in enumerate((0.0, 0.1, 0.2))]
+    first = ranked(*models).pairs[0].differences[0]
+    means = [np.mean(np.reshape([s.dice for s in one.scores], (2, 6)), axis=0) for one in models]
+    assert first.deviation == pytest.approx(np.std(means[0] - means[1], ddof=1))
+
+
 def test_the_first_is_not_called_the_best_where_it_lost_a_pair() -> None:
     better = model(0.1, 1)
     scores = tuple(

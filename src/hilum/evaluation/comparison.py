@@ -59,11 +59,11 @@ class Difference(Record):
         test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
             faces 0 taken for that of a normal distribution, so that p is below 1 - level where the
-            interval leaves 0 out. "permutation": of the mean over regions, which no single case
-            has, the sign-flip permutation test over patients. "runs": of models with several runs,
-            over patients and runs, and so is the interval, see `hilum.metrics.runs_test`. "none":
-            there is no test. None: of label maps, which have the Wilcoxon signed-rank test over
-            patients.
+            interval leaves 0 out, but never below `hilum.metrics.smallest_p`. "permutation": of the
+            mean over regions, which no single case has, the sign-flip permutation test over
+            patients. "runs": of models with several runs, over patients and runs, and so is the
+            interval, see `hilum.metrics.runs_test`. "none": there is no test. None: of label maps,
+            which have the Wilcoxon signed-rank test over patients.
         p_value: two-sided.
         p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
             6, 1979).
@@ -390,12 +390,18 @@ def defined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def deviation_of_interval(low: float, high: float, patients: int, level: float) -> float | None:
-    """Return the standard deviation of so many patients whose mean has this interval."""
-    from scipy.special import ndtri
+def deviation_of_interval(
+    low: float, high: float, patients: int, level: float, *, student: bool = False
+) -> float | None:
+    """Return the standard deviation of so many patients whose mean has this interval.
 
-    error = (high - low) / 2 / float(ndtri((1 + level) / 2))
-    return defined(error * math.sqrt(patients))
+    Its ends are taken as those of a normal distribution, or with `student` of Student's t.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    share = (1 + level) / 2
+    quantile = stdtrit(patients - 1, share) if student else ndtri(share)
+    return defined((high - low) / 2 / float(quantile) * math.sqrt(patients))
 
 
 def p_of_interval(difference: float, low: float, high: float, level: float, patients: int) -> float:

@@ -157,7 +157,9 @@ class RegionMeansRow(LabelMapRow):
             (of_a - of_b, *ends),
             p_value=p,
             test="permutation",
-            deviation=deviation_of_interval(*ends, tested.patients, level),
+            deviation=deviation_of_interval(
+                *ends, tested.patients, level, student=tested.method == "t"
+            ),
         ).model_copy(
             update={
                 "n": int(kept.sum()),
