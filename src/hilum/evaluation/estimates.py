@@ -34,9 +34,9 @@ class Estimate(Record):
         method: how the interval was made. An AUROC has DeLong's, or the exact bound of independent
             pairs where the classes are separated perfectly; a share of cases (accuracy,
             sensitivity, specificity, coverage) Wilson's, see
-            `hilum.metrics.proportion_interval`. All else is bootstrapped. A calibration error is
-            larger in a sample than it is in truth, so that its corrected interval may lie below it;
-            it is widened until it reaches it.
+            `hilum.metrics.proportion_interval`. The mean of few patients has a t interval,
+            see `hilum.metrics.bootstrap_interval`; an expected calibration error has none. All else
+            is bootstrapped. Of classes an interval that leaves its value out is widened to it.
         n: the cases that it is about: of a sensitivity those with the class, of label maps those
             where it is defined.
         patients: the patients of these cases; those whom near-duplicates join count as one.
