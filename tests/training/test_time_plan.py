@@ -7,6 +7,7 @@ import pytest
 
 from hilum.training.time_plan import (
     SHARES,
+    TRIAL_SHARE,
     TUNE_SHARES,
     VALIDATION_TAKES,
     Pace,
@@ -61,6 +62,16 @@ def test_all_cases_are_validated_where_enough_is_left_for_steps(now):
     assert late.seconds["validation"] == pytest.approx(SHARES["validation"] * 60)
     enough = TimePlan.of(late.minutes_for(19.0), needs, started=now[0] - 10)
     assert enough.seconds["validation"] == 19.0
+
+
+def test_minutes_that_score_all_cases_leave_other_stages_their_shares(now):
+    needs = segmentation_needs(Pace(step=0.5, case=36.0), validated=68)
+    short = TimePlan.of(7, needs, started=now[0] - 120)
+    assert short.seconds["tuning"] < needs["tuning"]
+    minutes = short.minutes_for(needs["validation"])
+    timing = TRIAL_SHARE * 60 * (minutes - 7)
+    enough = TimePlan.of(minutes, needs, started=now[0] - 120 - timing)
+    assert enough.seconds["validation"] == pytest.approx(needs["validation"])
 
 
 def test_late_training_gets_a_second_and_no_limit_is_none(now):

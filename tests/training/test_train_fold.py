@@ -87,18 +87,23 @@ def test_reading_cases_takes_time_of_the_steps_not_of_validation(clock, monkeypa
 
 def test_minutes_that_score_all_cases_are_named_before_and_after(clock, monkeypatch):
     fold, _, said = train(clock, monkeypatch, minutes=1, case_seconds=20.0, scored=1)
-    before = "about 1 of 3 validation cases; for all, about --minutes 3.8 are needed"
+    before = "about 1 of 3 validation cases; for all, about --minutes 4 are needed"
     assert before in said[0]
     assert fold.unscored == 2
-    assert fold.minutes_for_all == pytest.approx(3.8)
+    assert fold.minutes_for_all == pytest.approx(4.0)
+
+
+def test_a_single_case_is_always_scored(clock, monkeypatch):
+    *_, said = train(clock, monkeypatch, minutes=1, case_seconds=20.0, cases=1, scored=1)
+    assert "for all" not in " ".join(said)
 
 
 def test_a_slow_validation_asks_for_more_minutes_than_were_given(clock, monkeypatch):
     fold, *_ = train(clock, monkeypatch, minutes=1, case_seconds=8.0, scored=2, slower=1.4)
-    assert fold.minutes_for_all == pytest.approx(2.2)
+    assert fold.minutes_for_all == pytest.approx(2.3)
 
 
 def test_little_time_for_steps_names_minutes_that_also_score_all_cases(clock, monkeypatch):
     _, _, said = train(clock, monkeypatch, minutes=1, case_seconds=40.0, scored=1, spent=45)
     assert "0.0 are left for training itself" in said[0]
-    assert "--resume --minutes 8.1:" in said[0]
+    assert "--resume --minutes 8.6:" in said[0]

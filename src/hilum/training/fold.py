@@ -200,9 +200,9 @@ def _describe_shortage(time_plan: TimePlan, pace: Pace, cases: int) -> str:
             f" and its figures are to take {after / 60:.1f}. For a better model stop (Ctrl-C), then"
             f" --resume --minutes {max(total / 15, minutes):g}: what is preprocessed is kept."
         )
-    if validation <= reserved:
+    scored = max(1, int(cases * reserved / validation))  # the first always is
+    if scored >= cases:
         return ""
-    scored = max(1, int(cases * reserved / validation))
     return (
         f"Attention: the time allows to score about {scored} of"
         f" {counted(cases, 'validation case')}; for all, about --minutes {minutes:g} are needed."

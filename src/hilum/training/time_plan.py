@@ -122,13 +122,18 @@ class TimePlan:
     def minutes_for(self, validation: float) -> float:
         """Estimate in how many minutes validation would get so many seconds, rounded up.
 
-        Everything but the steps and validation takes what it takes now, and timing networks grows
-        with the minutes.
+        Stages that have all of their share keep it of more minutes, and so does the timing of
+        networks. All else but the steps and validation takes what it takes now.
         """
         more = validation - self.seconds["validation"]
-        others = self.total - self.seconds["steps"] - self.seconds["validation"]
+        capped = sum(
+            SHARES[stage]
+            for stage, seconds in self.seconds.items()
+            if stage not in {"steps", "validation"} and seconds >= SHARES[stage] * self.total
+        )
+        others = self.total * (1 - capped) - self.seconds["steps"] - self.seconds["validation"]
         share = SHARES["validation"]
-        most = share + VALIDATION_TAKES * (1 - share - TRIAL_SHARE)
+        most = share + VALIDATION_TAKES * (1 - share - TRIAL_SHARE - capped)
         needed = max(self.total + more, (validation + VALIDATION_TAKES * others) / most)
         return math.ceil(needed / 6) / 10
 
