@@ -99,6 +99,25 @@ from hilum.dicom.phase import phase_in, phase_of
         ("spatial resolution test", ""),
         ("intravenöses Kontrastmittel", ""),
         ("portable chest", ""),
+        # both, with and without the agent
+        ("CT with or without contrast", ""),
+        ("Kopf mit bzw. ohne KM", ""),
+        ("crâne avec ou sans injection", ""),
+        ("addome con o senza mdc", ""),
+        ("Thorax nativ/KM", ""),
+        ("Kopf nativ +/- KM", ""),
+        ("Schädel nativ und mit KM", ""),
+        ("non contrast and contrast", ""),
+        ("pre contrast/post contrast", ""),
+        ("Kopf nativ, vor KM", "native"),
+        ("arterio-venöse Malformation", ""),
+        ("Herz LA/PV", ""),
+        ("PV ablation", ""),
+        ("sans produit de contraste", "native"),
+        ("CT HEAD W/O", "native"),
+        ("W/O MAR", ""),
+        ("LWS nativ", "native"),
+        ("pulsus tardus", ""),
     ],
 )
 def test_words_name_a_phase(words, phase):
@@ -119,9 +138,22 @@ def test_words_name_a_phase(words, phase):
     ],
 )
 def test_the_start_of_the_agent_tells_where_words_do_not(bolus, acquired, phase):
-    assert phase_of("Abdomen", "Ultravist", bolus=bolus, acquired=acquired) == phase
-    assert phase_of("Abdomen nativ", "Ultravist", bolus=bolus, acquired=acquired) == "native"
+    assert phase_of("Abdomen", "", "Ultravist", bolus=bolus, acquired=acquired) == phase
+    assert phase_of("Abdomen nativ", "", "Ultravist", bolus=bolus, acquired=acquired) == "native"
 
 
 def test_an_agent_that_is_not_stated_says_nothing():
-    assert phase_of("Abdomen", "", bolus="", acquired="101500") == ""
+    assert phase_of("Abdomen", "", "", bolus="", acquired="101500") == ""
+
+
+@pytest.mark.parametrize(
+    ("description", "protocol", "phase"),
+    [
+        ("Abdomen venös 5.0", "Leber_nativ_art_ven", "portal"),
+        ("Abdomen 5.0", "Leber portalvenös", "portal"),
+        ("Abdomen 5.0", "Leber_nativ_art_ven", ""),
+        ("arteriell, venös", "Leber nativ", ""),
+    ],
+)
+def test_the_description_counts_before_a_protocol_of_all_phases(description, protocol, phase):
+    assert phase_of(description, protocol, "", bolus="", acquired="") == phase

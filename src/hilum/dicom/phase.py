@@ -1,6 +1,7 @@
 """The phase of the contrast agent in which a series of CT was taken: native, arterial, portal, ...
 
-Words of description and protocol count first; then the seconds between the start of the agent
+Words of the description count first; where it names no phase, those of the protocol, which may list
+the phases of the whole examination; then the seconds between the start of the agent
 (ContrastBolusStartTime) and the acquisition; then an agent that is stated. Nothing is concluded
 from an agent that is not stated: many scanners leave it out.
 """
@@ -18,18 +19,22 @@ WITH_CONTRAST = "contrast"
 
 _WITH = r"with|w|mit|avec|con|met|c/"
 _WITHOUT = r"without|w/?o|no|ohne|sans|sin|senza|zonder|s/"
-_AND = r"\W*(?:(?:and|und|et|y|e|en)\W+)?"
+_AND = r"\W*(?:(?:and|und|et|y|e|en|or|oder|bzw|ou|o|of)\W+)?"
 _AGENT = r"contrast\w*|kontrast\w*|km|mdc|m\.d\.c|mezzo|pdc|inj\w*|iv|civ|cte"
 _WORDS = {
     "native": (
         r"nativ\w*|nc|ncct|plain|unenhanced|blanco|non[- ]?(?:con(?:trast\w*)?|inj\w*|enhanced)"
-        rf"|(?:{_WITHOUT}) ?(?:(?:iv|i\.v\.) )?(?:{_AGENT})|o\.? ?km|pre[- ]?contrast"
-        r"|(?:fase|tc|tac) (?:basale|simple)"
+        rf"|(?:{_WITHOUT})[- ]?(?:(?:iv|i\.v\.|produit de|medio de) )?(?:{_AGENT})|o\.? ?km"
+        rf"|(?:pre|prae?|vor|avant|antes de|prima del?)[- ]?(?:{_AGENT})"
+        r"|(?:w/?o|without|ohne)(?= *$)|(?:fase|tc|tac) (?:basale|simple)"
     ),
-    "arterial": r"arter(?!io-?v)\w*|art|aortic(?= phase)",  # aortic alone is an anatomy
-    "portal": r"porta+l\w*|porto\w*|(?:temps|phase) porte|pvp?|ven|venous|venoe?s\w*|vei?neu\w*",
+    "arterial": r"arter\w*|art|aortic(?= phase)",  # aortic alone is an anatomy
+    "portal": (
+        r"porta+l\w*|porto\w*|(?:temps|phase) porte|ven|venous|venoe?s\w*|vei?neu\w*"
+        r"|(?<!\bla.)pvp?(?! (?:ablat|isolat|mapp)\w*)"  # of the heart, PV are pulmonary veins
+    ),
     "delayed": (
-        r"delay\w*|late|laat|spae?t(?!ia)\w*|tardi\w*|verzoe?g\w*|equilib\w*|gleichgewicht\w*"
+        r"delay\w*|late|laat|spae?t(?!ia)\w*|tardi\w*|verzoe?g\w*|equilib\w*|gleichgewicht\w*|evenwicht\w*"
         r"|e[xs]cret\w*|ausscheid\w*|uitscheid\w*|ne(?:ph|f)rogra\w*"
     ),
 }
@@ -37,10 +42,12 @@ _WORDS = {
 _FOUND = {
     phase: re.compile(rf"(?:^|[^a-z0-9])(?:{words})(?=$|[^a-z])") for phase, words in _WORDS.items()
 }
-_BOTH = re.compile(
-    rf"\b(?:(?:{_WITH}){_AND}(?:{_WITHOUT})|(?:{_WITHOUT}){_AND}(?:{_WITH}))(?![a-z])"
+_NO_PHASE = re.compile(
+    rf"\b(?:(?:{_WITH}){_AND}(?:{_WITHOUT})|(?:{_WITHOUT}){_AND}(?:{_WITH})"
+    rf"|(?:{_WORDS['native']}) ?(?:[+/&][+/&-]*|(?:and|und|u\.?|et|y|e|en) ) ?"
+    rf"(?:(?:{_WITH}|post|nach)[- ]?)?(?:{_AGENT})|arterio\W?v\w*)(?![a-z])"
 )
-"""Matches "with and without contrast", which names no phase."""
+"""Matches "with or without contrast", "native + contrast" and "arterio-venous"."""
 _COMPOUND = re.compile(r"\b(spae?t|frue?h)(?=art|port|pv|ven)")
 _LATE_ARTERIAL = re.compile(
     r"\b(?:late|laat|spae?t(?:e[nrs]?)?)[ -]art(?:er\w*)?\b|\barter\w* tardi\w*"
@@ -58,23 +65,29 @@ def phase_in(words: str) -> str:
 
     "late arterial" is arterial, "portal venous" is portal, and "delayed", "arterial" is several.
     """
-    letters = unicodedata.normalize("NFKD", words.lower().replace("_", " "))
-    text = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    text = _LATE_ARTERIAL.sub("arterial", _COMPOUND.sub(r"\1 ", _BOTH.sub("", text)))
-    found = [phase for phase, pattern in _FOUND.items() if pattern.search(text)]
+    found = _phases_in(words)
     return found[0] if len(found) == 1 else ""
 
 
-def phase_of(words: str, agent: str, *, bolus: str, acquired: str) -> str:
+def _phases_in(words: str) -> list[str]:
+    """List the phases that a text names."""
+    letters = unicodedata.normalize("NFKD", words.lower().replace("_", " "))
+    text = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    text = _LATE_ARTERIAL.sub("arterial", _COMPOUND.sub(r"\1 ", _NO_PHASE.sub("", text)))
+    return [phase for phase, pattern in _FOUND.items() if pattern.search(text)]
+
+
+def phase_of(description: str, protocol: str, agent: str, *, bolus: str, acquired: str) -> str:
     """Return the phase of a series: a member of `PHASES`, `WITH_CONTRAST`, or "" for not known.
 
     Args:
-        words: description and protocol.
+        description: SeriesDescription.
+        protocol: ProtocolName.
         agent: ContrastBolusAgent.
         bolus: ContrastBolusStartTime, HHMMSS.
         acquired: AcquisitionTime of its first slice.
     """
-    named = phase_in(words)
+    named = phase_in(description if _phases_in(description) else protocol)
     start, taken = _seconds(bolus), _seconds(acquired)
     if named or start is None or taken is None:
         return named or (WITH_CONTRAST if agent else "")

@@ -495,7 +495,8 @@ def _described(series: SeriesVolume, frames: Sequence[Frame]) -> SeriesVolume:
     echoes, b_values = {one.echo_number for one in made}, {one.b_value for one in made}
     agent = " ".join(dict.fromkeys(one.contrast for one in made if one.contrast))
     phase = phase_of(
-        f"{series.description} {series.protocol}",
+        series.description,
+        series.protocol,
         agent,
         bolus=text_of(first.file.header, "ContrastBolusStartTime"),
         acquired=min(one.acquisition_time for one in made),
