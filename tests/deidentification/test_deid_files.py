@@ -165,6 +165,14 @@ def test_output_folder_holds_only_the_files(tmp_path):
     assert told >= {"report.md", "report.json"}
 
 
+def test_the_report_lies_beside_an_output_that_is_named_by_a_dot(tmp_path, monkeypatch):
+    write(base(Planter(), "1.2.3.4.1"), tmp_path / "in" / "a")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    deidentify(tmp_path / "in", ".", key=tmp_path / "key")
+    assert (tmp_path / "out_private_report" / "report.md").is_file()
+
+
 def test_copies_of_an_instance_get_names_of_their_own(tmp_path):
     for name in ("a", "b"):
         write(base(Planter(), "1.2.3.4.1"), tmp_path / "in" / name)

@@ -52,7 +52,8 @@ def deidentify(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.engines.host import usable_cpus
 
     out = Path(out)
-    beside = out.with_name(f"{out.name}_private_report") if report is None else Path(report)
+    place = out if out.name.strip(".") else out.resolve()  # "." and ".." have no name to add to
+    beside = place.with_name(f"{place.name}_private_report") if report is None else Path(report)
     return deidentify_folder(
         Path(source),
         out,
