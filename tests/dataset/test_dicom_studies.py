@@ -120,6 +120,11 @@ def test_patients_csv_counts_before_the_headers(tmp_path):
     assert [one.label for one in dataset.cases] == ["ill", "well"]
     assert [one.columns["sex"] for one in dataset.cases] == ["female", "male"]
     assert {*dataset.cases[0].columns} == {"body_part", "sex", "age", "scanner"}
+    rows = "case,patient,label,sex,age\na,A,ill,,46\nb,B,well,male,n/a\n"
+    (tmp_path / "data" / "patients.csv").write_text(rows)
+    cases = open_dataset(tmp_path / "data", task="classification").cases
+    found = [(one.columns["sex"], one.columns["age"]) for one in cases]
+    assert found == [("F", "46"), ("male", "45")]  # a cell without a value takes nothing away
 
 
 def test_columns_of_headers_do_not_hide_where_labels_go(tmp_path):

@@ -41,7 +41,7 @@ _PAIRED_SHARE = 0.8
 def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     r"""Set the patient of each case, and add the further columns of patients.csv.
 
-    They count before columns of the same name that the layout read.
+    They count before columns of the same name that the layout read, where they hold a value.
 
     Args:
         dataset: as its layout read it.
@@ -69,7 +69,11 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     cases = []
     for case in dataset.every:
         patient, row = patients[case.id], rows.get(case.id, {})
-        further = {name: text for name, text in row.items() if name not in {"case", "patient"}}
+        further = {
+            name: text
+            for name, text in row.items()
+            if name not in {"case", "patient"} and (is_known(text) or name not in case.columns)
+        }
         name = None if patient is None else spelled[patient]
         cases.append(replace(case, patient=name, columns={**case.columns, **further}))
     return dataset.with_cases(cases).with_notes(
