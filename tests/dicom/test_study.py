@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from hilum.dicom import study as studies_of
 from hilum.dicom.study import DAMAGED, NO_DICOM, STRAY, read_studies
 from hilum.errors import FormatError
 from hilum.examples import SeriesTags, write_dicom_series
@@ -189,6 +190,34 @@ def test_a_file_that_is_named_like_no_slice_spoils_nothing(tmp_path):
     (one,) = read_studies(tmp_path).studies[0].volumes
     assert one.refused == ""
     assert read_volume(one.source).geometry == one.geometry
+
+
+def test_a_series_is_asked_about_the_files_of_its_own_folders_only(tmp_path, monkeypatch):
+    """A data set of thousands of series and files beside them is not searched for each pair."""
+    for number in (2, 3, 4):
+        write(tmp_path / str(number), number)
+        (tmp_path / str(number) / "notes.txt").write_text("x")
+    asked = []
+    monkeypatch.setattr(studies_of, "refuse_incomplete", lambda _, lost, __: asked.append([*lost]))
+    read_studies(tmp_path)
+    assert asked == [[tmp_path / str(number) / "notes.txt"] for number in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "years"),
+    [
+        *(("045Y", "45"), ("45Y", "45"), ("045y", "45"), ("018M", "1.5"), ("006W", "0.115")),
+        *(("090Y", "90"), ("105Y", "90"), ("000D", "0"), ("45", ""), ("Y45", ""), ("", "")),
+    ],
+)
+def test_an_age_is_in_years(tmp_path, stated, years):
+    (file,) = write(tmp_path, volume=image(1))
+    data = pydicom.dcmread(file)
+    kept = {"validation_mode": pydicom.config.IGNORE}  # as scanners and anonymisers write it
+    data.add(pydicom.DataElement("PatientAge", "AS", stated, **kept))
+    data.save_as(file)
+    (one,) = read_studies(tmp_path).studies[0].volumes
+    assert one.age == years
 
 
 def test_an_image_without_series_spoils_the_series_of_its_folder(tmp_path):

@@ -15,6 +15,7 @@ from hilum.dataset import check, open_dataset, read_case
 from hilum.dataset.layouts.study_folders import choice_by_names
 from hilum.dicom.choose import SeriesChoice
 from hilum.dicom.rule import parse_rule
+from hilum.dicom.study import read_studies
 from hilum.dicom_results.producer import Producer
 from hilum.dicom_results.seg import write_segmentation
 from hilum.errors import DataError, GeometryError, UsageError
@@ -81,6 +82,18 @@ def test_one_study_is_one_case(study):
     }
     assert found.files.taken == 9
     assert read_volume(case.images["CT"]).array.max() == 2
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 900, b"\0" * 128 + b"DICM" + b"\xff" * 40])
+def test_a_series_beside_a_file_that_cannot_be_read_is_not_taken(study, damage):
+    """It may lack its last slice, which leaves no gap."""
+    max((study / "S2").iterdir()).write_bytes(damage)
+    (soft,) = [v for v in read_studies(study).studies[0].volumes if v.number == "2"]
+    assert soft.fault is not None
+    found = find([study], ["CT"])
+    (case,) = found.cases
+    assert (case.fault, case.images) == (None, {"CT": study / "S3"})
+    assert found.files.taken == 9
 
 
 def test_a_rule_decides(study):

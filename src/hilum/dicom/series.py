@@ -99,6 +99,8 @@ class Series:
         study: patient and StudyInstanceUID; "" where it is not stated.
         date: StudyDate.
         instances: SOPInstanceUIDs of its images.
+        unread: files of its folder that are no readable DICOM, or state no series while others do:
+            any may be a slice that it lacks.
     """
 
     source: Path
@@ -108,6 +110,7 @@ class Series:
     study: str = ""
     date: str = ""
     instances: frozenset[str] = frozenset()
+    unread: tuple[Path, ...] = ()
 
 
 def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], dict[Path, str]]:
@@ -126,6 +129,7 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
     first: dict[str, SeriesHeader] = {}
     instances: dict[str, set[str]] = defaultdict(set)
     reasons: dict[Path, str] = {}
+    unread: list[Path] = []
     for file in sorted(files):
         header = series_header(file)
         if header is not None and header.image:
@@ -134,6 +138,11 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
             instances[header.uid].add(header.instance)
         elif header is not None:
             reasons[file] = f"a DICOM object that is no image ({header.modality})"
+        elif file.name.upper() != "DICOMDIR":
+            unread.append(file)
+    if len(found) > 1 and "" in found:
+        del first[""]
+        unread += found.pop("")
     if not found and (
         named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]
     ):
@@ -149,7 +158,6 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
         if len(found) == 1:
             own, source = "", folder
         study = f"{first[uid].patient} {first[uid].study}" if first[uid].study else ""
-        series.append(
-            Series(source, own, tuple(held), uid, study, first[uid].date, frozenset(instances[uid]))
-        )
+        date, ids = first[uid].date, frozenset(instances[uid])
+        series.append(Series(source, own, tuple(held), uid, study, date, ids, tuple(unread)))
     return tuple(series), reasons

@@ -37,7 +37,7 @@ DAMAGED = "a damaged DICOM file, which spoils the series of its folder"
 STRAY = "a damaged DICOM file whose series cannot be read"
 _UNPLACED = "a picture without a place in the patient"
 _UNSAFE = re.compile(r"[^\w.+-]+")
-_AGE = re.compile(r"(\d{3})([DWMY])")
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
 _A_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
 _OLDEST = 90
 _SCANNER = ("Manufacturer", "ManufacturerModelName")
@@ -326,12 +326,16 @@ def _incomplete(
     unnamed = [image.path for image in nameless if image.path.parent in folders]
     if alone := [image for image in nameless if image.path.parent not in folders]:
         images[""] = alone
-    lost = [file for file, reason in aside.items() if reason == NO_DICOM]
+    lost: dict[Path, list[Path]] = defaultdict(list)
+    for file, reason in aside.items():
+        if reason == NO_DICOM:
+            lost[file.parent].append(file)
     aside |= dict.fromkeys(unnamed, UNNAMED)
     errors: dict[str, HilumError] = {}
     for uid, held in images.items():
+        own = dict.fromkeys(image.path.parent for image in held)
         try:
-            refuse_incomplete(held, lost, unnamed)
+            refuse_incomplete(held, [file for one in own for file in lost.get(one, ())], unnamed)
         except HilumError as error:
             errors[uid] = error
     return errors
@@ -466,8 +470,8 @@ def _of_series(image: ImageFile, files: Sequence[Path]) -> SeriesVolume:
 
 
 def _years(age: str) -> str:
-    """Write a PatientAge (045Y, 018M) in years; "" where it is none."""
-    found = _AGE.fullmatch(age)
+    """Write a PatientAge (045Y, 45y, 018M) in years; "" where it is none."""
+    found = _AGE.fullmatch(age.upper())
     return f"{min(int(found[1]) / _A_YEAR[found[2]], _OLDEST):.3g}" if found else ""
 
 

@@ -231,7 +231,8 @@ def _study_case(
     """
     first = held[0]
     files = [file for one in held for file in one.series.files]
-    volumes, reasons = read_volumes(files)
+    unread = dict.fromkeys(file for one in held for file in one.series.unread)
+    volumes, reasons = read_volumes([*files, *unread])
     aside = {file: reason for file, reason in reasons.items() if reason != NO_DICOM}
     if len(held) == 1 and not name:
         name, folder = first.series.name, first.folder
