@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from hilum.dicom.frames import Frame
 
-"""Character set of everything that hilum writes."""
 NO_DATE = "19000101"
 """Date of an object whose source has none."""
 _MOMENTS = ("Content", "Acquisition", "Series", "Study")
