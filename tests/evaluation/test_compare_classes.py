@@ -97,6 +97,22 @@ def test_p_values_of_intervals(difference, low, high, p):
     assert found == pytest.approx(p, rel=1e-2, nan_ok=True)
 
 
+def test_a_difference_of_calibration_errors_has_percentiles_as_ends():
+    models = [made_up(TWO, seed=0), made_up(TWO, seed=0, noise=2.0)]
+    truth = np.array([s.reference == TWO.names[1] for s in models[0]])
+    assert [s.reference for s in models[0]] == [s.reference for s in models[1]]
+    sides = [(np.array([s.probabilities[1] for s in one]), truth) for one in models]
+    wanted = metrics.bootstrap_difference(
+        metrics.expected_calibration_error,
+        *sides,
+        [s.patient for s in models[0]],
+        method="percentile",
+        **FAST,
+    )
+    found = compare_classes(*models, TWO, **FAST)["ece"]
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+
+
 def test_few_patients_have_no_tiny_p_value():
     assert p_of_interval(0.2, 0.199, 0.201, 0.95, 6) == 2 / 2**6
     good = made_up(TWO, 12, noise=0.1)
@@ -104,6 +120,11 @@ def test_few_patients_have_no_tiny_p_value():
     found = compare_classes(good, turned, TWO, **FAST)["brier"]
     patients = len({s.patient for s in good})
     assert (found.test, found.p_value) == ("bootstrap", 2 / 2**patients)
+    four = made_up(TWO, 8, noise=0.5)
+    turned = [s.model_copy(update={"probabilities": s.probabilities[::-1]}) for s in four]
+    turned[0] = four[0]  # both areas have a spread
+    area = compare_classes(four, turned, TWO, **FAST)["auroc"]
+    assert (area.test, area.p_value) == ("delong", 2 / 2**4)
 
 
 @pytest.mark.parametrize("table", [TWO, THREE, GRADES, FINDINGS])

@@ -59,8 +59,8 @@ class Difference(Record):
         test: how the p-value was made. "delong": paired DeLong test of the AUROC, for
             patients with several cases. "bootstrap": the paired bootstrap interval, its end that
             faces 0 taken for that of a normal distribution, so that p is below 1 - level where the
-            interval leaves 0 out, but never below `hilum.metrics.smallest_p`. "permutation": of the
-            mean over regions, which no single case has, the sign-flip permutation test over
+            interval leaves 0 out. Both are at least `hilum.metrics.smallest_p`. "permutation": of
+            the mean over regions, which no single case has, the sign-flip permutation test over
             patients. "runs": of models with several runs, over patients and runs, and so is the
             interval, see `hilum.metrics.runs_test`. "none": there is no test. None: of label maps,
             which have the Wilcoxon signed-rank test over patients.
