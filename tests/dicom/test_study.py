@@ -186,6 +186,8 @@ def test_a_slice_that_is_no_dicom_spoils_the_series_of_its_folder(tmp_path, name
 def test_a_file_that_is_named_like_no_slice_spoils_nothing(tmp_path):
     write(tmp_path / "s")
     (tmp_path / "s" / "notes.txt").write_text("x")
+    (tmp_path / "s" / "MD5SUMS").write_text("d41d8cd98f00b204e9800998ecf8427e  0001.dcm")
+    (tmp_path / "s" / "sha256sum").write_text("x")
     (tmp_path / "1.dcm").write_text("x")  # in no folder of a series
     (one,) = read_studies(tmp_path).studies[0].volumes
     assert one.refused == ""

@@ -145,10 +145,12 @@ def _refuse_lost_slice(path: Path) -> None:
 
 
 def _is_named_like_an_image(path: Path) -> bool:
-    """Recognise a slice's name: .dcm, or a number and no other suffix."""
+    """Recognise a slice's name: .dcm, or a number and no other suffix, but no MD5SUMS."""
     suffix = path.suffix.lower()
     return suffix in {".dcm", ".ima"} or (
-        (not suffix or suffix[1:].isdigit()) and any(c.isdigit() for c in path.name)
+        (not suffix or suffix[1:].isdigit())
+        and any(c.isdigit() for c in path.name)
+        and not path.name.lower().rstrip("s").endswith("sum")
     )
 
 
