@@ -212,8 +212,11 @@ def _of_matrix(
 
 
 def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iterator[Measure]:
-    # a resample repeats cases, which adds noise to every bin: nearly all resampled errors lie above
-    # the estimate, and an interval never holds the 0 of a calibrated model
+    """Give the calibration error, and what it is by chance alone, both without an interval.
+
+    A resample repeats cases, which adds noise to every bin: nearly all resampled errors lie above
+    the estimate, and an interval never holds the 0 of a calibrated model.
+    """
     arrays = (probability, positive)
     yield Measure(part, "ece", metrics.expected_calibration_error, arrays, method=None)
     yield Measure(part, "ece_noise", metrics.calibration_noise, (probability,), method=None)
