@@ -148,7 +148,7 @@ def test_a_removed_identity_has_a_method(tmp_path):
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_image_without_identity_is_refused(tmp_path, keyword):
-    with pytest.raises(FormatError, match=f"without {keyword}"):
+    with pytest.raises(FormatError, match=f"has no {keyword}"):
         repaired(tmp_path / "s", remove(keyword), **FULL)
 
 
