@@ -451,6 +451,7 @@ def test_the_command_line_knows_the_verbs_and_the_errors_only():
             "hilum.errors.HilumError",
             "hilum.errors.counted",
             "hilum.errors.missing_package",
+            "hilum.errors.some",
         ),
         *(
             "hilum.training",
