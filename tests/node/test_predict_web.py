@@ -59,8 +59,8 @@ def test_services_and_studies_belong_together(model, tmp_path):
             {"inputs": ["dicomweb://h/x", files[0]], "study": "1.2"},
             "service was given among other inputs",
         ),
-        ({"inputs": files[0].parent, "study": "1.2"}, "study='1.2' for files"),
-        ({"inputs": files[0].parent, "store": True}, "store=True for files"),
+        ({"inputs": files[0].parent, "study": "1.2"}, "study='1.2' was given for files"),
+        ({"inputs": files[0].parent, "store": True}, "store=True was given for files"),
     ]
     for number, (options, message) in enumerate(calls):
         with pytest.raises(UsageError, match=message):
