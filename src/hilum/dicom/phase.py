@@ -34,8 +34,8 @@ _WORDS = {
         r"|(?<!\bla.)pvp?(?! (?:ablat|isolat|mapp)\w*)"  # of the heart, PV are pulmonary veins
     ),
     "delayed": (
-        r"delay\w*|late|laat|spae?t(?!ia)\w*|tardi\w*|verzoe?g\w*|equilib\w*|gleichgewicht\w*|evenwicht\w*"
-        r"|e[xs]cret\w*|ausscheid\w*|uitscheid\w*|ne(?:ph|f)rogra\w*"
+        r"delay\w*|late|laat|spae?t(?!ia)\w*|tardi\w*|verzoe?g\w*|equilib\w*"
+        r"|gleichgewicht\w*|evenwicht\w*|e[xs]cret\w*|ausscheid\w*|uitscheid\w*|ne(?:ph|f)rogra\w*"
     ),
 }
 """Words of a phase in English, German, French, Spanish, Italian and Dutch, without accents."""
