@@ -13,6 +13,8 @@ from hilum.inference.prediction import Prediction
 from hilum.io import write_labels, write_volume
 from hilum.metrics.froc import ScoredLesions
 from hilum.report import write_report
+from hilum.report.canvas import SERIES
+from hilum.report.html.plots import froc_plot
 from hilum.volume import Geometry, LabelTable, Volume
 
 SHAPE = (4, 12, 14)
@@ -95,6 +97,14 @@ def test_a_report_draws_the_froc(folders: tuple[Path, Path, Path], tmp_path: Pat
     assert "of 12 lesions" in text
 
 
+def test_regions_of_a_froc_have_the_colours_of_plots() -> None:
+    found = [ScoredLesions(np.array([0.9]), np.zeros(0)) for _ in range(3)]
+    plot = froc_plot([lesion_curve(region, found, ["p", "q", "r"]) for region in "ab"])
+    assert plot is not None
+    colours = [line.get_color() for line in plot.canvas.axes[0].lines]
+    assert colours == [SERIES[0]] * 2 + [SERIES[1]] * 2
+
+
 def test_regions_have_channels_of_their_own(folders: tuple[Path, Path, Path]) -> None:
     predictions = folders[0]
     regions = [{"name": "all", "labels": [1, 2]}, {"name": "lesion", "labels": [2]}]
@@ -114,7 +124,11 @@ def test_why_there_is_no_froc_is_said(folders: tuple[Path, Path, Path]) -> None:
     write_volume(Volume(np.zeros((5, *SHAPE), np.float32), GRID), file)
     record = evaluate_folder(*folders).record
     assert record.lesion_curves == ()
-    assert any(f"no FROC: {file} has 5 channels; needed: 3" in note for note in record.notes)
+    assert any(f"no FROC: {file} has 5 channels; Needed: 3" in note for note in record.notes)
+    assert any(
+        note.endswith("; Cure: predict this case again with its probabilities")
+        for note in record.notes
+    )
     file.unlink()
     record = evaluate_folder(*folders).record
     said = "no FROC: no probabilities lie beside the predictions of c3"

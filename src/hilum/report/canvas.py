@@ -17,6 +17,8 @@ BLUE, ORANGE, DARK_ORANGE = "#0072B2", "#D55E00", "#B34700"
 GREY, GRID = "#6E6E6E", "#E0E0E0"
 """Colours of plots, those of Okabe and Ito, which people who do not see all colours can tell apart;
 the dark one is for letters."""
+SERIES = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
+"""Colours of lines that are drawn together, in this order."""
 
 
 def new_canvas(width: float, height: float, *, padding: float | None = None) -> Figure:

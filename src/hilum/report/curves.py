@@ -26,7 +26,7 @@ from hilum.metrics import (
     precision_recall_curve,
     roc_curve,
 )
-from hilum.report.canvas import BLUE, ORANGE, new_canvas, plain, save_png
+from hilum.report.canvas import SERIES, new_canvas, plain, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     _LineStyle = Literal["-", ":", "none"] | tuple[float, tuple[float, ...]]
 
 _Corner = Literal["lower right", "lower left", "upper right", "upper left"]
-_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
 _DASHES: tuple[_LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 _GUIDE, _TEXT, _GRID = "#8C8C8C", "#262626", "#E6E6E6"
 _FEW = 3  # questions up to which intervals of bins are drawn and each panel has a legend of its own
@@ -173,8 +172,8 @@ def _lines(rows: ClassRows) -> list[_Line]:
         interval = delong_interval(*arrays, groups=rows.groups.tolist())
         ends = "" if math.isnan(interval.estimate) else f" ({span(interval.low, interval.high)})"
         style: _Style = {
-            "color": _COLOURS[number % len(_COLOURS)],
-            "linestyle": _DASHES[number // len(_COLOURS) % len(_DASHES)],
+            "color": SERIES[number % len(SERIES)],
+            "linestyle": _DASHES[number // len(SERIES) % len(_DASHES)],
             "linewidth": 1.3 if len(every) > _FEW else 2.0,
         }
         area = f"AUROC {_number(interval.estimate)}{ends}"

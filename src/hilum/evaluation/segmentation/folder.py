@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hilum.volume import LabelTable
 
 _SHOWN = 10
+_AGAIN = "predict this case again with its probabilities"
 UNMATCHED = "a label map of a case that is not on both sides"
 NO_SCALE = (
     "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv"
@@ -344,7 +345,7 @@ def _lesion_curves(
                     )
                 )
     except DataError as error:
-        return (), (f"no FROC: {error.found}; needed: {error.needed}",)
+        return (), (f"no FROC: {'; '.join(str(error).splitlines())}",)
     groups = [group for _, group in files.values()]
     silent = [name for name in lesions if name not in scored]
     notes = (
@@ -365,12 +366,15 @@ def _read_probabilities(
     volume = read_volume(file)
     if not np.isfinite(volume.array).all():
         raise DataError(
-            f"{file} holds NaN or infinite values", needed="a finite probability of every voxel"
+            f"{file} holds NaN or infinite values",
+            needed="a finite probability of every voxel",
+            cure=_AGAIN,
         )
     if volume.channels != outputs.outputs:
         raise DataError(
             f"{file} has {counted(volume.channels, 'channel')}",
             needed=f"{outputs.outputs}: one a label, the background first, or one a region",
+            cure=_AGAIN,
         )
     return _on_grid(volume, file, reference, reference_file).array
 

@@ -74,9 +74,10 @@ class LesionCurve(Record):
 
     def sensitivity_at(self, false_positives: float) -> float:
         """Return the largest sensitivity with at most so many false positives a case."""
-        points = zip(self.sensitivity, self.false_positives, strict=True)
-        found = max((share for share, false in points if false <= false_positives), default=0.0)
-        return found if self.lesions else float("nan")
+        columns = (self.scores, self.sensitivity, self.false_positives)
+        scores, sensitivity, rates = (np.array(one, dtype=np.float64) for one in columns)
+        curve = metrics.Froc(scores, sensitivity, rates, self.lesions)
+        return curve.sensitivity_at(false_positives)
 
 
 def probability_files(files: Mapping[str, Path]) -> dict[str, Path]:

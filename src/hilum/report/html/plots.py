@@ -9,7 +9,7 @@ import numpy as np
 from hilum.errors import counted, plain_digits
 from hilum.evaluation.page import decimals, span
 from hilum.evaluation.segmentation.lesion_curve import RATES
-from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, new_canvas, plain
+from hilum.report.canvas import BLUE, GREY, GRID, ORANGE, SERIES, new_canvas, plain
 from hilum.report.html.document import Plot, Table
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def froc_plot(curves: Sequence[LesionCurve]) -> Plot | None:
     canvas = new_canvas(6.0, 3.6)
     axes = canvas.subplots()
     for number, one in enumerate(shown):
-        colour = f"C{number % 10}"
+        colour = SERIES[number % len(SERIES)]
         ends = max(one.false_positives, default=0.0)
         for rates, style in ((_FROC_RATES, ":"), ([r for r in _FROC_RATES if r <= ends], "-")):
             found = [one.sensitivity_at(rate) for rate in rates]
