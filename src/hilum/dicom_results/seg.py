@@ -108,6 +108,7 @@ class Segmentation:
             raise LabelError(
                 "the label table has no label beside the background",
                 needed="at least one label, which becomes a segment",
+                cure="name the segmented labels in the label table",
             )
         array = stack.to_frames(labels.array[0])  # (N, rows, columns)
         unknown = sorted({*np.unique(array).tolist()} - {*table.ids})

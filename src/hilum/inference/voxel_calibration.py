@@ -289,6 +289,7 @@ class VoxelCalibration(Record):
             raise UsageError(
                 f"there are {len(counts.voxels)} counted regions and {len(volumes_ml)} volumes",
                 needed=f"{len(self.regions)}: {', '.join(one.region for one in self.regions)}",
+                cure="count and measure the regions of the model that carries this calibration",
             )
         regions = tuple(
             region.judge(voxels, volume, voxel_ml=counts.voxel_ml, groups=self.groups, alpha=alpha)

@@ -112,7 +112,11 @@ def permutation_p_of_columns(
     """
     rows = np.asarray(differences, dtype=np.float64)
     if rows.ndim != 2:
-        raise UsageError(f"the differences have shape {rows.shape}", needed="a row a case (N, R)")
+        raise UsageError(
+            f"the differences have shape {rows.shape}",
+            needed="a row a case (N, R)",
+            cure="differences[:, None] where there is one region",
+        )
     patient, patients = patients_of(groups, len(rows))
     defined = ~np.isnan(rows)
     shares = np.where(defined, rows, 0.0) / np.maximum(defined.sum(axis=0), 1)  # of columns' means

@@ -146,6 +146,7 @@ def apply_temperature(
         raise UsageError(
             f"the bias has shape {added.shape}, or some of it is not finite",
             needed=f"{values.shape[1]} finite numbers, one an output, or none",
+            cure="take the bias that was fitted with the temperature, or bias=()",
         )
     _check_kind(kind)
     scaled = values / temperature + (added if added.size else 0.0)

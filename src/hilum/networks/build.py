@@ -163,17 +163,20 @@ def _check(spec: NetworkSpec) -> None:
         raise UsageError(
             f"the kernels {spec.kernels} are not all of odd size",
             needed="odd sizes, so that an output voxel lies on an input voxel",
+            cure="kernels of 3, or of 1 along an axis that the network does not look along",
         )
     if spec.strides[0] != (1, 1, 1) or min(min(stride) for stride in spec.strides) < 1:
         raise UsageError(
             f"the strides {spec.strides} make no U-Net",
             needed="strides of at least 1, the first stage's (1, 1, 1)",
+            cure="strides=((1, 1, 1), (2, 2, 2), ...), 1 along an axis that a stage does not halve",
         )
     if min(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks) < 1:
         raise UsageError(
             f"a stage has no features or blocks: features {spec.features}, encoder_blocks"
             f" {spec.encoder_blocks}, decoder_blocks {spec.decoder_blocks}",
             needed="at least 1 of each in every stage",
+            cure="leave out the stages that have none",
         )
     if spec.dimensions == 2 and any(size[0] != 1 for size in (*spec.kernels, *spec.strides)):
         raise UsageError(

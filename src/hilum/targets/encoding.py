@@ -91,6 +91,7 @@ def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
         raise LabelError(
             f"there are {len(regions)} channels for {len(table.regions)} regions",
             needed="one channel for each region",
+            cure="decode with the label table that the network was trained with",
         )
     labels = np.zeros(regions.shape[1:], dtype=np.int32)
     for inside, label in zip(regions, table.decode_ids, strict=True):
