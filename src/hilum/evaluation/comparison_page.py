@@ -67,9 +67,9 @@ def foremost(differences: Sequence[Difference], most: int | None) -> tuple[Diffe
     return tuple(differences[i] for i in sorted(sorted(range(len(differences)), key=rank)[:most]))
 
 
-def rows_left_out(count: int) -> list[str]:
+def rows_left_out(number: int) -> list[str]:
     """Say how many rows of a table are not shown."""
-    return [f"And {counted(count, 'more row')}.", ""] if count else []
+    return [f"And {counted(number, 'more row')}.", ""] if number else []
 
 
 def comparison_methods(comparison: Comparison) -> str:

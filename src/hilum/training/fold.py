@@ -86,8 +86,7 @@ def train_fold(
     by_plateau = validator.ends_by_plateau and time_plan.steps is None
     every = _PLATEAU_CHECK_EVERY if by_plateau else _CHECK_EVERY
     job = replace(job, validate_every=every, end_by_plateau=by_plateau)
-    probe = isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps
-    if finished or probe:
+    if finished or _is_probe(job):
         few = 0
     elif pace is None or time_plan.steps is None:
         few = validator.checked
@@ -161,11 +160,16 @@ def train_fold(
     return fold
 
 
+def _is_probe(job: TrainingJob[P, StoreT]) -> bool:
+    """Return True for a linear probe, which makes no optimiser steps."""
+    return isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps
+
+
 def _describe_length(
     job: TrainingJob[P, StoreT], task: Task[P, StoreT, S], time_plan: TimePlan, pace: Pace | None
 ) -> str:
     """Say how long a training will be."""
-    if isinstance(job.plan, ClassificationPlan) and not job.plan.makes_steps:
+    if _is_probe(job):
         return "a linear probe: features of each case once, then one fit, no optimiser steps"
     if pace is None or time_plan.steps is None:
         step_seconds = time_step(job.plan, job.device, partial(task.trial_step, job.plan))

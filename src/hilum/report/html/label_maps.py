@@ -47,10 +47,11 @@ def label_map_report(evaluation: Evaluation, *, images: Mapping[str, Path]) -> D
         images: image of each case, where the reference is a plain folder that knows none.
     """
     record = evaluation.record
+    tables = tuple(_table(one, scaled=record.scaled) for one in evaluation.summary.regions)
     gallery = _gallery(evaluation, images)
     sections = (
         _data_section(evaluation),
-        Section("Results", _results_text(evaluation), _tables(evaluation)),
+        Section("Results", _results_text(evaluation), tables),
         proposal_section(evaluation),
         Section("Cases", blocks=_plots(evaluation)),
         _lesion_section(evaluation),
@@ -156,12 +157,6 @@ def _results_text(evaluation: Evaluation) -> tuple[str, ...]:
             ' for Dice and NSD and as the image\'s diagonal for distances; "diagonal" counts them.'
         ),
     )
-
-
-def _tables(evaluation: Evaluation) -> tuple[Table, ...]:
-    """Make a table a region."""
-    scaled = evaluation.record.scaled
-    return tuple(_table(region, scaled=scaled) for region in evaluation.summary.regions)
 
 
 def _shown(region: RegionSummary) -> dict[str, MetricSummary]:

@@ -17,7 +17,7 @@ from hilum.report.html.environment import environment_section
 from hilum.report.html.label_maps import label_map_report
 from hilum.report.html.learning import learning_curves
 from hilum.report.html.proofs import disjoint
-from hilum.report.html.scope import intended_images, scope_section
+from hilum.report.html.scope import UNKNOWN, intended_images, scope_section
 from hilum.report.html.values import metric_title, sentence, short
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _flow_section(folder: ModelFolder) -> Section:
             str(one.train),
             str(one.train - one.left_out),
             str(one.validation),
-            "unknown" if one.unscored is None else str(one.validation - one.unscored),
+            UNKNOWN if one.unscored is None else str(one.validation - one.unscored),
             str(one.steps),
         )
         for one in folder.folds
