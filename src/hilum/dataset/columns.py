@@ -33,7 +33,6 @@ COLUMN_NAMES = {
     "region": ("region", "region_path"),
 }
 """Names of the columns that say what a row is of, in every table a user writes, in this order."""
-GROUP_NOTE = 'the column "group" stands for the patient: cases of one group count as one patient'
 LABEL_COLUMNS = (
     *("label", "class", "diagnosis", "target", "labels", "category", "outcome", "pathology"),
     *("class_name", "class_label"),
@@ -85,6 +84,13 @@ def find_column(header: Sequence[str], meaning: str) -> str:
     """Find the column of a meaning ("case", "patient") by its usual names; "" where none is."""
     plain = plain_header(header)
     return next((plain[name] for name in COLUMN_NAMES[meaning] if name in plain), "")
+
+
+def group_notes(patient: str) -> tuple[str, ...]:
+    """Note that the column of the patients is one of groups; () where it has another name."""
+    if patient.lower() != "group":
+        return ()
+    return ('the column "group" stands for the patient: cases of one group count as one patient',)
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hilum.dataset.columns import COLUMN_NAMES, GROUP_NOTE, find_column
+from hilum.dataset.columns import COLUMN_NAMES, find_column, group_notes
 from hilum.errors import DataError, UsageError, some
 from hilum.files.text import (
     is_known,
@@ -148,8 +148,7 @@ def read_patients(file: Path) -> tuple[Rows, tuple[str, ...]]:
                 needed="one row a case",
                 cure="remove the rows that are wrong",
             )
-    group = (GROUP_NOTE,) if patient.lower() == "group" else ()
-    return rows, (*table.notes, *unknown_words(table.rows, [patient]), *group)
+    return rows, (*table.notes, *unknown_words(table.rows, [patient]), *group_notes(patient))
 
 
 def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.columns import COLUMN_NAMES, GROUP_NOTE, find_column, plain_header
+from hilum.dataset.columns import COLUMN_NAMES, find_column, group_notes, plain_header
 from hilum.dataset.layouts.listing import guess_channels, image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
@@ -83,9 +83,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     columns, notes = columns.with_masks(table.rows)
     named = filter(None, (columns.case, columns.patient, columns.mask, columns.region))
-    notes += [*table.notes, *unknown_words(table.rows, named)]
-    if columns.patient.lower() == "group":
-        notes.append(GROUP_NOTE)
+    notes += [*table.notes, *unknown_words(table.rows, named), *group_notes(columns.patient)]
     reader = _RowReader(file, columns)
     rows = zip(table.rows, table.lines, strict=True)
     cases = sorted((reader.case(row, line) for row, line in rows), key=lambda case: case.id)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
 from hilum.dataset.channels import plain_name
-from hilum.dataset.columns import GROUP_NOTE, find_column
+from hilum.dataset.columns import find_column, group_notes
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
@@ -389,7 +389,7 @@ def _of_table(file: Path) -> _Reference:
             cure="remove the others",
         )
     notes = [*table.notes, *unknown_words(table.rows, [patient, *further] if patient else further)]
-    notes += [GROUP_NOTE] if patient.lower() == "group" else []
+    notes += group_notes(patient)
     notes += [f"patients in several spellings: {several}"] if several else []
     notes += [] if any(whose) else ["no patient is known: each case counts as one patient"]
     return _Reference(str(file), cases, None, tuple(notes))
