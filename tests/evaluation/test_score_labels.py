@@ -249,6 +249,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
             spacing=SPACING,
             table=REGIONS,
         )
+    many = np.arange(labels.size, dtype=np.int32).reshape(labels.shape).clip(max=20)
+    with pytest.raises(LabelError, match=r"the prediction holds .*, 12 and 8 more\n"):
+        score_labels(many, labels, spacing=SPACING, table=TABLE)
     with pytest.raises(UsageError, match="tolerance_mm is -1"):
         score_labels(labels, labels, spacing=SPACING, table=TABLE, tolerance_mm=-1)
     with pytest.raises(UsageError, match="three positive numbers"):

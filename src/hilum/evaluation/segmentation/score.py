@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from hilum.errors import GeometryError, LabelError
+from hilum.errors import GeometryError, LabelError, some
 from hilum.evaluation.metric_table import METRICS, nsd_name
 from hilum.evaluation.segmentation.scoring import ScoringRules
 from hilum.metrics import (
@@ -408,7 +408,7 @@ def _boxes(name: str, labels: Labels, ids: set[int]) -> dict[int, Box]:
     if unknown:
         raise LabelError(
             f"the {name} holds labels that are not in the label table:"
-            f" {', '.join(map(str, unknown[:_SHOWN]))}",
+            f" {some(map(str, unknown), shown=_SHOWN)}",
             needed=f"labels among {sorted(ids)}",
             cure="score with the label table that belongs to these files",
         )
