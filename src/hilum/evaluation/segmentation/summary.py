@@ -36,7 +36,7 @@ class MetricSummary(Record):
             defined regions).
         median_low: lower end of its exact interval, see `hilum.metrics.median_interval`.
         median_high: upper end.
-        low: lower end of the bootstrap interval of the mean, patients resampled.
+        low: lower end of the interval of the mean, over patients.
         high: upper end.
         std: standard deviation of the defined values (n - 1); NaN below two.
         n: cases with a defined value.
@@ -146,9 +146,9 @@ class Summary(Record):
 
 
 def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
-    """Mean, median and bootstrap interval of every metric of every region.
+    """Mean, median and intervals of every metric of every region.
 
-    Patients are resampled, not cases; a case of no known patient counts as a patient of its own.
+    Intervals are over patients, not cases; a case of no known patient counts as one of its own.
 
     Args:
         scores: rows of all cases, from `score_labels`.
